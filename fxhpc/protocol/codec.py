@@ -1,0 +1,178 @@
+"""Messages to frames and back. Large payloads get a frame of their own and are not copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from fxhpc.protocol import messages, service
+from fxhpc.protocol.link import Envelope
+from fxhpc.units import LARGE_PAYLOAD
+
+M = TypeVar("M")
+
+
+class DecodeError(ValueError):
+    """Bytes that are no message of this link. They are counted, logged once, and ignored."""
+
+
+class _Envelope(msgspec.Struct, Generic[M], array_like=True):
+    session: int
+    number: int
+    message: M
+
+
+class Codec(Generic[M]):
+    """Encodes whatever a link carries, and decodes one direction of it."""
+
+    def __init__(self, incoming: Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(_Envelope[incoming])
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def encode(self, envelope: Envelope) -> list[bytes]:
+        """The frames of a message: its header, then each large payload."""
+        frames: list[bytes] = [b""]
+        message = _detach(envelope.message, frames)
+        frames[0] = self._encode(Envelope(envelope.session, envelope.number, message))
+        return frames
+
+    def decode(self, frames: Sequence[bytes]) -> Envelope:
+        """The message of these frames.
+
+        Raises:
+            DecodeError: they are not one.
+        """
+        try:
+            decoded = self._decoder.decode(frames[0])
+            _attach(decoded.message, frames)
+        except (msgspec.DecodeError, IndexError, UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(f"not a message of this link: {error}") from None
+        return Envelope(decoded.session, decoded.number, decoded.message)
+
+
+def _take(payloads: list[bytes], frames: list[bytes]) -> list[bytes]:
+    """The same payloads, with a frame's number in the place of each large one."""
+    if not payloads or max(map(len, payloads)) <= LARGE_PAYLOAD:
+        return payloads
+    taken: list[Any] = list(payloads)
+    for position, payload in enumerate(payloads):
+        if len(payload) > LARGE_PAYLOAD:
+            taken[position] = len(frames)
+            frames.append(payload)
+    return taken
+
+
+def _detach(message: Any, frames: list[bytes]) -> Any:
+    """The message, or a copy of it without its large payloads, which are appended to `frames`."""
+    before = len(frames)
+    replace = msgspec.structs.replace
+    if isinstance(message, messages.Tasks):
+        runs = [_with(run, "payloads", _take(run.payloads, frames)) for run in message.runs]
+        return messages.Tasks(runs) if len(frames) > before else message
+    if isinstance(message, messages.Results | service.Push):
+        results = [
+            _with(run, "outcomes", [_take_outcome(out, frames) for out in run.outcomes])
+            if any(len(out.data) > LARGE_PAYLOAD for out in run.outcomes)
+            else run
+            for run in message.runs
+        ]
+        return replace(message, runs=results) if len(frames) > before else message
+    if isinstance(message, service.Submit):
+        rows = [_with(row, "payloads", _take(row.payloads, frames)) for row in message.submissions]
+        return replace(message, submissions=rows) if len(frames) > before else message
+    if isinstance(message, messages.Body):
+        return replace(message, data=_take([message.data], frames)[0])
+    if isinstance(message, service.RegisterFunction | service.PutBody):
+        return replace(message, body=_take([message.body], frames)[0])
+    if isinstance(message, service.States):
+        streams = [
+            _with(stream, "states", [_take_state(state, frames) for state in stream.states])
+            for stream in message.streams
+        ]
+        return replace(message, streams=streams) if len(frames) > before else message
+    return message
+
+
+def _with(struct: Any, field: str, value: Any) -> Any:
+    return (
+        struct
+        if value is getattr(struct, field)
+        else msgspec.structs.replace(struct, **{field: value})
+    )
+
+
+def _take_outcome(outcome: Any, frames: list[bytes]) -> Any:
+    return _with(outcome, "data", _take([outcome.data], frames)[0])
+
+
+def _take_state(state: Any, frames: list[bytes]) -> Any:
+    if state.outcome is None or len(state.outcome.data) <= LARGE_PAYLOAD:
+        return state
+    return _with(state, "outcome", _take_outcome(state.outcome, frames))
+
+
+def _attach(message: Any, frames: Sequence[bytes]) -> None:
+    """Put the large payloads back in their places."""
+    if len(frames) == 1:
+        return _refuse_numbers(message)
+    for owner, field in _places(message):
+        value = getattr(owner, field)
+        if type(value) is list:
+            for position, payload in enumerate(value):
+                if type(payload) is int:
+                    value[position] = _frame(frames, payload)
+        elif type(value) is int:
+            setattr(owner, field, _frame(frames, value))
+    return None
+
+
+def _frame(frames: Sequence[bytes], number: int) -> bytes:
+    if not 0 < number < len(frames):
+        raise IndexError(f"frame {number} of {len(frames)}")
+    return frames[number]
+
+
+def _refuse_numbers(message: Any) -> None:
+    """A message without further frames must not refer to any."""
+    for owner, field in _places(message):
+        value = getattr(owner, field)
+        if type(value) is int or (type(value) is list and int in set(map(type, value))):
+            raise IndexError("a payload refers to a frame that is not there")
+
+
+def _places(message: Any) -> list[tuple[Any, str]]:
+    """Where in a message payloads are: an object and its field, a list of payloads or one."""
+    if isinstance(message, messages.Tasks):
+        return [(run, "payloads") for run in message.runs]
+    if isinstance(message, messages.Results | service.Push):
+        return [(outcome, "data") for run in message.runs for outcome in run.outcomes]
+    if isinstance(message, service.Submit):
+        return [(row, "payloads") for row in message.submissions]
+    if isinstance(message, messages.Body):
+        return [(message, "data")]
+    if isinstance(message, service.RegisterFunction | service.PutBody):
+        return [(message, "body")]
+    if isinstance(message, service.States):
+        return [
+            (state.outcome, "data")
+            for stream in message.streams
+            for state in stream.states
+            if state.outcome is not None
+        ]
+    return []
+
+
+#: A manager's messages, as the interchange reads them.
+FROM_MANAGER: Codec[messages.FromManager] = Codec(messages.FromManager)
+#: The interchange's messages, as a manager reads them.
+TO_MANAGER: Codec[messages.ToManager] = Codec(messages.ToManager)
+#: The interchange's messages, as the forwarder reads them.
+FROM_INTERCHANGE: Codec[messages.FromInterchange] = Codec(messages.FromInterchange)
+#: The forwarder's messages, as an interchange reads them.
+TO_INTERCHANGE: Codec[messages.ToInterchange] = Codec(messages.ToInterchange)
+#: A client's messages, as the forwarder reads them.
+FROM_CLIENT: Codec[service.FromClient] = Codec(service.FromClient)
+#: The forwarder's messages, as a client reads them.
+TO_CLIENT: Codec[service.ToClient] = Codec(service.ToClient)

@@ -1,0 +1,283 @@
+"""What forwarder, interchange and manager may say to each other, one tagged union per direction.
+
+A message carries many tasks. Those that follow each other in a stream make a *run*: what they
+share (stream, function, attempt) is said once, what differs is a list. Structs are arrays on the
+wire: a field is only ever added at the end, with a default, so that a neighbour of the version
+before still reads the rest.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fxhpc.protocol.outcome import DEFAULT_RETRIES, Loss, Outcome
+from fxhpc.protocol.payload import Payload
+from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+#: The protocol that this version speaks, and the oldest that it still understands.
+PROTOCOL = 1
+OLDEST_PROTOCOL = 1
+
+
+class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
+    """What all tasks of a stream share. A stream belongs to one endpoint and one function."""
+
+    stream: bytes  # 12 bytes, see `fxhpc.ids`
+    endpoint: str  # the endpoint's UUID
+    function: bytes  # the SHA-256 of the function's body
+    function_id: str = ""
+    submitter: bytes = b""  # whose turn it is: streams of one submitter share one place in the queue
+    keep: bool = True  # stays when its client goes (run, batch_run), or ends with it (an Executor)
+    group: str = ""  # the task group's UUID
+    retries: int = DEFAULT_RETRIES
+    result_limit: int = DEFAULT_PAYLOAD_LIMIT  # bytes of a packed result
+    created: float = 0.0  # wall clock, seconds since the epoch: for display
+
+
+class TaskRun(msgspec.Struct, array_like=True):
+    """Consecutive tasks of one stream: `payloads[i]` are the packed arguments of `first + i`."""
+
+    stream: bytes
+    first: int
+    function: bytes
+    payloads: list[Payload]
+    epoch: int = 0  # with `attempt`: which try at these tasks this is
+    attempt: int = 0
+    shared: list[bytes] = []  # SHA-256 of large arguments that they share, sent once per manager
+    retries: int = DEFAULT_RETRIES
+    result_limit: int = DEFAULT_PAYLOAD_LIMIT
+    sent_before: bool = False  # an earlier interchange may have sent them to a manager already
+    suspect: bool = False  # ran on a manager that was lost: at most one of these per manager
+
+
+class ResultRun(msgspec.Struct, array_like=True):
+    """How tasks of one stream, all at the same attempt, ended."""
+
+    stream: bytes
+    epoch: int
+    attempt: int
+    outcomes: list[Outcome]
+    ended: float = 0.0  # wall clock of the host that ran them, for display
+    host: str = ""
+
+
+class TaskRefs(msgspec.Struct, array_like=True):
+    """Tasks of one stream at one attempt, named without their payloads."""
+
+    stream: bytes
+    ranges: list[int]  # first, count, first, count, ...: see `fxhpc.ids.to_ranges`
+    epoch: int = 0
+    attempt: int = 0
+
+
+class LostTask(msgspec.Struct, array_like=True):
+    """An attempt that ended without an outcome, and why."""
+
+    stream: bytes
+    index: int
+    epoch: int
+    attempt: int
+    loss: Loss
+
+
+# --- both directions of both links --------------------------------------------------------------
+
+
+class Tasks(msgspec.Struct, array_like=True, tag="tasks"):
+    """Downwards: tasks to run."""
+
+    runs: list[TaskRun]
+
+
+class Body(msgspec.Struct, array_like=True, tag="body"):
+    """Downwards: the bytes of a function, or of a large argument that many tasks share."""
+
+    digest: bytes  # their SHA-256
+    data: Payload
+
+
+class NeedBody(msgspec.Struct, array_like=True, tag="need"):
+    """Upwards: bytes that a task refers to and that are not here yet."""
+
+    digests: list[bytes]
+
+
+class NoBody(msgspec.Struct, array_like=True, tag="nobody"):
+    """Downwards: the answer to a NeedBody for bytes that nobody has; what needs them must end."""
+
+    digests: list[bytes]
+
+
+class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
+    """Downwards: end these tasks if they have not begun; `interrupt` ends running ones too.
+
+    Each ends as an outcome of kind CANCELLED, or is named in a Started if it runs on.
+    """
+
+    tasks: list[TaskRefs]  # whatever their attempt
+    interrupt: bool = False
+
+
+class Started(msgspec.Struct, array_like=True, tag="started"):
+    """Upwards: these run now. Sent for tasks that run for longer than a moment, and on Cancel."""
+
+    tasks: list[TaskRefs]
+
+
+class Results(msgspec.Struct, array_like=True, tag="results"):
+    """Upwards: outcomes. The sender keeps them until a ResultsStored names their number."""
+
+    number: int  # the sender's count; a message that is sent again keeps its number
+    runs: list[ResultRun]
+
+
+class ResultsStored(msgspec.Struct, array_like=True, tag="stored"):
+    """Downwards: these Results are durable; the sender may forget them."""
+
+    numbers: list[int]
+
+
+class Lost(msgspec.Struct, array_like=True, tag="lost"):
+    """Upwards: attempts that ended without an outcome."""
+
+    tasks: list[LostTask]
+
+
+class Heartbeat(msgspec.Struct, array_like=True, tag="heartbeat"):
+    """Either way: the sender lives."""
+
+
+class Bye(msgspec.Struct, array_like=True, tag="bye"):
+    """Either way: the sender ends this link on purpose."""
+
+    reason: str = ""
+
+
+class Reset(msgspec.Struct, array_like=True, tag="reset"):
+    """Downwards: this link has lost a message, or is not known here; greet again."""
+
+
+class Refuse(msgspec.Struct, array_like=True, tag="refuse"):
+    """Downwards: the answer to a greeting that cannot be accepted; the sender should end."""
+
+    reason: str
+
+
+# --- manager and interchange --------------------------------------------------------------------
+
+
+class Register(msgspec.Struct, array_like=True, tag="register"):
+    """A manager's greeting: who it is, and what it holds already."""
+
+    manager: str  # a random id, the same for the life of the manager's process
+    endpoint: bytes  # which endpoint's work it wants: a local instance's id, or the endpoint's
+    slots: int  # worker processes
+    version: str
+    protocol: int = PROTOCOL
+    oldest_protocol: int = OLDEST_PROTOCOL
+    python: str = ""
+    host: str = ""
+    pid: int = 0
+    cores: int = 0
+    memory: int = 0  # bytes
+    block: str = ""
+    queued: list[TaskRefs] = []  # held and not begun
+    running: list[TaskRefs] = []
+    unstored: list[int] = []  # numbers of Results that nobody has acknowledged; sent again next
+
+
+class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
+    """The interchange's answer to Register."""
+
+    epoch: int
+    version: str
+    protocol: int = PROTOCOL
+    drop: list[TaskRefs] = []  # held there, but not wanted any more: forget, or end, them
+    heartbeat_s: float = 5.0
+
+
+class Capacity(msgspec.Struct, array_like=True, tag="capacity"):
+    """A manager's credit: how much it wants to hold, begun or not, beside finished results."""
+
+    tasks: int
+    bytes: int
+    slots: int  # workers that can run something
+
+
+class GiveBack(msgspec.Struct, array_like=True, tag="giveback"):
+    """Interchange to manager: return up to so many tasks that have not begun, the last first."""
+
+    count: int
+
+
+class Returned(msgspec.Struct, array_like=True, tag="returned"):
+    """Manager to interchange: these were not begun, and never will be here."""
+
+    tasks: list[TaskRefs]
+
+
+class Drain(msgspec.Struct, array_like=True, tag="drain"):
+    """Interchange to manager: return what has not begun, finish the rest, leave."""
+
+
+# --- forwarder and interchange ------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, array_like=True, tag="hello"):
+    """The forwarder's greeting to the interchange of a named endpoint."""
+
+    epoch: int  # of the store's owner; whoever has seen a higher one refuses
+    version: str
+    protocol: int = PROTOCOL
+    oldest_protocol: int = OLDEST_PROTOCOL
+
+
+class Present(msgspec.Struct, array_like=True, tag="present"):
+    """The interchange's answer to Hello: what it holds, so that the rest can be sent again."""
+
+    endpoint: str
+    epoch: int  # of the endpoint
+    version: str
+    protocol: int = PROTOCOL
+    held: list[TaskRefs] = []  # queued here or sent to a manager
+
+
+class Window(msgspec.Struct, array_like=True, tag="window"):
+    """Interchange to forwarder: its credit, how much it wants to hold in all."""
+
+    tasks: int
+    bytes: int
+
+
+class Status(msgspec.Struct, array_like=True, tag="status"):
+    """Interchange to forwarder: what `get_endpoint_status` shows."""
+
+    managers: int
+    workers: int
+    idle_workers: int
+    queued: int
+    running: int
+    reason: str = ""  # why nothing runs, if nothing runs
+
+
+FromManager = (
+    Register | NeedBody | Started | Results | Lost | Returned | Capacity | Heartbeat | Bye
+)
+ToManager = (
+    Welcome
+    | Refuse
+    | Reset
+    | Tasks
+    | Body
+    | NoBody
+    | GiveBack
+    | Cancel
+    | ResultsStored
+    | Drain
+    | Heartbeat
+    | Bye
+)
+FromInterchange = (
+    Present | NeedBody | Started | Results | Window | Status | Reset | Refuse | Heartbeat | Bye
+)
+ToInterchange = Hello | Tasks | Body | NoBody | Cancel | ResultsStored | Heartbeat | Bye

@@ -1,0 +1,85 @@
+"""How a task can end, and how often what was lost is tried again. The closed set of outcomes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from fxhpc.protocol.payload import Payload
+
+
+class OutcomeKind(IntEnum):
+    """The ways a task ends. A closed set: whoever adds one raises the protocol's number."""
+
+    VALUE = 0  #: the function returned; the data is the packed result
+    ERROR = 1  #: the function raised; the data is the packed exception
+    LOST = 2  #: the task was lost for good; the data is a packed `Loss`
+    CANCELLED = 3  #: somebody cancelled it; no data
+
+
+class Outcome(msgspec.Struct, array_like=True, gc=False):
+    """How the task with this index of a run's stream ended."""
+
+    index: int
+    kind: int  # an OutcomeKind; a plain int because it is read a hundred thousand times a second
+    data: Payload = b""
+    ran: float = 0.0  # seconds that the function ran, as the worker measured them
+
+
+class LossCause(IntEnum):
+    """Why a task was lost, and with it whether it is tried again."""
+
+    WORKER_KILLED = 0  #: the worker died of a signal while it ran the task: counts, tried again
+    WORKER_EXITED = 1  #: the task's own code ended the worker (`os._exit`): its outcome, final
+    MANAGER_LOST = 2  #: its manager (a node, or the seed) was lost: charges nobody, tried again
+    UNDELIVERED = 3  #: it was lost on the way and never began: charges nobody, tried again
+    WORKER_UNSTARTABLE = 4  #: workers die before they can begin anything: final, with the reason
+    INTERRUPTED = 5  #: it was ended on purpose (a stop, a drain): charges nobody, tried again
+
+
+class Loss(msgspec.Struct, array_like=True):
+    """One attempt that was lost, told so that a person can act on it."""
+
+    cause: int  # a LossCause
+    text: str  # one sentence: what happened
+    host: str = ""
+    pid: int = 0
+    signal: int = 0  # the signal that ended the worker, or 0
+    exit_code: int = -1  # the code that the worker exited with, or -1
+    peak_memory: int = 0  # bytes: the largest resident size that the worker had
+    stderr: str = ""  # the last lines that the worker wrote
+    attempts: list[str] = []  # the stories of earlier attempts, a sentence each
+
+
+#: Unexplained deaths that a task may survive before it is given up: it runs 1 + 2 times at most.
+DEFAULT_RETRIES = 2
+
+_CHARGED = frozenset({LossCause.WORKER_KILLED})
+_FINAL = frozenset({LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE})
+
+
+def is_charged(cause: int) -> bool:
+    """Whether a loss of this cause counts against the task's retries."""
+    return cause in _CHARGED
+
+
+def is_final(cause: int, charged: int, retries: int) -> bool:
+    """Whether a task ends as lost, after `charged` deaths that count and one loss of this cause.
+
+    With `retries=0` a task that may have begun is never run again, whatever lost it.
+    """
+    if cause in _FINAL:
+        return True
+    if retries == 0:
+        return cause != LossCause.UNDELIVERED
+    return charged > retries
+
+
+pack_loss = msgspec.msgpack.Encoder().encode
+_loss_decoder = msgspec.msgpack.Decoder(Loss)
+
+
+def unpack_loss(data: bytes) -> Loss:
+    """The loss that an outcome of kind LOST carries."""
+    return _loss_decoder.decode(data)

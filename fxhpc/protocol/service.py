@@ -1,0 +1,283 @@
+"""The forwarder's service interface: what a client may ask, and what it is told.
+
+Every call carries a number that its reply repeats. Every call may be made again after a lost
+reply and has its effect once: functions have ids that the client chose, submissions the numbers
+of their tasks.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fxhpc.protocol.messages import (
+    OLDEST_PROTOCOL,
+    PROTOCOL,
+    Bye,
+    Heartbeat,
+    Refuse,
+    Reset,
+    ResultRun,
+    Started,
+    StreamInfo,
+)
+from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.payload import Payload
+
+
+class FunctionRecord(msgspec.Struct, array_like=True):
+    """A registered function, as the registry keeps it and a search shows it."""
+
+    function_id: str
+    digest: bytes  # SHA-256 of the body
+    name: str
+    source: str = ""
+    description: str = ""
+    author: str = ""
+    public: bool = False
+    searchable: bool = True
+    group: str = ""
+    container: str = ""
+    created: float = 0.0  # wall clock, seconds since the epoch
+
+
+class Submission(msgspec.Struct, array_like=True):
+    """Consecutive tasks of one stream, to be stored: one row."""
+
+    info: StreamInfo
+    first: int
+    payloads: list[Payload]
+    shared: list[bytes] = []
+
+
+class TaskState(msgspec.Struct, array_like=True):
+    """What is known of one task."""
+
+    index: int
+    status: str  # see `fxhpc.protocol.states`
+    reason: str = ""  # why it is still pending, in words
+    outcome: Outcome | None = None
+    ended: float = 0.0
+
+
+class StreamStates(msgspec.Struct, array_like=True):
+    """What is known of tasks of one stream."""
+
+    stream: bytes
+    states: list[TaskState]
+
+
+class StreamRanges(msgspec.Struct, array_like=True):
+    """Tasks of one stream: first, count, first, count, ..."""
+
+    stream: bytes
+    ranges: list[int]
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+class Attach(msgspec.Struct, array_like=True, tag="attach"):
+    """A client's greeting; answered by Attached or Refuse."""
+
+    client: bytes  # random, the same for the life of the client object
+    local: bytes  # the id of this client's own `local` endpoint instance
+    pid: int
+    host: str
+    started: float  # the process's start time, so that a pid used again is noticed
+    version: str
+    protocol: int = PROTOCOL
+    oldest_protocol: int = OLDEST_PROTOCOL
+    user: str = ""
+    python: str = ""
+
+
+class RegisterFunction(msgspec.Struct, array_like=True, tag="register"):
+    """Store a function; answered by Done."""
+
+    call: int
+    record: FunctionRecord
+    body: Payload
+
+
+class PutBody(msgspec.Struct, array_like=True, tag="put"):
+    """Store bytes that tasks refer to by their SHA-256; answered by Done."""
+
+    call: int
+    digest: bytes
+    body: Payload
+
+
+class Submit(msgspec.Struct, array_like=True, tag="submit"):
+    """Store tasks, all or none; answered by Done when they are durable, or by Failed.
+
+    The results of streams whose `keep` is false are pushed to this client as they come.
+    """
+
+    call: int
+    submissions: list[Submission]
+
+
+class Fetch(msgspec.Struct, array_like=True, tag="fetch"):
+    """Ask for states and outcomes; answered by States.
+
+    The answer comes when `need` of the tasks have ended, or after `wait_s` seconds.
+    An unknown task is answered at once, with the status "unknown".
+    """
+
+    call: int
+    tasks: list[StreamRanges]
+    wait_s: float = 0.0
+    need: int = 0
+    outcomes: bool = True  # or states alone
+    adopt: bool = True  # work of a `local` that is gone is run by this client's
+
+
+class CancelTasks(msgspec.Struct, array_like=True, tag="cancel"):
+    """Cancel tasks; answered by Cancelled when it is known of each what became of it."""
+
+    call: int
+    tasks: list[StreamRanges]
+    interrupt: bool = False
+
+
+class Delivered(msgspec.Struct, array_like=True, tag="delivered"):
+    """These Pushes have arrived; no answer."""
+
+    numbers: list[int]
+
+
+class GetFunctions(msgspec.Struct, array_like=True, tag="functions"):
+    """Ask for records; answered by Functions with those that exist."""
+
+    call: int
+    function_ids: list[str]
+
+
+class Search(msgspec.Struct, array_like=True, tag="search"):
+    """Search searchable functions; answered by Functions, best first."""
+
+    call: int
+    query: str
+    offset: int = 0
+    limit: int = 10
+
+
+class GetStatus(msgspec.Struct, array_like=True, tag="status"):
+    """Ask how an endpoint is; answered by EndpointStatus, or Failed if nobody knows it."""
+
+    call: int
+    endpoint: str
+
+
+class Resume(msgspec.Struct, array_like=True, tag="resume"):
+    """Run all older work of `local` endpoints that are gone on this client's; answered by Done."""
+
+    call: int
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class Attached(msgspec.Struct, array_like=True, tag="attached"):
+    """The forwarder's answer to Attach."""
+
+    epoch: int
+    version: str
+    protocol: int
+    managers: str  # the address where this client's local manager registers
+    older: int = 0  # pending tasks of `local` endpoints that are gone
+
+
+class Done(msgspec.Struct, array_like=True, tag="done"):
+    """It is done, and durable."""
+
+    call: int
+
+
+class Failed(msgspec.Struct, array_like=True, tag="failed"):
+    """It was refused, and nothing has changed."""
+
+    call: int
+    error: str  # the name of a class of `fxhpc.errors`
+    arguments: list[str]  # what that class is made with
+
+
+class States(msgspec.Struct, array_like=True, tag="states"):
+    """The answer to Fetch. `more` says that it was cut: ask again for what is missing."""
+
+    call: int
+    streams: list[StreamStates]
+    more: bool = False
+
+
+class Cancelled(msgspec.Struct, array_like=True, tag="cancelled"):
+    """The answer to CancelTasks: the tasks that are cancelled now, the others are not."""
+
+    call: int
+    tasks: list[StreamRanges]
+
+
+class Functions(msgspec.Struct, array_like=True, tag="functions"):
+    """The answer to GetFunctions and Search."""
+
+    call: int
+    records: list[FunctionRecord]
+    total: int = 0  # matches in all
+
+
+class EndpointStatus(msgspec.Struct, array_like=True, tag="status"):
+    """The answer to GetStatus."""
+
+    call: int
+    online: bool
+    managers: int = 0
+    workers: int = 0
+    idle_workers: int = 0
+    pending: int = 0  # not begun, wherever they wait
+    running: int = 0
+    reason: str = ""
+    seen: float = 0.0  # wall clock of the last sign of life
+
+
+class Push(msgspec.Struct, array_like=True, tag="push"):
+    """Results of this client's own streams, unasked; acknowledged by Delivered."""
+
+    number: int
+    runs: list[ResultRun]
+
+
+class NeedLocal(msgspec.Struct, array_like=True, tag="needlocal"):
+    """Work waits for this client's own `local` endpoint: start its manager if it is not there."""
+
+
+FromClient = (
+    Attach
+    | RegisterFunction
+    | PutBody
+    | Submit
+    | Fetch
+    | CancelTasks
+    | Delivered
+    | GetFunctions
+    | Search
+    | GetStatus
+    | Resume
+    | Heartbeat
+    | Bye
+)
+ToClient = (
+    Attached
+    | Refuse
+    | Reset
+    | Done
+    | Failed
+    | States
+    | Cancelled
+    | Functions
+    | EndpointStatus
+    | Push
+    | Started
+    | NeedLocal
+    | Heartbeat
+    | Bye
+)

@@ -1,0 +1,49 @@
+"""What fxhpc is, what it needs, and which commands it brings. Tools are set in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version: dict[str, str] = {}
+exec(Path("fxhpc/version.py").read_text(encoding="utf-8"), version)
+
+setup(
+    name="fxhpc",
+    version=version["__version__"],
+    description="funcX without the cloud: run Python functions on your own supercomputers",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["fxhpc", "fxhpc.*"]),
+    package_data={"fxhpc": ["py.typed"]},
+    install_requires=[
+        "dill>=0.3.8",
+        "msgspec>=0.19",
+        "psutil>=5.9",
+        "pyzmq>=26",
+        "setproctitle>=1.3",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "ipykernel>=6.29",
+            "jupyter_client>=8.6",
+            "mypy>=1.13",
+            "pytest>=8",
+            "ruff>=0.8",
+            "types-psutil",
+        ],
+        "benchmark": ["parsl>=2024.6"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+)
