@@ -1,0 +1,149 @@
+"""Errors: they pickle whatever their constructors take, and say what funcX said and what to do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import signal
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+
+from fxhpc import errors
+
+ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "MissingArgument": (("endpoint_id",), {}),
+    "MaxRequestSizeExceeded": ((11, 10), {"what": "arguments of f"}),
+    "PayloadTooLarge": ((11, 10, "function f"), {"option": "max_function"}),
+    "MaxResultSizeExceeded": ((11, 10), {"what": "of task 1"}),
+    "TaskPending": (("waiting-for-ep",), {}),
+    "TaskExecutionFailed": (("Traceback ...\nValueError: 1",), {"completion_t": "1.5"}),
+    "TaskInterrupted": (("Traceback ...",), {}),
+    "SerializationError": (("Result Object Deserialization",), {}),
+    "FuncXUnreachable": (("ipc:///tmp/x",), {"detail": "refused"}),
+    "ForwarderUnreachable": (("ipc:///tmp/x",), {}),
+    "FunctionNotPermitted": (("f", "e"), {}),
+    "EndpointStatsError": (("e", "away"), {}),
+    "UserCancelledException": ((), {}),
+    "EmptyBatch": ((), {}),
+    "UserUnauthenticated": ((), {}),
+}
+LOSS = {
+    "task_id": "0000-1",
+    "host": "node7",
+    "pid": 4711,
+    "signal": int(signal.SIGKILL),
+    "exit_code": 3,
+    "peak_memory": 3 * 2**30,
+    "stderr": "Killed\n",
+    "attempts": ["On node1 its worker died."],
+}
+
+
+def make(name: str) -> errors.FxhpcError:
+    cls = errors._BY_NAME[name]
+    if issubclass(cls, errors.TaskLost):
+        return cls("it is gone", **LOSS)
+    args, kwargs = ARGUMENTS.get(name, (("because",), {}))
+    return cls(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", sorted(errors._BY_NAME))
+def test_every_error_pickles_with_its_text_and_attributes(name: str) -> None:
+    error = make(name)
+    error.note = "kept"  # type: ignore[attr-defined]
+    copies = [pickle.loads(pickle.dumps(error, protocol)) for protocol in (2, 3, 4, 5)]
+    for again in [*copies, copy.copy(error), copy.deepcopy(error)]:
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert again.args == error.args
+        assert again.__dict__ == error.__dict__
+    assert str(error)
+
+
+@pytest.mark.parametrize("name", sorted(errors._BY_NAME))
+def test_error_named_rebuilds_from_strings(name: str) -> None:
+    args, _ = ARGUMENTS.get(name, (("because",), {}))
+    again = errors.error_named(name, [str(arg) for arg in args])
+    assert type(again) is errors._BY_NAME[name]
+
+
+def test_error_named_knows_only_its_own() -> None:
+    for name, arguments in (("os.system", ["x"]), ("ValueError", ["x"]), ("MissingArgument", [])):
+        again = errors.error_named(name, arguments)
+        assert type(again) is errors.FxhpcError
+        assert name in str(again)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.MissingArgument("endpoint_id"), "endpoint_id key-word argument must be set"),
+        (errors.MissingArgument("function_id"), "function_id key-word argument must be set"),
+        (errors.NotAList("str"), "get_batch_result expects a list of task ids"),
+        (errors.NotABatch("list"), "Requires a Batch object as input"),
+        (errors.EmptyBatch(), "Requires a non-empty batch"),
+    ],
+)
+def test_wrong_calls_are_assertion_and_value_errors(error: Exception, text: str) -> None:
+    assert text in str(error)
+    assert isinstance(error, AssertionError)
+    assert isinstance(error, ValueError)
+    assert isinstance(error, errors.FxhpcError)
+
+
+def test_texts_of_funcx() -> None:
+    assert "Task is pending due to waiting-for-ep" in str(errors.TaskPending("waiting-for-ep"))
+    assert errors.TaskPending("waiting-for-ep").reason == "waiting-for-ep"
+    result = errors.MaxResultSizeExceeded(12, 10)
+    assert "Task result of 12B exceeded current limit of 10B" in str(result)
+    assert (result.result_size, result.result_size_limit) == (12, 10)
+    request = errors.MaxRequestSizeExceeded(5242881, 5242880)
+    assert "5,242,881 bytes" in str(request)
+    assert "exceeded limit of 5,242,880" in str(request)
+    assert "`max_payload`" in str(request)
+    assert "Serialization Error during: x" in str(errors.SerializationError("x"))
+    assert str(errors.TaskExecutionFailed("text", "1.0")) == "text"
+    for cls, text in (
+        (errors.FunctionNotFound, "Function u could not be resolved"),
+        (errors.EndpointNotFound, "Endpoint u could not be resolved"),
+        (errors.TaskNotFound, "Task u not found"),
+    ):
+        error = cls("u")
+        assert text in str(error)
+        assert (error.uuid, error.http_status_code, error.http_status) == ("u", 404, 404)
+
+
+def test_response_errors_pack_and_unpack() -> None:
+    error = errors.FunctionNotPermitted("f", "e")
+    again = errors.FuncxResponseError.unpack(error.pack())
+    assert type(again) is errors.FunctionNotPermitted
+    assert str(again) == str(error)
+    assert errors.FuncxResponseError.unpack({"status": "Success"}) is None
+    unknown = errors.FuncxResponseError.unpack({"status": "Failed", "code": 999, "reason": "x"})
+    assert isinstance(unknown, errors.FailureResponse)
+    codes = [cls.code for cls in errors._BY_CODE.values()]
+    assert sorted(codes) == list(range(1, 23))
+
+
+def test_a_loss_tells_everything() -> None:
+    text = str(errors.lost("WORKER_KILLED", "the worker died", **LOSS))
+    for fact in ("0000-1", "node7", "4711", "SIGKILL", "3.0 GB", "Killed", "On node1", "What to"):
+        assert fact in text
+    assert type(errors.lost("WORKER_EXITED", exit_code=3)) is errors.TaskExited
+    exited = errors.TaskExited("it called sys.exit", exit_code=3)
+    assert exited.code == 3
+    assert "exit code 3" in str(exited)
+    assert type(errors.lost("UNDELIVERED")) is errors.TaskLost
+    assert errors.signal_name(200) == "200"
+
+
+def test_cancelled_is_what_futures_raise() -> None:
+    assert issubclass(errors.TaskCancelled, CancelledError)
+
+
+def test_a_remote_traceback_shows_its_text() -> None:
+    cause = errors.RemoteTraceback("Traceback: x\n")
+    assert str(cause) == '\n"""\nTraceback: x\n"""'
+    assert str(pickle.loads(pickle.dumps(cause))) == str(cause)
