@@ -1,0 +1,63 @@
+"""What ZeroMQ tells about a socket's connections: which ended, which were refused and why."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import zmq
+
+_REFUSED = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "its key is not admitted",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "it does not speak CURVE with the right key",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the connection ended during the handshake",
+}
+_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+for _event in _REFUSED:
+    _EVENTS |= _event
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What has happened to a socket's connections since the last look."""
+
+    opened: int = 0
+    ended: int = 0
+    refused: tuple[str, ...] = ()  # a reason for each
+
+
+class Monitor:
+    """Watches one socket's connections. Poll `socket`, and call `look` when it is readable.
+
+    An event names no peer. An acceptor that learns of an ended connection sends each peer a
+    heartbeat: `send` returns False for those that are gone. The event may be a few milliseconds
+    ahead of that, so it does so again a moment later.
+    """
+
+    def __init__(self, socket: zmq.SyncSocket) -> None:
+        self._watched = socket
+        self.socket = socket.get_monitor_socket(_EVENTS)
+        self.refused = 0  #: connections refused in all
+
+    def look(self) -> Connections:
+        """Everything since the last call."""
+        opened = ended = 0
+        refused: list[str] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            (event,) = struct.unpack_from("=H", frames[0])
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                opened += 1
+            elif event == zmq.EVENT_DISCONNECTED:
+                ended += 1
+            elif event in _REFUSED:
+                refused.append(_REFUSED[event])
+        self.refused += len(refused)
+        return Connections(opened, ended, tuple(refused))
+
+    def close(self) -> None:
+        """Stop watching. To be called before the watched socket is closed."""
+        self._watched.disable_monitor()
