@@ -26,7 +26,9 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     endpoint: str  # the endpoint's UUID
     function: bytes  # the SHA-256 of the function's body
     function_id: str = ""
-    submitter: bytes = b""  # whose turn it is: streams of one submitter share one place in the queue
+    submitter: bytes = (
+        b""  # whose turn it is: streams of one submitter share one place in the queue
+    )
     keep: bool = True  # stays when its client goes (run, batch_run), or ends with it (an Executor)
     group: str = ""  # the task group's UUID
     retries: int = DEFAULT_RETRIES
@@ -260,9 +262,7 @@ class Status(msgspec.Struct, array_like=True, tag="status"):
     reason: str = ""  # why nothing runs, if nothing runs
 
 
-FromManager = (
-    Register | NeedBody | Started | Results | Lost | Returned | Capacity | Heartbeat | Bye
-)
+FromManager = Register | NeedBody | Started | Results | Lost | Returned | Capacity | Heartbeat | Bye
 ToManager = (
     Welcome
     | Refuse

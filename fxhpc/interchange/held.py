@@ -1,0 +1,169 @@
+"""What a manager holds, as the interchange knows it, and what became of tasks that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxhpc.ids import from_ranges, to_ranges
+from fxhpc.protocol.messages import TaskRefs, TaskRun
+from fxhpc.protocol.outcome import Loss, LossCause
+
+
+class Manager:
+    """One connected manager: its credit, and the tasks that it was sent and has not ended."""
+
+    def __init__(self, peer: bytes, name: str, slots: int, host: str, now: float) -> None:
+        self.peer = peer
+        self.name = name
+        self.slots = slots
+        self.host = host
+        self.credit_tasks = 0
+        self.credit_bytes = 0
+        self.held: dict[bytes, dict[int, TaskRun]] = {}
+        self.held_tasks = 0
+        self.held_bytes = 0
+        self.running: set[tuple[bytes, int]] = set()
+        self.suspect: tuple[bytes, int] | None = None
+        self.bodies: set[bytes] = set()
+        self.heard = now
+        self.greeted = now
+        self.asked_back = False
+        self.draining = False
+        # After a greeting: Results that will be sent again, and tasks that only they can explain.
+        self.unstored: set[int] = set()
+        self.missing: list[tuple[bytes, int]] = []
+
+    @property
+    def free(self) -> int:
+        """How many more tasks it wants."""
+        if self.draining or (self.held_tasks and self.held_bytes >= self.credit_bytes):
+            return 0
+        return max(0, self.credit_tasks - self.held_tasks)
+
+    def hold(self, run: TaskRun) -> None:
+        """Note that these tasks are there now."""
+        count = len(run.payloads)
+        self.held.setdefault(run.stream, {}).update(
+            dict.fromkeys(range(run.first, run.first + count), run)
+        )
+        self.held_tasks += count
+        self.held_bytes += sum(map(len, run.payloads))
+        if run.suspect:
+            self.suspect = (run.stream, run.first)
+
+    def release(self, stream: bytes, index: int) -> TaskRun | None:
+        """Note that this task is not there any more; the run that it came in, or None."""
+        tasks = self.held.get(stream)
+        run = tasks.pop(index, None) if tasks is not None else None
+        if tasks is None or run is None:
+            return None
+        if not tasks:
+            del self.held[stream]
+        self.held_tasks -= 1
+        self.held_bytes -= len(run.payloads[index - run.first])
+        if self.running:
+            self.running.discard((stream, index))
+        if self.suspect == (stream, index):
+            self.suspect = None
+        return run
+
+    def oldest(self, count: int) -> set[tuple[bytes, int]]:
+        """The tasks that it was sent first: those that may have begun."""
+        found: set[tuple[bytes, int]] = set()
+        for stream, index, _ in self.tasks():
+            if len(found) >= count:
+                break
+            found.add((stream, index))
+        return found
+
+    def tasks(self) -> Iterator[tuple[bytes, int, TaskRun]]:
+        """All that it holds."""
+        for stream, tasks in self.held.items():
+            for index, run in tasks.items():
+                yield stream, index, run
+
+
+class Histories:
+    """What happened to tasks that were lost at least once. Empty in good times."""
+
+    def __init__(self) -> None:
+        self._charged: dict[tuple[bytes, int], int] = {}
+        self._stories: dict[tuple[bytes, int], list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._stories)
+
+    def add(self, task: tuple[bytes, int], loss: Loss, charge: bool) -> int:
+        """Note a loss; how many now count against the task."""
+        self._stories.setdefault(task, []).append(loss.text)
+        self._charged[task] = self._charged.get(task, 0) + charge
+        return self._charged[task]
+
+    def earlier(self, task: tuple[bytes, int]) -> list[str]:
+        """The stories of all losses but the last."""
+        return self._stories.get(task, [])[:-1]
+
+    def forget(self, task: tuple[bytes, int]) -> None:
+        """The task has ended."""
+        self._stories.pop(task, None)
+        self._charged.pop(task, None)
+
+
+def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
+    """The tasks at positions start to stop of a run."""
+    return TaskRun(
+        run.stream,
+        run.first + start,
+        run.function,
+        run.payloads[start:stop],
+        run.epoch,
+        run.attempt,
+        run.shared,
+        run.retries,
+        run.result_limit,
+        run.sent_before,
+        run.suspect,
+    )
+
+
+def split_run(run: TaskRun, count: int) -> tuple[TaskRun, TaskRun]:
+    """The first `count` tasks of a run, and the rest."""
+    return slice_run(run, 0, count), slice_run(run, count, len(run.payloads))
+
+
+def single(run: TaskRun, index: int) -> TaskRun:
+    """One task of a run, as a run of its own."""
+    return slice_run(run, index - run.first, index - run.first + 1)
+
+
+def without(run: TaskRun, indices: set[int]) -> list[TaskRun]:
+    """What is left of a run when some of its tasks are taken out."""
+    kept = [i for i in range(run.first, run.first + len(run.payloads)) if i not in indices]
+    ranges = to_ranges(kept)
+    return [
+        slice_run(run, first - run.first, first - run.first + count)
+        for first, count in zip(ranges[::2], ranges[1::2], strict=True)
+    ]
+
+
+def refs(tasks: dict[bytes, list[int]]) -> list[TaskRefs]:
+    """Indices by stream, as a message names them."""
+    return [TaskRefs(stream, to_ranges(indices)) for stream, indices in tasks.items()]
+
+
+def each(tasks: list[TaskRefs]) -> Iterator[tuple[TaskRefs, int]]:
+    """Every task that a message names."""
+    for ref in tasks:
+        for index in from_ranges(ref.ranges):
+            yield ref, index
+
+
+def manager_lost(manager: Manager, why: str, ran: bool) -> Loss:
+    """The loss of a task whose manager is gone."""
+    doing = "ran" if ran else "may have run"
+    return Loss(
+        LossCause.MANAGER_LOST,
+        f"the task {doing} on {manager.host or 'a host'} when its manager {manager.name} was lost: "
+        f"{why}",
+        host=manager.host,
+    )

@@ -1,0 +1,91 @@
+"""Whose turn it is: a queue that its submitters share in turn, so that nobody waits behind a million.
+
+Used by the forwarder, where a lane is a submitter, and by the interchange, where it is a stream.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Tasks that a lane may have taken before it is the next one's turn, where several wait.
+QUANTUM = 32
+
+
+class Turns(Generic[T]):
+    """Lanes of items; an item stands for many tasks, and can be split.
+
+    Args:
+        size: how many tasks an item stands for.
+        split: an item and a number n to the item of its first n tasks and that of the rest.
+    """
+
+    def __init__(self, size: Callable[[T], int], split: Callable[[T, int], tuple[T, T]]) -> None:
+        self._size = size
+        self._split = split
+        self._lanes: OrderedDict[Hashable, deque[T]] = OrderedDict()
+        self._tasks = 0
+
+    def __len__(self) -> int:
+        """Tasks in all lanes."""
+        return self._tasks
+
+    def __iter__(self) -> Iterator[T]:
+        for lane in self._lanes.values():
+            yield from lane
+
+    def push(self, lane: Hashable, item: T) -> None:
+        """Append to the lane's end."""
+        self._tasks += self._size(item)
+        self._lanes.setdefault(lane, deque()).append(item)
+
+    def push_front(self, lane: Hashable, item: T) -> None:
+        """Put before all that waits: for what was lost or given back."""
+        self._tasks += self._size(item)
+        self._lanes.setdefault(lane, deque()).appendleft(item)
+        self._lanes.move_to_end(lane, last=False)
+
+    def take(self, limit: int, wanted: Callable[[T], bool] | None = None) -> list[T]:
+        """Up to `limit` tasks, the lanes in turn; only items that are `wanted`, if that is given."""
+        taken: list[T] = []
+        passed = 0  # lanes in a row whose first item is not wanted
+        while limit > 0 and self._lanes and passed < len(self._lanes):
+            lane, items = next(iter(self._lanes.items()))
+            share = min(limit, QUANTUM) if len(self._lanes) > 1 else limit
+            before = limit
+            while items and share > 0:
+                item = items[0]
+                if wanted is not None and not wanted(item):
+                    break
+                size = self._size(item)
+                if size > share:
+                    item, items[0] = self._split(item, share)
+                    size = share
+                else:
+                    items.popleft()
+                taken.append(item)
+                share -= size
+                limit -= size
+            passed = 0 if limit < before else passed + 1
+            if items:
+                self._lanes.move_to_end(lane)
+            else:
+                del self._lanes[lane]
+        self._tasks -= sum(map(self._size, taken))
+        return taken
+
+    def peek_lane(self, lane: Hashable) -> list[T]:
+        """What waits in a lane, in order."""
+        return list(self._lanes.get(lane, ()))
+
+    def replace_lane(self, lane: Hashable, items: list[T]) -> None:
+        """Put these in the place of what waits in a lane: for cancelling."""
+        self._tasks -= sum(map(self._size, self._lanes.get(lane, ())))
+        self._tasks += sum(map(self._size, items))
+        if items:
+            self._lanes[lane] = deque(items)
+        else:
+            self._lanes.pop(lane, None)

@@ -1,0 +1,70 @@
+"""The opening side of a link on a DEALER socket: stamps what it says, checks what it hears."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import zmq
+
+from fxhpc.protocol.codec import Codec, DecodeError
+from fxhpc.protocol.link import Link, Verdict
+from fxhpc.protocol.messages import Reset
+from fxhpc.transport import sockets
+
+M = TypeVar("M")
+
+_AT_ONCE = 256
+
+
+class Opener(Generic[M]):
+    """Keeps one link on a DEALER socket. `broken` says that the caller has to greet again."""
+
+    def __init__(self, socket: zmq.SyncSocket, codec: Codec[M]) -> None:
+        self.socket = socket
+        self.broken = False
+        self.undecodable = 0
+        self._codec = codec
+        self._link = Link(0)
+
+    def greet(self, message: Any) -> bool:
+        """Open the link, again if need be, under a new session."""
+        self._link = Link(random.getrandbits(63))
+        self.broken = False
+        return self.send(message)
+
+    def send(self, message: Any) -> bool:
+        """Send a message; False breaks the link."""
+        frames = self._codec.encode(self._link.stamp(message))
+        if not sockets.send(self.socket, frames):
+            self.broken = True
+            return False
+        return True
+
+    def receive(self) -> Iterator[M]:
+        """What has come in, in order; stops when the link is found broken."""
+        for _ in range(_AT_ONCE):
+            frames = sockets.receive(self.socket)
+            if frames is None:
+                return
+            try:
+                envelope = self._codec.decode(frames)
+            except DecodeError:
+                self.undecodable += 1
+                continue
+            if envelope.session != self._link.session:
+                continue
+            if isinstance(envelope.message, Reset):
+                self.broken = True
+                return
+            verdict = self._link.check(envelope)
+            if verdict is Verdict.DELIVER:
+                yield envelope.message
+            elif verdict is Verdict.BROKEN:
+                self.broken = True
+                return
+
+    def close(self) -> None:
+        """Close the socket; what was sent already still goes out."""
+        self.socket.close(linger=200)
