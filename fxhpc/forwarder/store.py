@@ -1,0 +1,241 @@
+"""The durable truth: functions, streams, submissions and results in one SQLite database.
+
+One connection, one transaction for each `apply`. A row carries many tasks; payloads above 64 KB
+have rows of their own, above 1 MB files. Nothing else in the process may open the database's
+files: to close a second descriptor of them would drop the lock that keeps other processes out.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fxhpc.forwarder.operations import Operation
+from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
+from fxhpc.forwarder.store_errors import explain
+from fxhpc.forwarder.store_files import PayloadFiles, body_file
+from fxhpc.forwarder.store_read import MEMORY, Reader, Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_write import Changes
+
+__all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"]
+
+#: Above this size a store is checked after a crash only if the machine went down with it: what a
+#: process had written when it was killed the kernel still has.
+_QUICK_CHECK_LIMIT = 16 * 1024 * 1024
+
+
+class Store(Reader):
+    """A store, open. To be used by one thread at a time; errors leave it usable and unchanged.
+
+    Raises:
+        HomeError: it cannot be opened, or another process has it open.
+        StoreTooNew: a newer fxhpc wrote it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        full_sync: bool = False,
+        migrations: Sequence[str] = MIGRATIONS,
+    ) -> None:
+        self.path = path
+        #: What a person should be told of the opening, a sentence each.
+        self.notices: list[str] = []
+        self._full_sync = full_sync
+        self._files = None
+        if path != MEMORY:
+            self.path = path = os.path.abspath(path)
+            self._files = PayloadFiles(
+                os.path.join(os.path.dirname(path), "payloads"), full_sync=full_sync
+            )
+        try:
+            self._open(migrations)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # which is what damage raises
+                raise explain(error, path) from error
+            self._move_aside(str(error))
+            self._open(migrations)
+        except OSError as error:
+            raise explain(error, path) from error
+
+    # --- opening and closing --------------------------------------------------------------------
+
+    def _open(self, migrations: Sequence[str]) -> None:
+        path = self.path
+        if path != MEMORY:
+            # SQLite gives its log the mode of the database; the umask decides nothing here. A file
+            # that exists is not opened: another store of this process might have its lock.
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                os.close(os.open(path, flags, 0o600))
+            except FileExistsError:
+                pass
+        connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        self._connection = connection
+        self._changes = Changes(connection, self._files)
+        try:
+            # Exclusive before WAL: then SQLite needs no shared memory, which network file systems
+            # do not have, and no other process can read or write.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            refuse_newer(version, path, migrations)
+            if version == 0:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA secure_delete = OFF")
+            if path == MEMORY:
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute("PRAGMA journal_mode = MEMORY")
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
+                level = "FULL" if self._full_sync else "NORMAL"
+                connection.execute(f"PRAGMA synchronous = {level}")
+                connection.execute("PRAGMA journal_size_limit = 67108864")
+                connection.execute("PRAGMA cache_size = -16000")
+                if version:
+                    self._check_after_crash()
+            copy = migrate(connection, path, migrations)
+            if copy:
+                self.notices.append(f"The store was migrated; {copy} is its copy from before.")
+            self._set_meta(clean=0, boot=_boot_id())
+        except BaseException:
+            connection.close()
+            raise
+
+    def _check_after_crash(self) -> None:
+        """Look for damage, and for files that nothing refers to.
+
+        Raises:
+            sqlite3.DatabaseError: the database is damaged.
+        """
+        meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+        if meta.get("clean"):
+            return
+        if meta.get("boot") != _boot_id() or os.stat(self.path).st_size < _QUICK_CHECK_LIMIT:
+            (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        assert self._files is not None
+        known: set[str] = set()
+        for kind, letter in (("submission", "s"), ("result", "r")):
+            known.update(
+                f"{letter}{row}-{position}"
+                for row, position in self._connection.execute(
+                    f"SELECT row, position FROM {kind}_large WHERE data IS NULL"
+                )
+            )
+        for (digest,) in self._connection.execute("SELECT digest FROM body WHERE data IS NULL"):
+            known.add(body_file(digest))
+        self._files.sweep(known)
+
+    def _move_aside(self, reason: str) -> None:
+        """Keep a damaged database for whoever wants to look, and begin a new one."""
+        aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        for suffix in ("", "-wal"):
+            if os.path.exists(self.path + suffix):
+                os.replace(self.path + suffix, aside + suffix)
+        if self._files is not None and os.path.isdir(self._files.directory):
+            os.replace(self._files.directory, aside + "-payloads")
+        self.notices.append(
+            f"The store {self.path} was damaged ({reason}) and is now {aside}. A new one was "
+            f"begun: older tasks and functions are unknown to it. Submit again what is missing."
+        )
+
+    def close(self) -> None:
+        """Write everything into the database's one file, and give the lock back."""
+        try:
+            self._set_meta(clean=1)
+        except sqlite3.Error:
+            pass  # a full disk: the next opening looks for damage, and finds none
+        self._connection.close()
+
+    def _set_meta(self, **values: Any) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values.items()
+        )
+
+    def raise_epoch(self) -> int:
+        """Begin a new epoch, and return it: 1 for a new store.
+
+        Raises:
+            StoreFull: see `apply`.
+        """
+        with self._transaction():
+            row = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+            epoch = (row[0] if row else 0) + 1
+            self._set_meta(epoch=epoch)
+        return epoch
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def apply(self, operations: Iterable[Operation]) -> None:
+        """Carry out all operations in one transaction, in their order; durable on return.
+
+        Raises:
+            StoreFull: no room on the disk or in the quota; nothing was changed.
+            ForwarderError: the store cannot be written for another reason; nothing was changed.
+        """
+        handlers = self._changes.handlers
+        with self._transaction():
+            for operation in operations:
+                handlers[type(operation)](operation)
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._connection, self._files, self.path)
+
+    def compact(self, pages: int = 1000) -> None:
+        """Give up to so many free pages of 4 KB back to the file system."""
+        with self._transaction():
+            self._connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+
+
+class _Transaction:
+    """One transaction of database and files: both, or neither."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, files: PayloadFiles | None, path: str
+    ) -> None:
+        self._connection = connection
+        self._files = files
+        self._path = path
+
+    def __enter__(self) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            try:
+                if self._files is not None:
+                    self._files.sync_directory()
+                self._connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as failure:
+                error = failure
+            else:
+                if self._files is not None:
+                    self._files.commit()
+                return
+        # SQLite has undone the transaction itself after some errors, a full disk among them.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        if self._files is not None:
+            self._files.rollback()
+        if isinstance(error, sqlite3.Error | OSError):
+            raise explain(error, self._path) from error
+        # any other error goes on by itself
+
+
+def _boot_id() -> str:
+    """What differs after the machine was started again; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,114 @@
+"""Payloads above 1 MB: a file for each, in a directory beside the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from fxhpc.errors import ForwarderError
+
+#: Payloads above this many bytes lie in files: the database would copy them several times.
+FILE_LIMIT = 1024 * 1024
+
+
+class PayloadFiles:
+    """The files of a store's largest payloads. They are written before the commit that names
+    them, and removed after the commit that forgets them: at worst one too many is left, which
+    `sweep` finds.
+    """
+
+    def __init__(self, directory: str, *, full_sync: bool) -> None:
+        self.directory = directory
+        self._full_sync = full_sync
+        self._written: list[str] = []  # in the transaction that is under way
+        self._dropped: list[str] = []
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file with mode 0600.
+
+        Raises:
+            OSError: it could not be written, or not whole.
+        """
+        os.makedirs(self.directory, 0o700, exist_ok=True)
+        path = os.path.join(self.directory, name)
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        self._written.append(name)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if self._full_sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str, size: int) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            ForwarderError: it is missing or has not this size.
+        """
+        path = os.path.join(self.directory, name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise ForwarderError(
+                f"The payload file {path} cannot be read ({error.strerror}): what it held of a "
+                f"task is gone. Submit that task again."
+            ) from None
+        if len(data) != size:
+            raise ForwarderError(
+                f"The payload file {path} has {len(data)} bytes instead of {size}; the machine "
+                f"may have lost its power while it was written. Submit that task again."
+            )
+        return data
+
+    def drop(self, name: str) -> None:
+        """Remove a file once the transaction under way is committed."""
+        self._dropped.append(name)
+
+    def commit(self) -> None:
+        """The transaction is committed."""
+        self._remove(self._dropped)
+        self._written.clear()
+        self._dropped.clear()
+
+    def rollback(self) -> None:
+        """The transaction is undone."""
+        self._remove(self._written)
+        self._written.clear()
+        self._dropped.clear()
+
+    def sync_directory(self) -> None:
+        """Make the names durable too, if they are to survive a loss of power."""
+        if not self._full_sync or not self._written:
+            return
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sweep(self, known: Iterable[str]) -> int:
+        """Remove files that a crash left without a row; returns how many."""
+        try:
+            names = set(os.listdir(self.directory))
+        except FileNotFoundError:
+            return 0
+        strays = sorted(names.difference(known))
+        self._remove(strays)
+        return len(strays)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                os.unlink(os.path.join(self.directory, name))
+            except OSError:
+                pass  # it was never made, or `sweep` will find it
+
+
+def body_file(digest: bytes) -> str:
+    """The name of the file of a function's body, or of a large shared argument."""
+    return f"b{digest.hex()}"

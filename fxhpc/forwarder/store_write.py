@@ -1,0 +1,195 @@
+"""How each operation changes the store's tables and files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.store_files import FILE_LIMIT, PayloadFiles, body_file
+from fxhpc.protocol.outcome import Outcome
+from fxhpc.units import LARGE_PAYLOAD
+
+#: As much of a function's source is indexed for search.
+_INDEXED_SOURCE = 64 * 1024
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Changes:
+    """Carries out operations within a transaction that the store has begun."""
+
+    def __init__(self, connection: sqlite3.Connection, files: PayloadFiles | None) -> None:
+        self._connection = connection
+        self._files = files
+        #: One for each type of operation.
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            op.AddBody: self._add_body,
+            op.AddFunction: self._add_function,
+            op.AddStream: self._add_stream,
+            op.AddSubmission: self._add_submission,
+            op.AddResults: self._add_results,
+            op.AddException: self._add_exception,
+            op.DropExceptions: self._drop_exceptions,
+            op.SetStreamOwner: self._set_stream_owner,
+            op.DropSubmissions: lambda drop: self._drop_rows("submission", drop.rows),
+            op.DropResults: lambda drop: self._drop_rows("result", drop.rows),
+            op.DropStream: self._drop_stream,
+            op.DropBodies: self._drop_bodies,
+        }
+
+    def _add_body(self, add: op.AddBody) -> None:
+        data: bytes | None = add.data
+        found = self._connection.execute("SELECT 1 FROM body WHERE digest = ?", (add.digest,))
+        if found.fetchone():
+            return
+        if len(add.data) > FILE_LIMIT and self._files is not None:
+            self._files.write(body_file(add.digest), add.data)
+            data = None
+        self._connection.execute(
+            "INSERT INTO body VALUES (?, ?, ?)", (add.digest, len(add.data), data)
+        )
+
+    def _add_function(self, add: op.AddFunction) -> None:
+        record, execute = add.record, self._connection.execute
+        values = (record.searchable, record.created, record.name, _encode(record))
+        found = execute(
+            "SELECT number FROM function WHERE id = ?", (record.function_id,)
+        ).fetchone()
+        if found:
+            number = found[0]
+            execute(
+                "UPDATE function SET searchable = ?, created = ?, name = ?, record = ? "
+                "WHERE number = ?",
+                (*values, number),
+            )
+            execute("DELETE FROM search WHERE rowid = ?", (number,))
+        else:
+            number = execute(
+                "INSERT INTO function (id, searchable, created, name, record) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (record.function_id, *values),
+            ).lastrowid
+        if record.searchable:
+            execute(
+                "INSERT INTO search (rowid, name, description, author, source) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    number,
+                    record.name,
+                    record.description,
+                    record.author,
+                    record.source[:_INDEXED_SOURCE],
+                ),
+            )
+
+    def _add_stream(self, add: op.AddStream) -> None:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO stream (stream, owner, info) VALUES (?, ?, ?)",
+            (add.info.stream, add.owner, _encode(add.info)),
+        )
+
+    def _add_submission(self, add: op.AddSubmission) -> None:
+        payloads = add.payloads
+        sizes = list(map(len, payloads))
+        if max(sizes, default=0) > LARGE_PAYLOAD:
+            payloads = self._take_large("submission", add.row, payloads)
+        self._connection.execute(
+            "INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                add.row,
+                add.stream,
+                add.first,
+                len(payloads),
+                sum(sizes),
+                b"".join(add.shared) or None,
+                _encode(payloads),
+            ),
+        )
+
+    def _add_results(self, add: op.AddResults) -> None:
+        outcomes = add.outcomes
+        sizes = [len(outcome.data) for outcome in outcomes]
+        if max(sizes, default=0) > LARGE_PAYLOAD:
+            data = self._take_large("result", add.row, [outcome.data for outcome in outcomes])
+            outcomes = [
+                Outcome(outcome.index, outcome.kind, rest, outcome.ran)
+                for outcome, rest in zip(outcomes, data, strict=True)
+            ]
+        self._connection.execute(
+            "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                add.row,
+                add.stream,
+                _encode(add.indices),
+                sum(sizes),
+                add.ended,
+                add.host,
+                _encode(outcomes),
+            ),
+        )
+
+    def _take_large(self, kind: str, row: int, payloads: list[bytes]) -> list[bytes]:
+        """Store the large payloads on their own; returns the list with nothing in their places."""
+        rest = list(payloads)
+        for position, payload in enumerate(payloads):
+            size = len(payload)
+            if size <= LARGE_PAYLOAD:
+                continue
+            data: bytes | None = payload
+            if size > FILE_LIMIT and self._files is not None:
+                self._files.write(f"{kind[0]}{row}-{position}", payload)
+                data = None
+            self._connection.execute(
+                f"INSERT INTO {kind}_large VALUES (?, ?, ?, ?)", (row, position, size, data)
+            )
+            rest[position] = b""
+        return rest
+
+    def _add_exception(self, add: op.AddException) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO exception VALUES (?, ?, ?, ?)",
+            (add.stream, add.index, add.kind, add.data),
+        )
+
+    def _drop_exceptions(self, drop: op.DropExceptions) -> None:
+        self._connection.executemany(
+            "DELETE FROM exception WHERE stream = ? AND task >= ? AND task < ?",
+            [
+                (drop.stream, first, first + count)
+                for first, count in zip(drop.ranges[::2], drop.ranges[1::2], strict=True)
+            ],
+        )
+
+    def _set_stream_owner(self, change: op.SetStreamOwner) -> None:
+        self._connection.execute(
+            "UPDATE stream SET owner = ? WHERE stream = ?", (change.owner, change.stream)
+        )
+
+    def _drop_rows(self, kind: str, rows: list[int]) -> None:
+        keys = [(row,) for row in rows]
+        if self._files is not None:
+            for key in keys:
+                for row, position in self._connection.execute(
+                    f"SELECT row, position FROM {kind}_large WHERE row = ? AND data IS NULL", key
+                ):
+                    self._files.drop(f"{kind[0]}{row}-{position}")
+        self._connection.executemany(f"DELETE FROM {kind}_large WHERE row = ?", keys)
+        self._connection.executemany(f"DELETE FROM {kind} WHERE row = ?", keys)
+
+    def _drop_stream(self, drop: op.DropStream) -> None:
+        key = (drop.stream,)
+        for kind in ("submission", "result"):
+            rows = self._connection.execute(f"SELECT row FROM {kind} WHERE stream = ?", key)
+            self._drop_rows(kind, [row for (row,) in rows.fetchall()])
+        self._connection.execute("DELETE FROM exception WHERE stream = ?", key)
+        self._connection.execute("DELETE FROM stream WHERE stream = ?", key)
+
+    def _drop_bodies(self, drop: op.DropBodies) -> None:
+        for digest in drop.digests:
+            if self._files is not None:
+                self._files.drop(body_file(digest))
+            self._connection.execute("DELETE FROM body WHERE digest = ?", (digest,))
