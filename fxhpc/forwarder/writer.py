@@ -1,0 +1,167 @@
+"""The thread that owns the store: it commits whatever waits in one transaction.
+
+The loop hands over lists of operations and questions, each with a token of its own, and is woken
+when answers are there. A list is committed whole or not at all, and one that fails takes no
+other with it. Answers come in the order of the requests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Protocol
+
+from fxhpc.forwarder.operations import Operation
+from fxhpc.forwarder.store import Store
+
+#: Requests that one transaction takes: what comes later need not wait for more.
+_GROUP_LIMIT = 512
+
+#: What `completed` gives: the token, and None, the answer to a question, or an exception.
+Completion = tuple[object, object]
+
+
+class _Submit(NamedTuple):
+    token: object
+    operations: Sequence[Operation]
+
+
+class _Read(NamedTuple):
+    token: object
+    method: str
+    arguments: tuple[object, ...]
+
+
+class AnyWriter(Protocol):
+    """What both writers offer a loop."""
+
+    def submit(self, token: object, operations: Sequence[Operation]) -> None:
+        """Write all of these, or none: completed with None, or with the exception."""
+
+    def read(self, token: object, method: str, *arguments: object) -> None:
+        """Ask the store, after all that was submitted before: completed with the answer."""
+
+    def completed(self) -> list[Completion]:
+        """What has been done since the last call."""
+
+    def close(self) -> None:
+        """Do what waits, then close the store."""
+
+
+class Writer:
+    """A writer with a thread of its own: the loop never waits for a disk.
+
+    `wake` is called in that thread whenever `completed` has something new to tell.
+    """
+
+    def __init__(self, store: Store, wake: Callable[[], None]) -> None:
+        self._store = store
+        self._wake = wake
+        self._requests: SimpleQueue[_Submit | _Read | None] = SimpleQueue()
+        self._completed: deque[Completion] = deque()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="fxhpc-store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, token: object, operations: Sequence[Operation]) -> None:
+        """Write all of these, or none: completed with None, or with the exception."""
+        self._requests.put(_Submit(token, operations))
+
+    def read(self, token: object, method: str, *arguments: object) -> None:
+        """Ask the store, after all that was submitted before: completed with the answer."""
+        self._requests.put(_Read(token, method, arguments))
+
+    def completed(self) -> list[Completion]:
+        """What has been done since the last call."""
+        done = []
+        while self._completed:
+            done.append(self._completed.popleft())
+        return done
+
+    def close(self) -> None:
+        """Do what waits, close the store and end the thread. Later requests are ignored."""
+        if self._closed:
+            return
+        self._closed = True
+        self._requests.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        group: list[_Submit] = []
+        while True:
+            request = self._requests.get()
+            for taken in range(1, _GROUP_LIMIT + 1):
+                if isinstance(request, _Submit):
+                    group.append(request)
+                else:
+                    self._commit(group)
+                    if request is None:
+                        self._store.close()
+                        return
+                    self._completed.append((request.token, _answer(self._store, request)))
+                    self._wake()
+                if taken == _GROUP_LIMIT:
+                    break
+                try:
+                    request = self._requests.get_nowait()
+                except Empty:
+                    break
+            self._commit(group)
+
+    def _commit(self, group: list[_Submit]) -> None:
+        """Commit these, tell the loop, and empty the list."""
+        if not group:
+            return
+        together = [operation for request in group for operation in request.operations]
+        if len(group) > 1 and _apply(self._store, together) is None:
+            self._completed.extend((request.token, None) for request in group)
+        else:  # alone, or one of them failed: so each for itself, and only that one fails
+            for request in group:
+                self._completed.append((request.token, _apply(self._store, request.operations)))
+        group.clear()
+        self._wake()
+
+
+class DirectWriter:
+    """A writer without a thread: a request is done when the call returns. For stores in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._completed: list[Completion] = []
+        self._closed = False
+
+    def submit(self, token: object, operations: Sequence[Operation]) -> None:
+        """Write all of these, or none: completed with None, or with the exception."""
+        self._completed.append((token, _apply(self._store, operations)))
+
+    def read(self, token: object, method: str, *arguments: object) -> None:
+        """Ask the store: completed with the answer."""
+        self._completed.append((token, _answer(self._store, _Read(token, method, arguments))))
+
+    def completed(self) -> list[Completion]:
+        """What has been done since the last call."""
+        done, self._completed = self._completed, []
+        return done
+
+    def close(self) -> None:
+        """Close the store."""
+        if not self._closed:
+            self._closed = True
+            self._store.close()
+
+
+def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:
+    try:
+        store.apply(operations)
+    except Exception as error:  # whatever it is, the loop must hear of it and the thread go on
+        return error
+    return None
+
+
+def _answer(store: Store, request: _Read) -> object:
+    try:
+        return getattr(store, request.method)(*request.arguments)
+    except Exception as error:
+        return error

@@ -1,0 +1,102 @@
+"""The writer commits in groups, answers in order, and lets one failure be one failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fxhpc.errors import ForwarderError
+from fxhpc.forwarder.operations import AddStream, AddSubmission, Operation
+from fxhpc.forwarder.store import MEMORY, Store
+from fxhpc.forwarder.writer import AnyWriter, Completion, DirectWriter, Writer
+from fxhpc.ids import new_id, new_stream
+from fxhpc.protocol.messages import StreamInfo
+
+STREAM = new_stream()
+
+
+class Loop:
+    """What a shell does with a writer: wait to be woken, then look."""
+
+    def __init__(self, make: Callable[[Callable[[], None]], AnyWriter]) -> None:
+        self._woken = threading.Event()
+        self.writer = make(self._woken.set)
+
+    def wait(self, count: int) -> list[Completion]:
+        done = self.writer.completed()
+        while len(done) < count:
+            assert self._woken.wait(10), f"{len(done)} of {count} completed"
+            self._woken.clear()
+            done += self.writer.completed()
+        return done
+
+
+@pytest.fixture(params=["thread", "direct"])
+def loop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loop]:
+    store = Store(str(tmp_path / "store.db") if request.param == "thread" else MEMORY)
+    store.apply([AddStream(StreamInfo(STREAM, new_id(), b"f" * 32))])
+    loop = Loop(
+        lambda wake: Writer(store, wake) if request.param == "thread" else DirectWriter(store)
+    )
+    yield loop
+    loop.writer.close()
+
+
+def task(row: int) -> list[Operation]:
+    return [AddSubmission(row, STREAM, row, [b"%d" % row])]
+
+
+def test_requests_are_answered_in_order(loop: Loop) -> None:
+    for row in range(1, 2001):
+        loop.writer.submit(row, task(row))
+        if row % 100 == 0:
+            loop.writer.read(("read", row), "load_submission", row)
+    done = loop.wait(2020)
+    tokens = [token for token, _ in done if isinstance(token, int)]
+    assert tokens == list(range(1, 2001))
+    for at, (token, answer) in enumerate(done):
+        if isinstance(token, tuple):
+            assert done[at - 1] == (token[1], None)
+            assert answer == ([b"%d" % token[1]], [])
+        else:
+            assert answer is None
+
+
+def test_one_failure_takes_no_other_with_it(loop: Loop) -> None:
+    for row in (1, 2, 2, 3):
+        loop.writer.submit(row, task(row))
+    loop.writer.read("rows", "recover")
+    done = loop.wait(5)
+    assert [type(answer) for _, answer in done[:4]] == [
+        type(None),
+        type(None),
+        ForwarderError,
+        type(None),
+    ]
+    recovered = done[4][1]
+    assert [row.row for row in recovered.submissions] == [1, 2, 3]  # type: ignore[attr-defined]
+
+
+def test_a_question_that_fails_is_completed_with_its_error(loop: Loop) -> None:
+    loop.writer.read(1, "load_submission", 99)
+    loop.writer.read(2, "no_such_method")
+    (_, first), (_, second) = loop.wait(2)
+    assert isinstance(first, KeyError)
+    assert isinstance(second, AttributeError)
+
+
+def test_what_waits_is_done_before_the_end(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.db")
+    store = Store(path)
+    writer = Writer(store, lambda: None)
+    for row in range(1, 3001):
+        writer.submit(row, task(row))
+    writer.close()
+    writer.close()
+    assert len(writer.completed()) == 3000
+    store = Store(path)
+    assert len(store.recover().submissions) == 3000
+    store.close()
