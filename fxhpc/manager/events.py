@@ -1,0 +1,165 @@
+"""What happens to a manager, and what it can do about it: the vocabulary of its core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol import pool
+
+# --- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """The interchange has sent this."""
+
+    message: msg.ToManager
+
+
+@dataclass(frozen=True)
+class LinkOpened:
+    """There is a way to the interchange; it has to be greeted."""
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The interchange cannot be heard any more."""
+
+
+@dataclass(frozen=True)
+class WorkerStarted:
+    """The seed has made a worker."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class WorkerSaid:
+    """A worker has sent outcomes, or these were found in its page."""
+
+    worker: int
+    batch: pool.Batch
+
+
+@dataclass(frozen=True)
+class WorkerGone:
+    """A worker is dead, and all that it sent has been read."""
+
+    worker: int
+    begun: int  # the page's word
+    signal: int = 0
+    exit_code: int = -1
+    peak_memory: int = 0  # bytes
+    stderr: str = ""  # the last lines that it wrote
+    seed_lost: bool = False  # it was ended because its seed died
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What stands in the pages: for each worker, how many places it has begun."""
+
+    begun: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """All that had come in has been told; now is the time to send."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process was asked to end, or whom it worked for is gone."""
+
+    reason: str
+
+
+Event = (
+    Said | LinkOpened | LinkLost | WorkerStarted | WorkerSaid | WorkerGone | Looked | Turn | Ended
+)
+
+# --- actions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Greet:
+    """Open the link with this."""
+
+    message: msg.Register
+
+
+@dataclass(frozen=True)
+class Say:
+    """Send this to the interchange."""
+
+    message: msg.FromManager
+
+
+@dataclass(frozen=True)
+class StartWorker:
+    """Have a worker made."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class ToWorker:
+    """Send this to a worker."""
+
+    worker: int
+    message: pool.ToWorker
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Write into a worker's page which places it shall not begin."""
+
+    worker: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """Read the outcomes in the page of a worker that has been busy with one task for long."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class KillWorker:
+    """End a worker, and all that it has started."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Leave:
+    """End the process, its workers first."""
+
+    reason: str
+    failed: bool = False
+
+
+Action = Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Leave
+
+
+# --- what the core is made with -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the manager says of itself when it registers."""
+
+    manager: str
+    endpoint: bytes
+    slots: int
+    host: str = ""
+    pid: int = 0
+    python: str = ""
+    cores: int = 0
+    memory: int = 0
+    block: str = ""
+    alone_s: float = 600.0
+    wall_offset_s: float = 0.0  # wall clock minus the clock of `now`, for display alone

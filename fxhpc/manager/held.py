@@ -1,0 +1,161 @@
+"""What a manager holds: parts of runs, and for each worker which of them it was given."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from fxhpc.ids import to_ranges
+from fxhpc.protocol.messages import TaskRefs, TaskRun
+
+
+class Part:
+    """Consecutive tasks of a run: those at its positions `start` up to `stop`."""
+
+    __slots__ = ("run", "start", "stop")
+
+    def __init__(self, run: TaskRun, start: int, stop: int) -> None:
+        self.run = run
+        self.start = start
+        self.stop = stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def take(self, count: int) -> Part:
+        """Cut off the first `count` tasks."""
+        head = Part(self.run, self.start, self.start + count)
+        self.start += count
+        return head
+
+    def take_last(self, count: int) -> Part:
+        """Cut off the last `count` tasks."""
+        tail = Part(self.run, self.stop - count, self.stop)
+        self.stop -= count
+        return tail
+
+    @property
+    def first(self) -> int:
+        """The index, in the stream, of the first task."""
+        return self.run.first + self.start
+
+    @property
+    def indices(self) -> range:
+        """The indices, in the stream, of its tasks."""
+        return range(self.run.first + self.start, self.run.first + self.stop)
+
+    def payload_bytes(self) -> int:
+        """Bytes of arguments."""
+        return sum(map(len, self.run.payloads[self.start : self.stop]))
+
+    def without(self, indices: set[int]) -> list[Part]:
+        """What is left when some of its tasks are taken out."""
+        kept = to_ranges(index for index in self.indices if index not in indices)
+        offset = self.run.first
+        return [
+            Part(self.run, first - offset, first - offset + count)
+            for first, count in zip(kept[::2], kept[1::2], strict=True)
+        ]
+
+
+class Given:
+    """A part that a worker was given, and the place of its first task there."""
+
+    __slots__ = ("cost_s", "part", "place")
+
+    def __init__(self, place: int, part: Part, cost_s: float) -> None:
+        self.place = place
+        self.part = part
+        self.cost_s = cost_s  # expected of each task
+
+    @property
+    def end(self) -> int:
+        """The place after its last task."""
+        return self.place + len(self.part)
+
+    def take(self, count: int) -> Part:
+        """Cut off the first `count` tasks."""
+        self.place += count
+        return self.part.take(count)
+
+
+class Slot:
+    """One worker, as the core sees it."""
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.pid = 0
+        self.ready = False
+        self.known: set[bytes] = set()  # bodies that it has
+        self.given: deque[Given] = deque()  # in the order of their places
+        self.tasks = 0  # given and not ended
+        self.load_s = 0.0  # expected of these
+        self.next_place = 0
+        self.done = 0  # outcomes are known up to this place
+        self.begun = 0  # at the last look
+        self.begun_since = 0.0
+        self.announced = False  # a Started was sent for the task that it is at
+        # Places that it was told not to begin, since when, and whether it is known by now which
+        # of them it had begun before it was told.
+        self.skip: tuple[int, int] | None = None
+        self.skip_since = 0.0
+        self.skip_settled = False
+        # Places to be cancelled if it has not begun them: also if it has, and is that to be told?
+        self.cancelled: dict[int, tuple[bool, bool]] = {}
+        self.kill: dict[int, bool] = {}  # places that it is killed for: is that to be told?
+
+    def give(self, part: Part, cost_s: float) -> None:
+        """Note that it was given this, at its next places."""
+        self.given.append(Given(self.next_place, part, cost_s))
+        self.next_place += len(part)
+        self.tasks += len(part)
+        self.load_s += cost_s * len(part)
+
+    def ended(self, count: int, cost_s: float) -> None:
+        """Note that so many tasks of what it was given are not its concern any more."""
+        self.tasks -= count
+        self.load_s = max(0.0, self.load_s - cost_s * count) if self.tasks else 0.0
+
+    def part_at(self, place: int) -> Part | None:
+        """The task at this place, if it has not ended."""
+        for given in self.given:
+            if given.place <= place < given.end:
+                position = given.part.start + place - given.place
+                return Part(given.part.run, position, position + 1)
+        return None
+
+    def cut(self, place: int) -> list[tuple[int, Part]]:
+        """Take away all that it was given from this place on: the parts and their places."""
+        cut: list[tuple[int, Part]] = []
+        while self.given and self.given[-1].end > place:
+            given = self.given[-1]
+            if given.place >= place:
+                self.given.pop()
+                part = given.part
+            else:
+                part = given.part.take_last(given.end - place)
+            self.ended(len(part), given.cost_s)
+            cut.append((max(place, given.place), part))
+        cut.reverse()
+        return cut
+
+    def parts(self) -> list[Part]:
+        """All that it was given and has not ended."""
+        return [given.part for given in self.given]
+
+    @property
+    def running_place(self) -> int | None:
+        """The place of the task that it was at when it was last looked at."""
+        return self.begun - 1 if self.begun > self.done else None
+
+
+def refs(parts: Iterable[Part]) -> list[TaskRefs]:
+    """Parts, as a message names them."""
+    grouped: dict[tuple[bytes, int, int], list[int]] = {}
+    for part in parts:
+        run = part.run
+        grouped.setdefault((run.stream, run.epoch, run.attempt), []).extend(part.indices)
+    return [
+        TaskRefs(stream, to_ranges(indices), epoch, attempt)
+        for (stream, epoch, attempt), indices in grouped.items()
+    ]

@@ -1,0 +1,53 @@
+"""How long tasks take, as measured, and how much work to hold because of it."""
+
+from __future__ import annotations
+
+#: A message to a worker holds this much work, in seconds, and at most so many tasks.
+MESSAGE_S = 0.001
+MESSAGE_TASKS = 256
+
+#: A worker that has less work than this is given more.
+LOOK_AHEAD_S = 0.012
+
+#: The manager holds so much work for each worker, in seconds, and at most so many tasks.
+HOLD_S = 0.04
+HOLD_TASKS = 4000
+
+#: What a task costs a worker beside the call itself, at least, in seconds.
+_LEAST_S = 2e-6
+
+
+class Pace:
+    """Measured durations, per function and of all tasks of late."""
+
+    def __init__(self) -> None:
+        self._by_function: dict[bytes, float] = {}
+        self._spent_s = 0.0
+        self._count = 0.0
+
+    def note(self, function: bytes, count: int, spent_s: float) -> None:
+        """So many tasks of a function took so long in all."""
+        mean = max(_LEAST_S, spent_s / count)
+        before = self._by_function.get(function)
+        if before is None:
+            if len(self._by_function) >= 10_000:
+                self._by_function.clear()
+            self._by_function[function] = mean
+        else:
+            # Quick to believe that tasks are short: a first call may have imported a lot.
+            weight = 0.7 if mean < before else 0.3
+            self._by_function[function] = before + weight * (mean - before)
+        self._spent_s = 0.8 * self._spent_s + spent_s
+        self._count = 0.8 * self._count + count
+
+    def expected(self, function: bytes) -> float | None:
+        """Seconds that a task of this function takes, or None if none has ended."""
+        return self._by_function.get(function)
+
+    def hold(self, slots: int) -> int:
+        """How many tasks to hold for so many workers."""
+        if not self._count:
+            return slots
+        mean = max(_LEAST_S, self._spent_s / self._count)
+        each = min(HOLD_TASKS, max(1.0, HOLD_S / mean))
+        return max(slots, int(slots * each))

@@ -1,0 +1,200 @@
+"""What manager, seed and worker say to each other, and what the page says that two of them share.
+
+Whoever starts a manager writes a `ManagerSpec` to its standard input. The manager and its seed
+speak over one socket pair, the manager and each worker over another and a few shared kilobytes,
+the *page*. All numbers of tasks here are *places*: a worker counts the tasks that it was ever
+given, from 0.
+
+The page (see `docs/decisions/0020-the-workers-page.md`) says:
+
+* ``BEGUN``: the worker began the task before this place. It is written before the task's code or
+  arguments are touched, so that a death charges that task alone;
+* ``SKIP_FROM`` and ``SKIP_TO``: the worker does not begin the places between them. So the manager
+  takes back work that the worker has received already;
+* the batch: outcomes that the worker has not sent yet. So the manager can read in the page what a
+  killed or a busy worker did not come to send.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from fxhpc.protocol.outcome import Outcome
+from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+# --- starting a manager -------------------------------------------------------------------------
+
+
+class ManagerSpec(msgspec.Struct, kw_only=True):
+    """All that a manager is told. It comes as msgpack on its standard input, up to the end of it.
+
+    Exactly one of `address` and `address_file` is needed; the file is read again whenever the
+    interchange was lost. It holds the address in its first line and, for tcp, the interchange's
+    public key in its second.
+    """
+
+    endpoint: bytes  # which endpoint's work it wants, see `messages.Register`
+    workers: int
+    address: str = ""
+    address_file: str = ""
+    server_key: str = ""  # the interchange's public CURVE key, where `address` is tcp
+    key_file: str = ""  # the manager's own key pair
+    manager: str = ""  # its id; it makes a random one if there is none
+    block: str = ""
+    cwd: str = ""  # of the tasks; empty: the manager's own
+    sys_path: list[str] = []  # of the tasks; empty: the manager's own
+    environ: dict[str, str | None] = {}  # changes for the tasks; None removes a variable
+    watch_pid: int = 0  # the manager ends when this process does; 0: nobody is watched
+    watch_started: float = 0.0  # its start as psutil's create_time() has it; 0: not compared
+    pin: bool = False  # give each worker cores of its own
+    nice: int = 0  # added to the workers' niceness
+    alone_s: float = 600.0  # how long it stays without an interchange
+    log_file: str = ""  # empty: standard error
+
+
+class SeedSpec(msgspec.Struct, array_like=True):
+    """The manager's first message to a seed: what all its workers have in common."""
+
+    manager_pid: int
+    cwd: str
+    sys_path: list[str]
+    environ: dict[str, str | None]
+    nice: int = 0
+
+
+# --- manager and seed ---------------------------------------------------------------------------
+
+
+class Fork(msgspec.Struct, array_like=True, tag="fork"):
+    """Make a worker. With it come its end of the socket pair, its page, and its output."""
+
+    worker: int
+    cores: list[int] = []  # to pin it to; empty: wherever the seed may run
+
+
+class Kill(msgspec.Struct, array_like=True, tag="kill"):
+    """End a worker by SIGKILL, and all its descendants."""
+
+    worker: int
+
+
+class Forked(msgspec.Struct, array_like=True, tag="forked"):
+    """The worker exists."""
+
+    worker: int
+    pid: int
+
+
+class Exited(msgspec.Struct, array_like=True, tag="exited"):
+    """The worker is gone, and its descendants with it."""
+
+    worker: int
+    pid: int
+    status: int  # as wait(2) has it; see os.waitstatus_to_exitcode
+    peak_memory: int  # bytes
+
+
+ToSeed = Fork | Kill
+FromSeed = Forked | Exited
+
+
+# --- manager and worker -------------------------------------------------------------------------
+
+
+class WorkRun(msgspec.Struct, array_like=True):
+    """Consecutive tasks of one stream: `payloads[i]` are the arguments of the task `first + i`."""
+
+    stream: bytes
+    first: int
+    function: bytes
+    payloads: list[bytes]
+    shared: list[bytes] = []
+    result_limit: int = DEFAULT_PAYLOAD_LIMIT
+
+
+class Work(msgspec.Struct, array_like=True, tag="work"):
+    """Tasks to run, in this order; the first of them has this place."""
+
+    place: int
+    runs: list[WorkRun]
+
+
+class Bytes(msgspec.Struct, array_like=True, tag="bytes"):
+    """The body of a function or of a shared argument. It comes before the work that needs it."""
+
+    digest: bytes
+    data: bytes
+
+
+class Forget(msgspec.Struct, array_like=True, tag="forget"):
+    """These bodies are not needed for now."""
+
+    digests: list[bytes]
+
+
+class Stop(msgspec.Struct, array_like=True, tag="stop"):
+    """There will be no more work."""
+
+
+ToWorker = Work | Bytes | Forget | Stop
+
+#: Messages up to this size go through the socket; larger ones lie in a file of their own whose
+#: descriptor goes instead, so that none is ever larger than a socket's buffer.
+INLINE_BYTES = 64 * 1024
+
+#: What a message that lies in a file looks like in the socket: this, and the file's size.
+IN_FILE = b"\xc1"  # the one byte that msgpack never begins with
+
+# --- the page -----------------------------------------------------------------------------------
+
+#: Its words, 64 bits each in the machine's order. `HELD` says how many outcomes the batch holds
+#: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first.
+BEGUN, SKIP_FROM, SKIP_TO, HELD, HELD_FROM = range(5)
+WORD_BYTES = 64  # room for all of them
+PAGE_BYTES = INLINE_BYTES
+
+#: A batch as it is sent begins with the place of its first task, the seconds that it took, and
+#: the header of a msgpack array; so from `ARRAY` on it decodes as a list of outcomes.
+BATCH_HEAD = struct.Struct(">QdBI")
+ARRAY = 16
+ARRAY_32 = 0xDD
+
+#: Where in the page the outcomes of a batch lie, and how many bytes of them fit in.
+OUTCOMES = WORD_BYTES + BATCH_HEAD.size
+OUTCOMES_BYTES = PAGE_BYTES - OUTCOMES
+
+_outcomes = msgspec.msgpack.Decoder(list[Outcome])
+
+
+class Batch(msgspec.Struct):
+    """Outcomes of tasks at consecutive places."""
+
+    place: int  # of the first; or, if there are none, the place that the worker has come to
+    spent_s: float  # from the beginning of the first task to the end of the last; 0 if not known
+    outcomes: list[Outcome]
+
+
+def decode_batch(data: bytes | bytearray | memoryview) -> Batch:
+    """The batch that a worker sent.
+
+    Raises:
+        msgspec.DecodeError, struct.error: it is none.
+    """
+    place, spent_s, _, count = BATCH_HEAD.unpack_from(data)
+    return Batch(place, spent_s, _outcomes.decode(memoryview(data)[ARRAY:]) if count else [])
+
+
+def held_batch(page: memoryview, words: memoryview) -> Batch:
+    """The batch that lies in the page of a worker that is dead, or busy at the same task.
+
+    Raises:
+        msgspec.DecodeError: the worker was writing it at this moment.
+    """
+    count, size = divmod(words[HELD], 2**32)
+    place = words[HELD_FROM]
+    if not count:
+        return Batch(place, 0.0, [])
+    array = b"\xdd" + count.to_bytes(4, "big") + page[OUTCOMES : OUTCOMES + size]
+    return Batch(place, 0.0, _outcomes.decode(array))

@@ -1,0 +1,168 @@
+"""A worker's loop: takes work from its socket, notes in its page where it is, sends outcomes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.pool import (
+    ARRAY_32,
+    BATCH_HEAD,
+    BEGUN,
+    HELD,
+    HELD_FROM,
+    OUTCOMES,
+    OUTCOMES_BYTES,
+    SKIP_FROM,
+    SKIP_TO,
+    WORD_BYTES,
+    Bytes,
+    Forget,
+    Stop,
+    ToWorker,
+    Work,
+    WorkRun,
+)
+from fxhpc.worker.channel import Channel, Closed
+from fxhpc.worker.run import ERROR, Runner
+from fxhpc.worker.state import State
+
+#: An outcome is not kept back for longer than this, unless a task is running.
+FLUSH_S = 0.005
+
+_decode = msgspec.msgpack.Decoder(ToWorker).decode
+_encode = msgspec.msgpack.Encoder().encode
+_clock = time.perf_counter
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, sock: socket.socket, page: memoryview, serializer: str) -> None:
+        self._channel = Channel(sock)
+        self._page = page
+        self._words = page[:WORD_BYTES].cast("Q")
+        self._runner = Runner(importlib.import_module(serializer))
+        self._bodies: dict[bytes, bytes] = {}
+        self._state = State()
+        self._pid = os.getpid()
+        self._count = 0  # outcomes in the batch
+        self._used = 0  # bytes of them
+        self._place = 0  # of the first of them
+        self._since = 0.0  # when the first of their tasks began
+        os.register_at_fork(after_in_child=_note_fork)
+
+    def serve(self) -> None:
+        """Work until there will be no more work."""
+        try:
+            self._channel.send([BATCH_HEAD.pack(0, 0.0, ARRAY_32, 0)])  # ready
+            while True:
+                message = _decode(self._channel.receive())
+                if isinstance(message, Work):
+                    self._work(message)
+                elif isinstance(message, Bytes):
+                    self._bodies[message.digest] = message.data
+                elif isinstance(message, Forget):
+                    for digest in message.digests:
+                        self._bodies.pop(digest, None)
+                elif isinstance(message, Stop):
+                    return
+        except Closed:
+            return
+
+    def _work(self, work: Work) -> None:
+        self._runner.loader.refresh()
+        place = work.place
+        for run in work.runs:
+            place = self._run(run, place)
+        self._flush(place)
+
+    def _run(self, run: WorkRun, place: int) -> int:
+        """Run tasks of one stream; returns the place after them."""
+        words, runner, state = self._words, self._runner, self._state
+        index, limit = run.first, run.result_limit
+        function: Callable[..., Any] | None = None
+        failure: bytes | None = None
+        for payload in run.payloads:
+            if words[SKIP_FROM] <= place < words[SKIP_TO]:
+                if self._count:
+                    self._flush(place)
+                place += 1
+                index += 1
+                continue
+            words[BEGUN] = place + 1
+            start = _clock()
+            if function is None and failure is None:
+                # Here and not before the loop: what a module does when it is imported, dying
+                # included, is then this task's doing.
+                try:
+                    function = runner.load(run.function, self._bodies[run.function])
+                except BaseException as error:
+                    failure = runner.pack_error(error, limit)
+            if function is not None:
+                kind, data = runner.call(function, payload, limit)
+            else:
+                kind, data = ERROR, failure or b""
+            end = _clock()
+            if _forked:
+                os._exit(0)  # the task forked, and this is its child, which came back from it
+            state.restore()
+            self._add(Outcome(index, kind, data, end - start), place, start)
+            if end - self._since >= FLUSH_S:
+                self._flush(place + 1)
+            place += 1
+            index += 1
+        return place
+
+    def _add(self, outcome: Outcome, place: int, start: float) -> None:
+        """Put an outcome into the batch."""
+        data = _encode(outcome)
+        size = len(data)
+        if self._used + size > OUTCOMES_BYTES:
+            self._flush(place)
+            if size > OUTCOMES_BYTES:
+                head = BATCH_HEAD.pack(place, _clock() - start, ARRAY_32, 1)
+                self._check_process()
+                self._channel.send([head, data])
+                return
+        if not self._count:
+            self._place = self._words[HELD_FROM] = place
+            self._since = start
+        at = OUTCOMES + self._used
+        self._page[at : at + size] = data
+        self._used += size
+        self._count += 1
+        self._words[HELD] = self._count << 32 | self._used
+
+    def _flush(self, place: int) -> None:
+        """Send the batch, or just the place that the worker has come to."""
+        self._state.restore_rest()
+        self._check_process()
+        if not self._count:
+            self._channel.send([BATCH_HEAD.pack(place, 0.0, ARRAY_32, 0)])
+            return
+        head = BATCH_HEAD.pack(self._place, _clock() - self._since, ARRAY_32, self._count)
+        self._channel.send([head, self._page[OUTCOMES : OUTCOMES + self._used]])
+        # From here on the outcomes may be seen twice, in the socket and in the page, if the worker
+        # is killed. Their places tell.
+        self._words[HELD] = 0
+        self._count = self._used = 0
+
+    def _check_process(self) -> None:
+        """A child that a task made without Python's notice must not touch the socket."""
+        if os.getpid() != self._pid:
+            os._exit(0)

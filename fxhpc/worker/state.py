@@ -1,0 +1,116 @@
+"""What tasks share in a process and must not change for each other; put back between them.
+
+Modules that a task imported, and what it did to them, stay: loading them again for each task
+would cost more than most tasks. Working directory, environment, signal handlers and umask are
+looked at after each task, timers and all remaining signals before outcomes are sent. Looking
+costs about a microsecond, so it is done without remembering what a task called.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+# What tasks do set. The others are looked at less often.
+_USUAL = tuple(
+    int(number)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGALRM,
+        signal.SIGHUP,
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    )
+)
+_FIXED = {int(signal.SIGKILL), int(signal.SIGSTOP)}
+
+_getsignal: Callable[[int], Any] = _signal.getsignal  # the one of `signal` makes an enum each time
+_unset = object()
+
+
+class _Environ(os._Environ):  # type: ignore[type-arg]
+    """`os.environ`, with a note that somebody wrote to it: cheaper than to compare it."""
+
+    written = False
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        _Environ.written = True
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        _Environ.written = True
+        super().__delitem__(key)
+
+
+class State:
+    """How the process is to look between tasks."""
+
+    def __init__(self) -> None:
+        self._cwd = os.getcwd()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._environ = os.environ
+        self._environ.__class__ = _Environ
+        if os.supports_bytes_environ:
+            os.environb.__class__ = _Environ
+        self._variables = dict(os.environ)
+        self._handlers = {
+            number: _getsignal(number)
+            for number in sorted(int(number) for number in signal.valid_signals())
+            if number not in _FIXED
+        }
+        self._usual = [(number, self._handlers[number]) for number in _USUAL]
+        _Environ.written = False
+
+    def restore(self) -> None:
+        """Put back what the task that has just ended may have changed."""
+        for number, handler in self._usual:
+            if _getsignal(number) is not handler:
+                _set_handler(number, handler)
+        os.umask(self._umask)
+        if _Environ.written or os.environ is not self._environ:
+            self._restore_environ()
+        try:
+            if os.getcwd() == self._cwd:
+                return
+        except OSError:
+            pass  # the task removed the directory that it had changed to
+        self._restore_cwd()
+
+    def restore_rest(self) -> None:
+        """Put back what is rarely changed: timers, the other signals, replaced objects."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._handlers.items():
+            if _getsignal(number) is not handler:
+                _set_handler(number, handler)
+
+    def _restore_cwd(self) -> None:
+        try:
+            os.chdir(self._cwd)
+        except OSError:
+            pass  # gone for good: a task that needs it will say so
+
+    def _restore_environ(self) -> None:
+        os.environ = self._environ  # noqa: B003 - a task may have put another object there
+        environ, wanted = self._environ, self._variables
+        for name in [name for name in environ if name not in wanted]:
+            del environ[name]
+        for name, value in wanted.items():
+            if environ.get(name) != value:
+                environ[name] = value
+        _Environ.written = False
+
+
+def _set_handler(number: int, handler: Any) -> None:
+    if handler is None:
+        return  # it was not set from Python, so Python cannot set it again
+    try:
+        signal.signal(number, handler)
+    except (OSError, ValueError):
+        pass  # one of those that the C library keeps for itself
