@@ -89,6 +89,17 @@ class Interchange:
         self._status: msg.Status | None = None
         self._connected = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is outstanding."""
+        return not (
+            self._queue
+            or self._suspects
+            or self._unstored
+            or self._waiting
+            or any(manager.held_tasks for manager in self._managers.values())
+        )
+
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """Take note of an event; what is to be done about it, in this order."""
         actions: list[ev.Action] = []
@@ -362,9 +373,11 @@ class Interchange:
             if tasks.pop((stream, index), None):
                 return
         self._claimed.pop((stream, index), None)
-        for other in self._managers.values():
-            if other.release(stream, index):
-                actions.append(ev.ToManager(other.peer, cancel))
+        actions.extend(
+            ev.ToManager(other.peer, cancel)
+            for other in self._managers.values()
+            if other.release(stream, index)
+        )
 
     def _take_back(self, manager: Manager, returned: list[msg.TaskRefs]) -> None:
         for ref, index in reversed(list(each(returned))):
@@ -380,8 +393,8 @@ class Interchange:
         if self._by_name.get(manager.name) is manager:
             del self._by_name[manager.name]
         actions += (ev.CloseManager(manager.peer), ev.ManagerKnown(manager.name, False))
-        for task in [task for task, claim in self._claimed.items() if claim[0] == manager.peer]:
-            del self._claimed[task]
+        for claimed in [key for key, claim in self._claimed.items() if claim[0] == manager.peer]:
+            del self._claimed[claimed]
         suspect = manager.suspect
         began = manager.running | manager.oldest(2 * manager.slots)
         for stream, index, run in reversed(list(manager.tasks())):
@@ -420,8 +433,8 @@ class Interchange:
 
     def _forget_expected(self, name: str) -> None:
         self._expected.pop(name, None)
-        for task in [task for task, sent in self._sent_to.items() if sent == name]:
-            del self._sent_to[task]
+        for key in [key for key, manager in self._sent_to.items() if manager == name]:
+            del self._sent_to[key]
 
     def _tick(self, now: float, actions: list[ev.Action]) -> None:
         for manager in list(self._managers.values()):
@@ -472,14 +485,13 @@ class Interchange:
         if manager.held_tasks and room <= 0:
             self._queue.push_front(run.stream, run)
             return []
-        size = count = 0
-        for payload in run.payloads:
+        size = 0
+        for position, payload in enumerate(run.payloads):
             size += len(payload)
-            if size > room and count:
-                head, rest = split_run(run, count)
+            if size > room and position:
+                head, rest = split_run(run, position)
                 self._queue.push_front(run.stream, rest)
                 return [head]
-            count += 1
         return [run]
 
     def _assign(

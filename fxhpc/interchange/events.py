@@ -54,13 +54,13 @@ class ToForwarder(msgspec.Struct, frozen=True):
 
 
 class CloseManager(msgspec.Struct, frozen=True):
-    """Forget the connection: its manager is lost, and will come back, if at all, under a new one."""
+    """Forget the connection: should its manager come back, it greets under a new one."""
 
     peer: bytes
 
 
 class Sent(msgspec.Struct, array_like=True, frozen=True, tag="sent"):
-    """Write to the journal, before what follows is sent: tasks that are about to go to a manager."""
+    """Write to the journal, before what follows is sent: tasks about to go to a manager."""
 
     manager: str
     tasks: list[messages.TaskRefs]

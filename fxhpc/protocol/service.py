@@ -89,6 +89,7 @@ class Attach(msgspec.Struct, array_like=True, tag="attach"):
     oldest_protocol: int = OLDEST_PROTOCOL
     user: str = ""
     python: str = ""
+    streams: list[bytes] = []  # not kept, and not all their outcomes have come: push the rest
 
 
 class RegisterFunction(msgspec.Struct, array_like=True, tag="register"):
@@ -246,6 +247,12 @@ class Push(msgspec.Struct, array_like=True, tag="push"):
     runs: list[ResultRun]
 
 
+class Forgotten(msgspec.Struct, array_like=True, tag="forgotten"):
+    """Streams that the client asked for on attaching, and that nobody knows any more."""
+
+    streams: list[bytes]
+
+
 class NeedLocal(msgspec.Struct, array_like=True, tag="needlocal"):
     """Work waits for this client's own `local` endpoint: start its manager if it is not there."""
 
@@ -278,6 +285,7 @@ ToClient = (
     | Push
     | Started
     | NeedLocal
+    | Forgotten
     | Heartbeat
     | Bye
 )

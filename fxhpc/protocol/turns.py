@@ -1,4 +1,4 @@
-"""Whose turn it is: a queue that its submitters share in turn, so that nobody waits behind a million.
+"""Whose turn it is: a queue that many share in turn, so that nobody waits behind a million.
 
 Used by the forwarder, where a lane is a submitter, and by the interchange, where it is a stream.
 """
@@ -48,18 +48,14 @@ class Turns(Generic[T]):
         self._lanes.setdefault(lane, deque()).appendleft(item)
         self._lanes.move_to_end(lane, last=False)
 
-    def take(self, limit: int, wanted: Callable[[T], bool] | None = None) -> list[T]:
-        """Up to `limit` tasks, the lanes in turn; only items that are `wanted`, if that is given."""
+    def take(self, limit: int) -> list[T]:
+        """Up to `limit` tasks, the lanes in turn."""
         taken: list[T] = []
-        passed = 0  # lanes in a row whose first item is not wanted
-        while limit > 0 and self._lanes and passed < len(self._lanes):
+        while limit > 0 and self._lanes:
             lane, items = next(iter(self._lanes.items()))
             share = min(limit, QUANTUM) if len(self._lanes) > 1 else limit
-            before = limit
             while items and share > 0:
                 item = items[0]
-                if wanted is not None and not wanted(item):
-                    break
                 size = self._size(item)
                 if size > share:
                     item, items[0] = self._split(item, share)
@@ -69,7 +65,6 @@ class Turns(Generic[T]):
                 taken.append(item)
                 share -= size
                 limit -= size
-            passed = 0 if limit < before else passed + 1
             if items:
                 self._lanes.move_to_end(lane)
             else:

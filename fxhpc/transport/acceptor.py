@@ -1,4 +1,4 @@
-"""The accepting side of many links on one ROUTER socket: who is there, and what they say in order."""
+"""The accepting side of many links on one ROUTER socket: who is there, and what they say."""
 
 from __future__ import annotations
 
@@ -93,4 +93,6 @@ class Acceptor(Generic[M]):
     def _refuse(self, peer: bytes, error: DecodeError) -> None:
         self.undecodable += 1
         if self.undecodable == 1:
-            log.warning("ignored what peer %s sent: %s (further ones are counted)", peer.hex(), error)
+            log.warning(
+                "ignored what peer %s sent: %s (further ones are counted)", peer.hex(), error
+            )

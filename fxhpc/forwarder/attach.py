@@ -1,0 +1,137 @@
+"""Finds a home's forwarder, or starts it: whoever is first does, all others attach."""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fxhpc.errors import ForwarderUnreachable, HomeError
+from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
+from fxhpc.forwarder.watch import is_alive
+
+#: Seconds that a forwarder may take to be ready.
+READY_S = 20.0
+
+_POLL_S = 0.02
+_LOG_BYTES = 5 * 2**20
+
+
+def find_forwarder(home: Home) -> ForwarderAddress | None:
+    """The home's forwarder, if one is alive on this host.
+
+    Raises:
+        ForwarderUnreachable: one may be alive on another host.
+    """
+    address = home.read_owner()
+    if address is None:
+        return None
+    if address.host != platform.node():
+        raise ForwarderUnreachable(
+            str(home.path),
+            f"its forwarder runs on host {address.host} (pid {address.pid}), this is "
+            f"{platform.node()}: work there, end it there, or name another home in FXHPC_HOME",
+        )
+    if address.boot != boot_id() or not is_alive(address.pid, address.started):
+        return None
+    return address
+
+
+def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAddress:
+    """The home's forwarder, started if there is none. May take a few hundred milliseconds.
+
+    Raises:
+        HomeError: the home cannot be used; the text says why and what to do.
+        ForwarderUnreachable: there is none and it cannot be started, or it is elsewhere.
+    """
+    home = Home(path)
+    home.create()
+    deadline = time.monotonic() + READY_S
+    while True:
+        address = find_forwarder(home)
+        if address is not None:
+            return address
+        said = _start(home, max(1.0, deadline - time.monotonic()))
+        if said == "ready":
+            continue
+        if said != "busy":
+            raise ForwarderUnreachable(str(home.path), said)
+        if time.monotonic() > deadline:
+            raise ForwarderUnreachable(
+                str(home.path), f"another process holds {home.lock}, and does not become ready"
+            )
+        time.sleep(_POLL_S)  # another process starts one, or the last one is about to end
+
+
+def module_environment() -> dict[str, str]:
+    """The environment in which `python -m fxhpc...` finds this very fxhpc."""
+    environment = dict(os.environ)
+    root = str(Path(__file__).resolve().parents[2])
+    if not any(part in ("site-packages", "dist-packages") for part in Path(root).parts):
+        inherited = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = root + (os.pathsep + inherited if inherited else "")
+    return environment
+
+
+def _start(home: Home, patience: float) -> str:
+    """Start a forwarder: "ready", "busy" if there is one already, or what went wrong."""
+    reader, writer = os.pipe()
+    try:
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        log = os.open(home.log, flags, 0o600)
+        try:
+            if os.fstat(log).st_size > _LOG_BYTES:
+                os.ftruncate(log, 0)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fxhpc.forwarder", str(home.path), str(writer)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",  # nothing in the user's directory must stand before a module
+                env=module_environment(),
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise HomeError(f"no forwarder can be started for {home.path}: {error.strerror}") from error
+    finally:
+        os.close(writer)
+    try:
+        said = _read_line(reader, patience)
+    finally:
+        os.close(reader)
+    if said == "busy":
+        process.wait()
+    else:
+        # It is nobody's child to wait for: init, or the subreaper, will.
+        process.returncode = 0 if said == "ready" else process.poll()
+    if not said:
+        return f"its forwarder did not start; see {home.log}: {_tail(home.log)}"
+    return said
+
+
+def _read_line(reader: int, patience: float) -> str:
+    deadline = time.monotonic() + patience
+    text = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return f"it was not ready after {patience:.0f} s"
+        part = os.read(reader, 4096)
+        if not part:
+            return text.decode(errors="replace").strip()
+        text += part
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "nothing was logged"
+    return lines[-1] if lines else "nothing was logged"

@@ -1,0 +1,84 @@
+"""The clients of a home: other processes, over ipc. Who is attached, and who has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.watch import Watch
+from fxhpc.protocol import service
+from fxhpc.transport.acceptor import Acceptor
+
+
+class HomeClients:
+    """The socket where clients attach, and a watch on the process of each."""
+
+    def __init__(self, acceptor: Acceptor[service.FromClient]) -> None:
+        self.acceptor = acceptor
+        #: The process of each local instance: its pid and its start time.
+        self.processes: dict[bytes, tuple[int, float]] = {}
+        self._watches: dict[bytes, Watch] = {}
+        self._expected: dict[bytes, Watch] = {}  # of before a restart, not attached again yet
+
+    def sockets(self) -> list[Any]:
+        """What to poll for reading."""
+        watches = [*self._watches.values(), *self._expected.values()]
+        return [self.acceptor.socket, *(watch.fd for watch in watches if watch.fd >= 0)]
+
+    def expect(self, instance: bytes, pid: int, started: float) -> None:
+        """A process that was attached before a restart, and lives."""
+        self.processes[instance] = (pid, started)
+        self._expected[instance] = Watch(pid, started)
+
+    def receive(self) -> list[ev.Event]:
+        """What clients have said."""
+        events: list[ev.Event] = []
+        for peer, message in self.acceptor.receive():
+            if isinstance(message, service.Attach):
+                self.processes[message.local] = (message.pid, message.started)
+                if peer not in self._watches:
+                    self._watches[peer] = Watch(message.pid, message.started)
+                if watch := self._expected.pop(message.local, None):
+                    watch.close()
+            events.append(ev.ClientSaid(peer, message))
+        events += self._ended(any_descriptor=False)
+        return events
+
+    def tick(self) -> list[ev.Event]:
+        """Look after processes that cannot be watched by a descriptor."""
+        return self._ended(any_descriptor=True)
+
+    def send(self, peer: bytes, message: Any) -> None:
+        """Say something to a client. If it takes nothing, it will notice, and attach again."""
+        if not self.acceptor.send(peer, message):
+            self.acceptor.forget(peer)
+
+    def forget(self, peer: bytes) -> None:
+        """A client is gone."""
+        self.acceptor.forget(peer)
+        if watch := self._watches.pop(peer, None):
+            watch.close()
+
+    def close(self) -> None:
+        """The forwarder ends."""
+        for watch in [*self._watches.values(), *self._expected.values()]:
+            watch.close()
+        self.acceptor.close()
+
+    def _ended(self, any_descriptor: bool) -> list[ev.Event]:
+        events: list[ev.Event] = []
+        for peer, watch in list(self._watches.items()):
+            if _is_over(watch, any_descriptor):
+                events.append(ev.ClientGone(peer))
+        for instance, watch in list(self._expected.items()):
+            if _is_over(watch, any_descriptor):
+                watch.close()
+                del self._expected[instance]
+                events.append(ev.LocalGone(instance))
+        return events
+
+
+def _is_over(watch: Watch, any_descriptor: bool) -> bool:
+    if watch.fd >= 0:
+        return watch.has_signalled()
+    return any_descriptor and watch.is_over()

@@ -1,0 +1,202 @@
+"""Who waits for which outcomes, and how they get them without filling anybody's memory. No I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.streams import DELIVERED, ENDED, RUNNING, STORING, Stream
+from fxhpc.ids import from_ranges
+from fxhpc.protocol import service, states
+from fxhpc.protocol.messages import ResultRun
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
+
+#: Outcomes that are kept in memory after they were stored, in bytes: most are asked for at once.
+CACHE_BYTES = 64 * 2**20
+
+#: Where an answer is cut: the client asks again for the rest.
+ANSWER_TASKS = 4096
+ANSWER_BYTES = 8 * 2**20
+
+#: Pushes to a client that it has not acknowledged; what comes after them waits in the store.
+PUSHES_OUT = 64
+
+
+class Row:
+    """A result row in memory."""
+
+    __slots__ = ("by_index", "ended", "host", "size")
+
+    def __init__(self, outcomes: list[Outcome], ended: float, host: str) -> None:
+        self.by_index = {outcome.index: outcome for outcome in outcomes}
+        self.ended = ended
+        self.host = host
+        self.size = sum(len(outcome.data) + 100 for outcome in outcomes)
+
+
+class RowCache:
+    """The rows that were stored or asked for last."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._size = 0
+
+    def add(self, number: int, row: Row) -> None:
+        """Keep a row, and let the oldest go."""
+        self.drop(number)
+        self._rows[number] = row
+        self._size += row.size
+        while self._size > self._limit and len(self._rows) > 1:
+            _, old = self._rows.popitem(last=False)
+            self._size -= old.size
+
+    def get(self, number: int) -> Row | None:
+        """The row, if it is still here."""
+        row = self._rows.get(number)
+        if row is not None:
+            self._rows.move_to_end(number)
+        return row
+
+    def drop(self, number: int) -> None:
+        """The row is not needed any more."""
+        if old := self._rows.pop(number, None):
+            self._size -= old.size
+
+
+class Waiter:
+    """A Fetch that waits: for tasks to end, then for rows to be read."""
+
+    def __init__(self, peer: bytes, fetch: service.Fetch, deadline: float) -> None:
+        self.peer = peer
+        self.call = fetch.call
+        self.outcomes = fetch.outcomes
+        self.deadline = deadline
+        self.need = fetch.need
+        self.wanted = [(part.stream, from_ranges(part.ranges)) for part in fetch.tasks]
+        self.total = sum(len(indices) for _, indices in self.wanted)
+        self.pending: dict[bytes, set[int]] = {}
+        self.loading: set[int] = set()
+
+    def look(self, streams: dict[bytes, Stream]) -> None:
+        """Find out which of its tasks are pending."""
+        for name, indices in self.wanted:
+            stream = streams.get(name)
+            if stream is None:
+                continue
+            known = stream.states
+            waits = {index for index in indices if index < len(known) and known[index] <= STORING}
+            if waits:
+                self.pending.setdefault(name, set()).update(waits)
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether as many have ended as it needs."""
+        waits = sum(map(len, self.pending.values()))
+        return not waits or (self.need > 0 and self.total - waits >= self.need)
+
+
+class Client:
+    """One attached client."""
+
+    def __init__(self, peer: bytes, attach: service.Attach) -> None:
+        self.peer = peer
+        self.name = attach.client
+        self.instance = attach.local
+        self.to_push: deque[tuple[bytes, int]] = deque()  # stream and row
+        self.pushed: dict[int, tuple[bytes, list[int]]] = {}  # number: stream and its indices
+        self.next_push = 1
+
+
+def answer(
+    waiter: Waiter, streams: dict[bytes, Stream], cache: RowCache, reasons: dict[bytes, str]
+) -> tuple[service.States | None, set[int]]:
+    """The answer to a Fetch, or the rows that have to be read for it first.
+
+    Args:
+        reasons: for each stream, why its pending tasks wait.
+    """
+    parts: list[service.StreamStates] = []
+    missing: set[int] = set()
+    tasks = size = 0
+    more = False
+    for name, indices in waiter.wanted:
+        stream = streams.get(name)
+        found: list[service.TaskState] = []
+        for index in indices:
+            if tasks >= ANSWER_TASKS or size >= ANSWER_BYTES:
+                more = True
+                break
+            tasks += 1
+            if stream is None or index >= len(stream) or stream.states[index] == DELIVERED:
+                found.append(service.TaskState(index, states.UNKNOWN))
+                continue
+            state = stream.states[index]
+            if state != ENDED:
+                reason = reasons.get(name, "")
+                status = reason or states.WAITING_FOR_NODES
+                if state in (RUNNING, STORING):
+                    status = reason = states.RUNNING
+                found.append(service.TaskState(index, status, reason or status))
+                continue
+            number = stream.rows_of[index]
+            row = cache.get(number)
+            if row is None:
+                missing.add(number)
+                # A cut where the cache would be overrun, or it would be read again and again.
+                size += ANSWER_BYTES // 16
+                continue
+            outcome = row.by_index[index]
+            size += len(outcome.data)
+            found.append(_ended(index, outcome, row.ended, waiter.outcomes))
+        if found:
+            parts.append(service.StreamStates(name, found))
+        if more:
+            break
+    if missing:
+        return None, missing
+    return service.States(waiter.call, parts, more), missing
+
+
+def _ended(index: int, outcome: Outcome, ended: float, with_data: bool) -> service.TaskState:
+    if outcome.kind == OutcomeKind.VALUE:
+        status = states.SUCCESS
+    elif outcome.kind == OutcomeKind.CANCELLED:
+        status = states.CANCELLED
+    else:
+        status = states.FAILED
+    return service.TaskState(index, status, "", outcome if with_data else None, ended)
+
+
+def push_rows(
+    client: Client, streams: dict[bytes, Stream], cache: RowCache
+) -> tuple[list[ev.Action], int | None]:
+    """The pushes that may go out now, and the row that has to be read before the next one."""
+    actions: list[ev.Action] = []
+    while client.to_push and len(client.pushed) < PUSHES_OUT:
+        name, number = client.to_push[0]
+        stream = streams.get(name)
+        if stream is None:
+            client.to_push.popleft()
+            continue
+        row = cache.get(number)
+        if row is None:
+            return actions, number
+        client.to_push.popleft()
+        outcomes = [
+            outcome
+            for outcome in row.by_index.values()
+            if stream.states[outcome.index] == ENDED and stream.rows_of[outcome.index] == number
+        ]
+        if outcomes:
+            run = ResultRun(name, 0, 0, outcomes, row.ended, row.host)
+            actions.append(push(client, [run]))
+    return actions, None
+
+
+def push(client: Client, runs: list[ResultRun]) -> ev.ToClient:
+    """One push, noted as not yet acknowledged."""
+    number = client.next_push
+    client.next_push += 1
+    client.pushed[number] = (runs[0].stream, [outcome.index for outcome in runs[0].outcomes])
+    return ev.ToClient(client.peer, service.Push(number, runs))

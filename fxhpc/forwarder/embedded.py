@@ -1,0 +1,136 @@
+"""A forwarder in a thread of the caller's process, with a store of its own: nothing outlives it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fxhpc.errors import ForwarderError
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.locals import LocalHost
+from fxhpc.forwarder.loop import Loop
+from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.writer import DirectWriter, Writer
+from fxhpc.protocol import codec, messages
+from fxhpc.transport import ipc, sockets
+from fxhpc.transport.acceptor import Acceptor
+from fxhpc.transport.waker import Waker
+
+log = logging.getLogger(__name__)
+
+#: The store that lives in memory, and ends with the process.
+MEMORY = ":memory:"
+
+
+class EmbeddedForwarder:
+    """Hosts a forwarder and its `local` interchange in one daemon thread.
+
+    Args:
+        path: the store's file, or ":memory:".
+    """
+
+    def __init__(self, path: str = MEMORY) -> None:
+        self._waker = Waker()
+        store = Store(path)
+        durable = path != MEMORY
+        epoch = store.raise_epoch()
+        self._writer = Writer(store, self._waker.wake) if durable else DirectWriter(store)
+        self._directory = ipc.make_ipc_directory()
+        managers = ipc.ipc_address(self._directory, "managers")
+        self._context = sockets.make_context()
+        host = LocalHost(
+            Acceptor(
+                sockets.router(self._context, managers), codec.FROM_MANAGER, messages.Register
+            ),
+            epoch,
+            None,
+        )
+        core = Forwarder(epoch, managers=managers, durable=durable)
+        core.recover(store.recover())
+        self._clients = _Threads()
+        self._loop = Loop(core, self._clients, self._writer, host, self._waker)
+        self._pid = os.getpid()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fxhpc-forwarder", daemon=True)
+        self._thread.start()
+
+    def connect(
+        self, on_message: Callable[[Any], None], on_closed: Callable[[BaseException], None]
+    ) -> EmbeddedPeer:
+        """Attach a client. Both functions are called in the forwarder's thread."""
+        peer = EmbeddedPeer(os.urandom(8), self._clients.inbox, self._waker)
+        self._clients.peers[peer.name] = (on_message, on_closed)
+        return peer
+
+    def close(self, timeout: float = 2.0) -> None:
+        """End the thread; the manager is told to end, and ends with the process at the latest."""
+        if self._stopping or self._pid != os.getpid():
+            return
+        self._stopping = True
+        self._waker.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        reason: BaseException = ForwarderError("the forwarder in this process has ended")
+        try:
+            while not self._stopping:
+                self._loop.turn()
+            self._loop.turn()  # what was said last is still handled
+        except BaseException as error:  # whatever it is: nobody may wait for ever
+            log.exception("the forwarder in this process has failed")
+            reason = ForwarderError(f"the forwarder in this process has failed: {error!r}")
+        for _, on_closed in list(self._clients.peers.values()):
+            on_closed(reason)
+        self._loop.host.shut_down(keep_journals=False)
+        self._writer.close()
+        self._waker.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._context.term()
+
+
+class EmbeddedPeer:
+    """A client of an embedded forwarder, as that forwarder knows it."""
+
+    def __init__(self, name: bytes, inbox: deque[tuple[bytes, Any]], waker: Waker) -> None:
+        self.name = name
+        self._inbox = inbox
+        self._waker = waker
+
+    def send(self, message: Any) -> None:
+        """Hand a message over, in order, without waiting."""
+        self._inbox.append((self.name, message))
+        self._waker.wake()
+
+
+class _Threads:
+    """Clients in other threads of this process."""
+
+    def __init__(self) -> None:
+        self.inbox: deque[tuple[bytes, Any]] = deque()
+        self.peers: dict[bytes, tuple[Callable[[Any], None], Callable[[BaseException], None]]] = {}
+
+    def sockets(self) -> list[Any]:
+        return []
+
+    def receive(self) -> list[ev.Event]:
+        events: list[ev.Event] = []
+        while self.inbox:
+            events.append(ev.ClientSaid(*self.inbox.popleft()))
+        return events
+
+    def tick(self) -> list[ev.Event]:
+        return []
+
+    def send(self, peer: bytes, message: Any) -> None:
+        if found := self.peers.get(peer):
+            found[0](message)
+
+    def forget(self, peer: bytes) -> None:
+        self.peers.pop(peer, None)

@@ -1,0 +1,129 @@
+"""What waits for one endpoint, and how much of it its interchange gets at a time. No I/O."""
+
+from __future__ import annotations
+
+from fxhpc.forwarder.streams import ENDED, QUEUED, RUNNING, SENT, Segment, Stream
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.turns import Turns
+
+#: Bytes of arguments in one message to an interchange.
+MESSAGE_BYTES = 8 * 2**20
+
+
+class Endpoint:
+    """An endpoint as the forwarder sees it: a queue, a window, and what is out there.
+
+    Args:
+        key: a `local` instance's 16 bytes, or a named endpoint's UUID as bytes.
+        name: what messages call it.
+    """
+
+    def __init__(self, key: bytes, name: str, is_local: bool) -> None:
+        self.key = key
+        self.name = name
+        self.is_local = is_local
+        self.connected = False  # the interchange has answered Hello
+        self.closing = False
+        self.queue: Turns[Segment] = Turns(lambda segment: segment.count, Segment.split)
+        self.window_tasks = 0
+        self.window_bytes = 0
+        self.out_tasks = 0  # at the interchange, or being loaded for it
+        self.out_bytes = 0.0
+        self.bodies: set[bytes] = set()  # what its interchange was sent
+        self.status: msg.Status | None = None
+        self.seen = 0.0
+
+    def push(self, segment: Segment) -> None:
+        """Queue tasks that were just stored."""
+        self.queue.push(segment.stream.info.submitter, segment)
+
+    def push_front(self, segment: Segment) -> None:
+        """Queue tasks again that were at an interchange which is gone."""
+        self.queue.push_front(segment.stream.info.submitter, segment)
+
+    def take(self) -> list[Segment]:
+        """What the interchange may have now; it counts as being there from here on."""
+        if not (self.connected and len(self.queue)):
+            return []
+        if self.out_tasks and self.out_bytes >= self.window_bytes:
+            return []
+        room = self.window_tasks - self.out_tasks
+        if room <= 0:
+            return []
+        taken: list[Segment] = []
+        for segment in self.queue.take(room):
+            for part in segment.waiting():
+                stream = part.stream
+                size = stream.mean_bytes * part.count
+                fits = int((self.window_bytes - self.out_bytes) / max(1.0, stream.mean_bytes))
+                if self.out_tasks and fits < part.count:
+                    if fits <= 0:
+                        self.push_front(part)
+                        continue
+                    part, rest = part.split(fits)
+                    self.push_front(rest)
+                    size = stream.mean_bytes * part.count
+                stream.states[part.first : part.first + part.count] = bytes([SENT]) * part.count
+                self.out_tasks += part.count
+                self.out_bytes += size
+                taken.append(part)
+        return taken
+
+    def came_back(self, stream: Stream, count: int) -> None:
+        """So many tasks of a stream are not at the interchange any more."""
+        self.out_tasks -= count
+        self.out_bytes = max(0.0, self.out_bytes - stream.mean_bytes * count)
+        if self.out_tasks <= 0:
+            self.out_tasks, self.out_bytes = 0, 0.0
+
+    def reconnect(self, streams: list[Stream], held: list[msg.TaskRefs]) -> None:
+        """The interchange has said what it holds: queue again what it should hold, and does not."""
+        self.connected = True
+        self.bodies.clear()
+        self.out_tasks, self.out_bytes = 0, 0.0
+        there: dict[bytes, bytearray] = {}
+        for stream in streams:
+            there[stream.info.stream] = bytearray(len(stream))
+        for ref in held:
+            marks = there.get(ref.stream)
+            if marks is None:
+                continue
+            for first, count in zip(ref.ranges[::2], ref.ranges[1::2], strict=True):
+                marks[first : first + count] = b"\1" * count
+        self.queue = Turns(lambda segment: segment.count, Segment.split)
+        for stream in streams:
+            self._queue_again(stream, there[stream.info.stream])
+
+    def _queue_again(self, stream: Stream, marks: bytearray) -> None:
+        states = stream.states
+        before = bytearray(states)  # who was sent out once
+        for index, state in enumerate(states):
+            if state >= ENDED or state not in (QUEUED, SENT, RUNNING):
+                continue
+            if marks[index]:
+                states[index] = SENT
+                self.out_tasks += 1
+                self.out_bytes += stream.mean_bytes
+            else:
+                states[index] = QUEUED
+        for row, first, count, _ in stream.rows:
+            whole = Segment(stream, row, first, first, count, None)
+            for part in whole.waiting():
+                was = before[part.first : part.first + part.count]
+                part.sent_before = was.count(QUEUED) != len(was)
+                self.push(part)
+
+
+def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:
+    """A segment as the interchange gets it."""
+    info = segment.stream.info
+    return msg.TaskRun(
+        info.stream,
+        segment.first,
+        info.function,
+        payloads,
+        shared=segment.stream.shared.get(segment.row, []),
+        retries=info.retries,
+        result_limit=info.result_limit,
+        sent_before=segment.sent_before,
+    )

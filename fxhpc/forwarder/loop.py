@@ -1,0 +1,147 @@
+"""The forwarder's loop: carries out what the core wants, and tells it what happens."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, Protocol
+
+import zmq
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.locals import LocalHost
+from fxhpc.forwarder.writer import AnyWriter
+from fxhpc.transport.waker import Waker
+
+#: Seconds between two ticks.
+TICK_S = 0.5
+
+
+class Clients(Protocol):
+    """Where clients are: other processes, or threads of this one."""
+
+    def sockets(self) -> list[Any]:
+        """What to poll for reading."""
+
+    def receive(self) -> list[ev.Event]:
+        """What has happened to clients."""
+
+    def tick(self) -> list[ev.Event]:
+        """What time tells about them."""
+
+    def send(self, peer: bytes, message: Any) -> None:
+        """Say something to a client."""
+
+    def forget(self, peer: bytes) -> None:
+        """A client is gone."""
+
+
+class Loop:
+    """Runs a forwarder's core between its clients, its store and its local interchanges."""
+
+    def __init__(
+        self, core: Forwarder, clients: Clients, writer: AnyWriter, host: LocalHost, waker: Waker
+    ) -> None:
+        self.core = core
+        self.clients = clients
+        self.writer = writer
+        self.host = host
+        self.waker = waker
+        self._events: deque[ev.Event] = deque()
+        self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
+        self._next_tick = time.monotonic() + TICK_S
+        self._dirty = False  # something was handled since the last end of a turn
+
+    def turn(self) -> None:
+        """Wait until something happens, at most until the next tick, and handle it."""
+        poller = zmq.Poller()
+        poller.register(self.host.acceptor.socket, zmq.POLLIN)
+        for socket in self.clients.sockets():
+            poller.register(socket, zmq.POLLIN)
+        managers = self.host.descriptors()
+        for descriptor in managers:
+            poller.register(descriptor, zmq.POLLIN)
+        poller.register(self.waker.fileno(), zmq.POLLIN)
+        self.waker.arm()
+        self._gather()
+        wait = 0.0 if self._events else max(0.0, self._next_tick - time.monotonic())
+        ready = dict(poller.poll(int(wait * 1000)))
+        self.waker.clear()
+        self._gather()
+        for descriptor, peer in managers.items():
+            if descriptor in ready:
+                # What it said before it ended comes first.
+                self._interchanges_said(self.host.receive())
+                if peer in self.host.descriptors().values():
+                    self._interchanges_said([self.host.manager_ended(peer)])
+        self._interchanges_said(self.host.receive())
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_S
+            self._events.extend(self.clients.tick())
+            self._interchanges_said(self.host.tick())
+            self._events.append(ev.Tick())
+        self._handle_all()
+
+    def feed(self, event: ev.Event) -> None:
+        """Let the core know of something, and do what it wants."""
+        self._events.append(event)
+        self._handle_all()
+
+    def _gather(self) -> None:
+        self._events.extend(self.clients.receive())
+        self._take_completed()
+
+    def _take_completed(self) -> None:
+        for token, result in self.writer.completed():
+            error = result if isinstance(result, Exception) else None
+            assert isinstance(token, int)
+            if token in self._writes:
+                self._writes.discard(token)
+                self._events.append(ev.Stored(token, error))
+            else:
+                self._events.append(ev.Loaded(token, None if error else result, error))
+
+    def _interchanges_said(self, said: Any) -> None:
+        for key, messages in said:
+            self._events.extend(ev.InterchangeSaid(key, message) for message in messages)
+
+    def _handle_all(self) -> None:
+        """Handle what has happened, and what follows from it, until nothing is left."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self._dirty = self._dirty or not isinstance(event, ev.Tick)
+                self._carry_out(self.core.handle(event, time.monotonic()))
+            self._events.extend(ev.LocalClosed(name) for name in self.host.closed())
+            if self._events:
+                continue
+            if not self._dirty:
+                return
+            self._dirty = False
+            self._carry_out(self.core.handle(ev.EndOfTurn(), time.monotonic()))
+            self._take_completed()
+
+    def _carry_out(self, actions: list[ev.Action]) -> None:
+        for action in actions:
+            if isinstance(action, ev.ToClient):
+                self.clients.send(action.peer, action.message)
+            elif isinstance(action, ev.ToInterchange):
+                said = self.host.tell(action.key, action.message)
+                self._interchanges_said([(action.key, said)])
+            elif isinstance(action, ev.Store):
+                self._writes.add(action.token)
+                self.writer.submit(action.token, action.operations)
+            elif isinstance(action, ev.Load):
+                self.writer.read(action.token, action.method, *action.arguments)
+            elif isinstance(action, ev.OpenLocal):
+                self.open_local(action.instance)
+            elif isinstance(action, ev.CloseLocal):
+                self.host.close(action.instance)
+            else:
+                self.clients.forget(action.peer)
+
+    def open_local(self, instance: bytes) -> None:
+        """Host an interchange for a client's `local`."""
+        self.host.open(instance)
+        self._events.append(ev.InterchangeUp(instance))

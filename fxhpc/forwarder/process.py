@@ -1,0 +1,181 @@
+"""A home's forwarder as a process of its own: starting, recovering, leaving when nobody is left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from fxhpc.errors import FxhpcError
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.clients import HomeClients
+from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
+from fxhpc.forwarder.locals import LocalHost
+from fxhpc.forwarder.loop import Loop
+from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.watch import is_alive, start_time
+from fxhpc.forwarder.writer import Writer
+from fxhpc.interchange.events import Recovered
+from fxhpc.interchange.journal import Owner, read_journal
+from fxhpc.protocol import codec, messages, service
+from fxhpc.transport import ipc, sockets
+from fxhpc.transport.acceptor import Acceptor
+from fxhpc.transport.waker import Waker
+from fxhpc.version import __version__
+
+#: Seconds that a forwarder stays after its last client has gone; the environment may say otherwise.
+GRACE_S = 60.0
+GRACE_VARIABLE = "FXHPC_FORWARDER_GRACE"
+
+log = logging.getLogger("fxhpc.forwarder")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the forwarder of the home that the first argument names."""
+    home, report = Home(arguments[0]), int(arguments[1])
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold users' data
+    setproctitle("fxhpc: forwarder")
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
+    lock = home.take_lock()
+    if lock is None:
+        _report(report, "busy")
+        return 0
+    try:
+        process = ForwarderProcess(home)
+    except FxhpcError as error:
+        log.error("cannot start: %s", error)
+        _report(report, str(error))
+        return 1
+    _report(report, "ready")
+    try:
+        process.run()
+    finally:
+        process.close()
+    return 0
+
+
+class ForwarderProcess:
+    """The forwarder of a home, from the lock to the last client."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stopping = False
+        before = home.read_owner()
+        store = Store(str(home.store))
+        for notice in store.notices:
+            log.warning("%s", notice)
+        epoch = store.raise_epoch()
+        self._directory = _socket_directory(before)
+        context = sockets.make_context()
+        clients = ipc.ipc_address(self._directory, "clients")
+        managers = ipc.ipc_address(self._directory, "managers")
+        host = LocalHost(
+            Acceptor(sockets.router(context, managers), codec.FROM_MANAGER, messages.Register),
+            epoch,
+            str(home.locals),
+        )
+        self._clients = HomeClients(
+            Acceptor(sockets.router(context, clients), codec.FROM_CLIENT, service.Attach)
+        )
+        self._waker = Waker()
+        self._writer = Writer(store, self._waker.wake)
+        core = Forwarder(epoch, managers=managers)
+        core.recover(store.recover())
+        self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker)
+        self._expect_clients(host)
+        home.write_owner(
+            ForwarderAddress(
+                platform.node(),
+                boot_id(),
+                os.getpid(),
+                start_time(os.getpid()),
+                clients,
+                managers,
+                epoch,
+                __version__,
+            )
+        )
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+        log.info("started: fxhpc %s, epoch %d, home %s", __version__, epoch, home.path)
+
+    def run(self) -> None:
+        """Serve until told to stop, or until nobody has been there for a while."""
+        grace = float(os.environ.get(GRACE_VARIABLE, GRACE_S))
+        since = time.monotonic()
+        while not self._stopping:
+            self._loop.turn()
+            if not self._loop.core.is_idle:
+                since = time.monotonic()
+            elif time.monotonic() - since > grace:
+                log.info("nobody has been here for %.0f s", grace)
+                return
+
+    def close(self) -> None:
+        """Leave nothing behind but the store."""
+        try:
+            self._home.owner.unlink()
+        except FileNotFoundError:
+            pass  # the home was removed meanwhile
+        # Clients that are still there will start another forwarder: journals tell it of today.
+        self._loop.host.shut_down(keep_journals=bool(self._clients.processes))
+        self._clients.close()
+        self._writer.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        log.info("ended")
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _expect_clients(self, host: LocalHost) -> None:
+        """Read the journals: whose processes live will come back, the others' are over."""
+        for path in sorted(Path(self._home.locals).glob("*.journal")):
+            owner, recovered = read_journal(str(path))
+            if owner is None or not is_alive(owner.pid, owner.started):
+                path.unlink(missing_ok=True)
+                continue
+            self._clients.expect(owner.instance, owner.pid, owner.started)
+            host.open(owner.instance, owner, recovered)
+            self._loop.feed(ev.LocalExpected(owner.instance))
+
+
+class _HomeLoop(Loop):
+    """The loop, with journals that name the process that an instance belongs to."""
+
+    def open_local(self, instance: bytes) -> None:
+        assert isinstance(self.clients, HomeClients)
+        pid, started = self.clients.processes[instance]
+        self.host.open(instance, Owner(instance, pid, started), Recovered([], []))
+        super().open_local(instance)
+
+
+def _socket_directory(before: ForwarderAddress | None) -> str:
+    """The directory of a forwarder that was killed, so that managers find the next one there."""
+    if before is not None and before.host == platform.node():
+        directory = os.path.dirname(ipc.ipc_path(before.clients))
+        try:
+            ipc.check_private(directory)
+        except FxhpcError:
+            pass  # it is gone, or not ours: a new one then
+        else:
+            for name in ("clients", "managers"):
+                Path(directory, name).unlink(missing_ok=True)
+            return directory
+    return ipc.make_ipc_directory()
+
+
+def _report(descriptor: int, text: str) -> None:
+    try:
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+    except OSError:
+        pass  # whoever started this process does not wait any more

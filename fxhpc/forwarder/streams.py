@@ -1,0 +1,139 @@
+"""What the forwarder remembers of a stream: a few bytes for each task, and where its rows are."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from fxhpc.protocol.messages import StreamInfo
+
+# A task's state, one byte each. The order matters: from STORING on, it has ended.
+QUEUED = 0  # stored, and not at an interchange
+SENT = 1  # at its interchange
+RUNNING = 2  # begun, as far as is known
+STORING = 3  # ended; its outcome is on the way into the store
+ENDED = 4  # ended; its outcome is in the row that `rows_of` names
+DELIVERED = 5  # ended; its client has the outcome, nobody else may ask for it
+
+
+class Segment:
+    """Consecutive tasks of one submission row that wait to be sent."""
+
+    __slots__ = ("count", "first", "payloads", "row", "row_first", "sent_before", "stream")
+
+    def __init__(
+        self,
+        stream: Stream,
+        row: int,
+        row_first: int,
+        first: int,
+        count: int,
+        payloads: list[bytes] | None,
+        sent_before: bool = False,
+    ) -> None:
+        self.stream = stream
+        self.row = row
+        self.row_first = row_first
+        self.first = first
+        self.count = count
+        self.payloads = payloads  # None: they lie in the store
+        self.sent_before = sent_before
+
+    def split(self, count: int) -> tuple[Segment, Segment]:
+        """The first `count` tasks, and the rest."""
+        return self.part(0, count), self.part(count, self.count)
+
+    def part(self, start: int, stop: int) -> Segment:
+        """The tasks at positions start to stop."""
+        payloads = self.payloads if self.payloads is None else self.payloads[start:stop]
+        return Segment(
+            self.stream,
+            self.row,
+            self.row_first,
+            self.first + start,
+            stop - start,
+            payloads,
+            self.sent_before,
+        )
+
+    def waiting(self) -> list[Segment]:
+        """What of it still waits: others of its tasks were cancelled, or ended after all."""
+        states = self.stream.states[self.first : self.first + self.count]
+        if states.count(QUEUED) == self.count:
+            return [self]
+        parts: list[Segment] = []
+        start = None
+        for position, state in enumerate([*states, STORING]):
+            if state == QUEUED and start is None:
+                start = position
+            elif state != QUEUED and start is not None:
+                parts.append(self.part(start, position))
+                start = None
+        return parts
+
+
+class Stream:
+    """A stream's tasks.
+
+    Attributes:
+        info: what they share.
+        owner: the client instance that submitted it, and that runs it if its endpoint is `local`.
+        states: one byte for each task.
+        rows: the submission rows: number, first task, count, bytes.
+        pending: tasks that have not ended.
+        pusher: the connection that its outcomes are pushed to, for streams that are not kept.
+        accepted: the index that the next submission must begin with.
+    """
+
+    def __init__(self, info: StreamInfo, owner: bytes) -> None:
+        self.info = info
+        self.owner = owner
+        self.states = bytearray()
+        self.rows_of = array("I")  # a result row's number for each task, 0 for none
+        self.rows: list[tuple[int, int, int, int]] = []
+        self.shared: dict[int, list[bytes]] = {}  # by submission row
+        self.size = 0  # bytes of all arguments
+        self.pending = 0
+        self.pusher = b""
+        self.accepted = 0
+        self.refusing = False
+        self.uncommitted = 0  # submissions on their way into the store
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def mean_bytes(self) -> float:
+        """The mean size of a task's arguments."""
+        return self.size / max(1, len(self.states))
+
+    def extend(self, row: int, first: int, count: int, size: int) -> None:
+        """Take in a submission row that is stored."""
+        missing = first + count - len(self.states)
+        if missing > 0:
+            self.states.extend(bytes(missing))
+            self.rows_of.extend([0] * missing)
+            self.pending += missing
+        self.rows.append((row, first, count, size))
+        self.size += size
+        self.accepted = max(self.accepted, first + count)
+
+    def end(self, indices: Iterable[int], row: int) -> None:
+        """Note where the outcomes of these tasks lie."""
+        states, rows_of = self.states, self.rows_of
+        for index in indices:
+            if states[index] < STORING:
+                self.pending -= 1
+            states[index] = ENDED
+            rows_of[index] = row
+
+    def segments(self, sent_before: bool) -> list[Segment]:
+        """All that has not ended, as segments whose payloads lie in the store."""
+        found: list[Segment] = []
+        for row, first, count, _ in self.rows:
+            for index in range(first, first + count):
+                if self.states[index] in (SENT, RUNNING):
+                    self.states[index] = QUEUED
+            whole = Segment(self, row, first, first, count, None, sent_before)
+            found += whole.waiting()
+        return found
