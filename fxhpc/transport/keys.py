@@ -76,9 +76,11 @@ def load_keys(path: str | os.PathLike[str], role: Role) -> KeyPair:
         raise
     except OSError as error:
         raise HomeError(f"the key file {name} cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
+    try:
         _check_key_file(name, os.fstat(descriptor))
-        data = file.read(4096)
+        data = os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
     fields = dict(line.partition(" ")[::2] for line in data.decode(errors="replace").splitlines())
     public, secret = fields.get("public", "").encode(), fields.get("secret", "").encode()
     try:
