@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fxhpc.errors import StoreFull
+from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
 from fxhpc.forwarder.store_errors import explain
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_read import MEMORY, Reader, Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_reserve import Reserve
 from fxhpc.forwarder.store_write import Changes
 
 __all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"]
@@ -25,6 +28,10 @@ __all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"
 #: Above this size a store is checked after a crash only if the machine went down with it: what a
 #: process had written when it was killed the kernel still has.
 _QUICK_CHECK_LIMIT = 16 * 1024 * 1024
+
+#: What is refused when the disk is full; and what makes room there.
+_NEW_WORK = frozenset({op.AddBody, op.AddFunction, op.AddStream, op.AddSubmission})
+_DROPS = frozenset({op.DropSubmissions, op.DropResults, op.DropStream, op.DropBodies})
 
 
 class Store(Reader):
@@ -47,11 +54,13 @@ class Store(Reader):
         self.notices: list[str] = []
         self._full_sync = full_sync
         self._files = None
+        self._reserve = None
         if path != MEMORY:
             self.path = path = os.path.abspath(path)
             self._files = PayloadFiles(
                 os.path.join(os.path.dirname(path), "payloads"), full_sync=full_sync
             )
+            self._reserve = Reserve(f"{path}.reserve")
         try:
             self._open(migrations)
         except sqlite3.DatabaseError as error:
@@ -61,6 +70,8 @@ class Store(Reader):
             self._open(migrations)
         except OSError as error:
             raise explain(error, path) from error
+        if self._reserve is not None:
+            self._reserve.hold()
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -153,6 +164,8 @@ class Store(Reader):
         except sqlite3.Error:
             pass  # a full disk: the next opening looks for damage, and finds none
         self._connection.close()
+        if self._reserve is not None:
+            self._reserve.release()
 
     def _set_meta(self, **values: Any) -> None:
         self._connection.executemany(
@@ -180,10 +193,37 @@ class Store(Reader):
             StoreFull: no room on the disk or in the quota; nothing was changed.
             ForwarderError: the store cannot be written for another reason; nothing was changed.
         """
+        operations = list(operations)
+        try:
+            self._apply(operations)
+        except StoreFull:
+            # New work is refused; what has run is kept, and what is dropped makes room.
+            if not _NEW_WORK.isdisjoint(map(type, operations)) or not self._make_room():
+                raise
+            self._apply(operations)
+        reserve = self._reserve
+        if (
+            reserve is not None
+            and not reserve.held
+            and not _DROPS.isdisjoint(map(type, operations))
+        ):
+            reserve.hold()
+
+    def _apply(self, operations: list[Operation]) -> None:
         handlers = self._changes.handlers
         with self._transaction():
             for operation in operations:
                 handlers[type(operation)](operation)
+
+    def _make_room(self) -> bool:
+        """Give up the reserve and shorten the log, as far as that can be done."""
+        if self._reserve is None or not self._reserve.release():
+            return False
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            pass  # the database itself cannot grow: the reserve must do
+        return True
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._files, self.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import secrets
 import sqlite3
 
@@ -31,6 +32,9 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
         refused = _probe(os.path.dirname(path))
         if refused is not None and refused.errno in _FULL:
             return _full(path, refused.strerror)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY:
+            return _full(path, f"the limit on the size of files, `ulimit -f`, is {limit} bytes")
     if "readonly" in text or "unable to open" in text:
         return HomeError(
             f"The store {path} cannot be opened for writing ({text}). Check that its directory "
