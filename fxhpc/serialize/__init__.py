@@ -1,0 +1,24 @@
+"""Functions, arguments, results and exceptions to bytes and back.
+
+The client packs functions and arguments and unpacks results and exceptions; a worker does the
+rest, by a `Loader`. `data` is pickle where pickle serves; `pickler` packs by value what a worker
+cannot import; `classes` keeps classes the same on both sides; `fresh` keeps modules up to date.
+"""
+
+from fxhpc.serialize.data import load_arguments, pack_arguments, pack_result, unpack_result
+from fxhpc.serialize.exceptions import RemoteExceptionWrapper, pack_exception, unpack_exception
+from fxhpc.serialize.functions import PackedFunction, pack_function
+from fxhpc.serialize.loader import Loader
+
+__all__ = [
+    "Loader",
+    "PackedFunction",
+    "RemoteExceptionWrapper",
+    "load_arguments",
+    "pack_arguments",
+    "pack_exception",
+    "pack_function",
+    "pack_result",
+    "unpack_exception",
+    "unpack_result",
+]

@@ -1,0 +1,240 @@
+"""The functions that packed bytes name: they make functions, classes and the like anew.
+
+Their names and arguments are part of the format: what was packed by one version is in stores.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import marshal
+import sys
+import types
+import weakref
+import zlib
+from abc import ABCMeta
+from collections.abc import Callable
+from pickle import loads
+from typing import Any
+
+from fxhpc.errors import SerializationError
+from fxhpc.serialize import classes
+
+# --- functions --------------------------------------------------------------------------------
+
+
+def code(version: str, packed: bytes) -> types.CodeType:
+    """A code object; `version` is the Python that it was made by, as "3.11"."""
+    here = python_version()
+    if version != here:
+        raise SerializationError(
+            f"unpacking a function: its code was made by Python {version}, and this is Python "
+            f"{here} ({sys.executable}). Use the same minor version on both sides, or put the "
+            f"function in a module that is installed on both"
+        )
+    return marshal.loads(packed)  # type: ignore[no-any-return]
+
+
+def python_version() -> str:
+    """The version that byte code belongs to."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def namespace(module: str) -> dict[str, Any]:
+    """The globals of a module that can be imported."""
+    return vars(importlib.import_module(module))
+
+
+def function(
+    code: types.CodeType, names: dict[str, Any], name: str, cells: tuple[types.CellType, ...] | None
+) -> types.FunctionType:
+    """A function without its state, which may refer to the function itself."""
+    return types.FunctionType(code, names, name, None, cells)
+
+
+def set_function(made: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """The state of a function: whatever can refer back to it."""
+    values, contents, submodules, defaults, attributes = state
+    for submodule in submodules:
+        importlib.import_module(submodule)
+    made.__globals__.update(values)
+    for position, value in contents.items():
+        cells = made.__closure__ or ()
+        cells[position].cell_contents = value
+    made.__defaults__, made.__kwdefaults__ = defaults
+    own = attributes.pop("__dict__", None)
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    if own:
+        vars(made).update(own)
+
+
+def set_cell(made: types.CellType, value: Any) -> None:
+    """The content of a cell that no function has brought."""
+    made.cell_contents = value
+
+
+def lru_cache(wrapped: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """A function with an empty cache."""
+    return functools.lru_cache(maxsize, typed)(wrapped)
+
+
+def cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    """A cached property; some Pythons give it a lock, which is not sent."""
+    made: Any = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def weak_keys(items: dict[Any, Any]) -> Any:
+    """A WeakKeyDictionary."""
+    return weakref.WeakKeyDictionary(items)
+
+
+def weak_values(items: dict[Any, Any]) -> Any:
+    """A WeakValueDictionary."""
+    return weakref.WeakValueDictionary(items)
+
+
+def module(name: str) -> types.ModuleType:
+    """A module that can be imported."""
+    return importlib.import_module(name)
+
+
+def dynamic_module(name: str) -> types.ModuleType:
+    """A module that exists in memory alone; its names are its state."""
+    return types.ModuleType(name)
+
+
+def set_module(made: types.ModuleType, state: dict[str, Any]) -> None:
+    """The names of a module that exists in memory alone."""
+    vars(made).update(state)
+
+
+def type_named(name: str) -> Any:
+    """A type that only the module `types` has a name for."""
+    return getattr(types, name)
+
+
+def typing_variable(kind: str, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A TypeVar, a ParamSpec or a NewType of a module that cannot be imported."""
+    import typing
+
+    return getattr(typing, kind)(name, *args, **options)
+
+
+# --- classes ----------------------------------------------------------------------------------
+
+
+def load_class(token: bytes, revision: int, body: bytes) -> type:
+    """The class of a token."""
+    return classes.load(token, revision, body, _build)
+
+
+def _build(body: bytes) -> Any:
+    return loads(zlib.decompress(body))
+
+
+def make_class(
+    token: bytes,
+    fields: tuple[str, ...],
+    metaclass: type,
+    name: str,
+    bases: tuple[type, ...],
+    names: dict[str, Any],
+) -> type:
+    """A class without its state, or the one that this process has for the token."""
+    found = classes.find(token, names["__qualname__"], names["__module__"], fields)
+    if found is not None:
+        return found
+    made = _bare_class(metaclass, name, bases, names)
+    classes.register(made, token)
+    return made
+
+
+class _Silent:
+    """A first base that keeps `__init_subclass__` of the others from running."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> type:
+    """A class that no hook has seen: all that they did when it was defined comes as its state."""
+    new = next(
+        vars(parent)["__new__"]
+        for parent in metaclass.__mro__
+        if "__new__" in vars(parent)
+        and not isinstance(vars(parent)["__new__"], (staticmethod, types.FunctionType))
+    )
+    hooked = any(
+        "__init_subclass__" in vars(parent)
+        for base in bases
+        for parent in base.__mro__
+        if parent is not object
+    )
+    if hooked:
+        made: Any = new(metaclass, name, (_Silent, *bases), names)
+        made.__bases__ = bases
+    else:
+        made = new(metaclass, name, bases, names)
+    if issubclass(metaclass, ABCMeta):
+        import _abc
+
+        _abc._abc_init(made)
+    return made  # type: ignore[no-any-return]
+
+
+def set_class(made: type, state: tuple[dict[str, Any], list[type]]) -> None:
+    """The state of a class, unless this process knows better: it made it, or has a newer one."""
+    if not classes.wants_state(made):
+        return
+    attributes, registered = state
+    for name in [name for name in vars(made) if is_own_name(made, name)]:
+        if name not in attributes:
+            type.__delattr__(made, name)
+    for name, value in attributes.items():
+        type.__setattr__(made, name, value)
+    for virtual in registered:
+        made.register(virtual)  # type: ignore[attr-defined]
+
+
+#: What the interpreter puts into every class, and what `make_class` is given.
+_GIVEN = frozenset(
+    {"__dict__", "__weakref__", "__module__", "__qualname__", "__slots__", "_abc_impl"}
+)
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+def is_own_name(cls: type, name: str) -> bool:
+    """Whether an attribute of a class is part of its state."""
+    return name not in _GIVEN and not isinstance(vars(cls)[name], _DESCRIPTORS)
+
+
+def enum_member(cls: Any, name: str, arguments: tuple[Any, ...]) -> Any:
+    """A member of an Enum that is being built, or that which the class has already."""
+    known = vars(cls).get("_member_map_", {}).get(name)
+    if known is not None:
+        return known
+    data_type = next(
+        (parent for parent in cls.__mro__ if parent in (int, str, float, bytes, tuple)), object
+    )
+    return data_type.__new__(cls, *arguments)
+
+
+def set_enum_member(member: Any, state: dict[str, Any]) -> None:
+    """The attributes of a member of an Enum."""
+    vars(member).update(state)
+
+
+# --- exceptions -------------------------------------------------------------------------------
+
+
+def exception(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """An exception made without its constructor, which wants other arguments than it keeps."""
+    made = cls.__new__(cls, *args)
+    made.args = args
+    vars(made).update(state)
+    return made
