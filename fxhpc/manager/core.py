@@ -258,7 +258,7 @@ class Manager:
             for given in slot.given:
                 while given.part:
                     part = given.take(1)
-                    loss = losses.interrupted(part, slot, self.host, reason)
+                    loss = losses.interrupted(part, slot, None, self.host, reason)
                     interrupted.append(losses.lost(part, loss))
         if interrupted:
             self._say(msg.Lost(interrupted))
@@ -603,7 +603,7 @@ class Manager:
         self._list(slot)
 
     def _level(self) -> None:
-        """Nothing waits, and somebody is idle: take from the one who has most what it has not begun."""
+        """Nothing waits, and somebody is idle: take half of what the busiest has not begun."""
         most: Slot | None = None
         for slot in self.slots.values():
             if (

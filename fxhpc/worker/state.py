@@ -8,9 +8,9 @@ costs about a microsecond, so it is done without remembering what a task called.
 
 from __future__ import annotations
 
-import _signal
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +30,8 @@ _USUAL = tuple(
 )
 _FIXED = {int(signal.SIGKILL), int(signal.SIGSTOP)}
 
-_getsignal: Callable[[int], Any] = _signal.getsignal  # the one of `signal` makes an enum each time
+# The one of `signal` makes an enum each time, which takes ten times as long.
+_getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
 _unset = object()
 
 

@@ -1,0 +1,53 @@
+"""Starts a manager: `python -m fxhpc.manager`, with its `ManagerSpec` on standard input."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import msgspec
+
+from fxhpc.manager import channel, processes, seed
+from fxhpc.protocol.pool import ManagerSpec
+
+
+def main() -> int:
+    """Read the spec, fork the seed while this process is still simple, and become the manager."""
+    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
+    _empty_stdin()
+    processes.adopt_orphans()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, channel.PAIR_TYPE)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            ours.close()
+            seed.run(theirs)
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+    theirs.close()
+    seed.set_title(f"fxhpc: manager {spec.manager}".rstrip())
+    import logging
+
+    logging.basicConfig(
+        filename=spec.log_file or None,
+        level=logging.INFO if spec.log_file else logging.WARNING,
+        format="%(asctime)s %(process)d %(message)s",
+    )
+    from fxhpc.manager.shell import Shell
+
+    return Shell(spec, (ours, pid)).run()
+
+
+def _empty_stdin() -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(fd, 0)
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""The workers' side of a manager: seed, sockets, pages and output. No decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from fxhpc.manager import events as ev
+from fxhpc.manager import processes
+from fxhpc.manager.channel import Channel, Closed, make_pair, shared_memory
+from fxhpc.protocol import pool
+
+#: What is kept of a worker's output, and what of that goes into the story of a loss.
+OUTPUT_BYTES = 64 * 1024
+TAIL_BYTES = 4 * 1024
+
+_AT_ONCE = 64
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_seed = msgspec.msgpack.Decoder(pool.FromSeed).decode
+
+
+class Worker:
+    """What the manager shares with one worker."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid = 0
+        self.gone = False
+        self.channel, self.their_socket = make_pair()
+        self.page_fd = shared_memory(pool.PAGE_BYTES)
+        self.page = memoryview(mmap.mmap(self.page_fd, pool.PAGE_BYTES))
+        self.words = self.page[: pool.WORD_BYTES].cast("Q")
+        self.output_fd, self.their_output_fd = os.pipe()
+        os.set_blocking(self.output_fd, False)
+        self._output: deque[bytes] = deque()
+        self._output_bytes = 0
+
+    def handed_over(self) -> None:
+        """The seed has its ends; close them here."""
+        self.their_socket.close()
+        os.close(self.page_fd)
+        os.close(self.their_output_fd)
+
+    def read_output(self) -> bool:
+        """Take in what it has written; False if it will not write any more."""
+        for _ in range(4):
+            try:
+                data = os.read(self.output_fd, OUTPUT_BYTES)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self._output.append(data)
+            self._output_bytes += len(data)
+            while self._output_bytes - len(self._output[0]) >= OUTPUT_BYTES:
+                self._output_bytes -= len(self._output.popleft())
+        return True
+
+    def tail(self) -> str:
+        """The last lines that it wrote."""
+        return b"".join(self._output)[-TAIL_BYTES:].decode(errors="replace")
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.channel.close()
+        os.close(self.output_fd)
+        self.words.release()
+
+
+class Crew:
+    """All workers of a manager, and the seed that makes them.
+
+    Args:
+        selector: where sockets are registered. The data of each key is a function to be called
+            with the events that are ready.
+        tell: takes the events for the core.
+        seed: a socket to a seed that runs already, and its pid; a first message was not sent yet.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        tell: Callable[[ev.Event], None],
+        spec: pool.SeedSpec,
+        seed: tuple[socket.socket, int],
+        core_sets: list[list[int]],
+    ) -> None:
+        self._selector = selector
+        self._tell = tell
+        self._spec = spec
+        self._core_sets = core_sets
+        self._free_cores = list(range(len(core_sets)))
+        self._cores_of: dict[int, int] = {}
+        self._workers: dict[int, Worker] = {}
+        self._seed_process: subprocess.Popen[bytes] | None = None
+        self._seed = self._adopt_seed(Channel(seed[0]), seed[1])
+
+    # --- what the core wants --------------------------------------------------------------------
+
+    def start(self, number: int) -> None:
+        """Have a worker made."""
+        worker = Worker(number)
+        self._workers[number] = worker
+        cores: list[int] = []
+        if self._free_cores:
+            self._cores_of[number] = self._free_cores.pop(0)
+            cores = self._core_sets[self._cores_of[number]]
+        self._watch(worker.channel, lambda mask: self._on_worker(worker, mask))
+        self._selector.register(
+            worker.output_fd, selectors.EVENT_READ, lambda _: self._on_output(worker)
+        )
+        fds = (worker.their_socket.fileno(), worker.page_fd, worker.their_output_fd)
+        try:
+            self._seed.send(_encode(pool.Fork(number, cores)), fds)
+        except Closed:
+            pass  # its end is noticed, and tells of this worker too
+        worker.handed_over()
+        self._watch_writes(self._seed)
+
+    def send(self, number: int, message: pool.ToWorker) -> None:
+        """Send to a worker; one that is dead will be reported as such."""
+        worker = self._workers.get(number)
+        if worker is None or worker.gone:
+            return
+        try:
+            worker.channel.send(_encode(message))
+        except Closed:
+            return
+        if worker.channel.waits:
+            self._watch_writes(worker.channel)
+
+    def skip(self, number: int, begin: int, end: int) -> None:
+        """Write into its page what a worker shall not begin."""
+        if worker := self._workers.get(number):
+            words = worker.words
+            # In this order it never sees a range that was not meant.
+            words[pool.SKIP_FROM] = 2**64 - 1
+            words[pool.SKIP_TO] = end
+            words[pool.SKIP_FROM] = begin
+
+    def kill(self, number: int) -> None:
+        """End a worker, and all that it has started."""
+        try:
+            self._seed.send(_encode(pool.Kill(number)))
+        except Closed:
+            pass
+
+    def begun(self) -> dict[int, int]:
+        """What all pages say."""
+        return {number: worker.words[pool.BEGUN] for number, worker in self._workers.items()}
+
+    def read_page(self, number: int) -> None:
+        """Take the outcomes in the page of a worker, if it is at the same task all the while."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        before = bytes(worker.page[: pool.WORD_BYTES])
+        try:
+            batch = pool.held_batch(worker.page, worker.words)
+        except msgspec.DecodeError:
+            return
+        if bytes(worker.page[: pool.WORD_BYTES]) == before:
+            self._tell(ev.WorkerSaid(number, batch))
+
+    def close(self) -> None:
+        """End all workers and the seed, and whatever they have left behind."""
+        self._selector.unregister(self._seed)
+        self._seed.close()
+        processes.kill_children(set(), within_s=2.0)
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def _on_worker(self, worker: Worker, mask: int) -> None:
+        try:
+            if mask & selectors.EVENT_WRITE:
+                worker.channel.flush()
+                if not worker.channel.waits:
+                    self._watch_reads(worker.channel)
+            for batch in self._batches(worker):
+                self._tell(ev.WorkerSaid(worker.number, batch))
+        except Closed:
+            # It is dead, or closed its end, which is no way to go on. What became of it, its
+            # parent will say.
+            if not worker.gone:
+                worker.gone = True
+                self._selector.unregister(worker.channel)
+                self.kill(worker.number)
+
+    def _batches(self, worker: Worker) -> Iterator[pool.Batch]:
+        for _ in range(_AT_ONCE):
+            received = worker.channel.receive()
+            if received is None:
+                return
+            data, _ = received
+            yield pool.decode_batch(data)
+
+    def _on_output(self, worker: Worker) -> None:
+        if not worker.read_output():
+            self._selector.unregister(worker.output_fd)
+
+    def _on_seed(self, mask: int) -> None:
+        try:
+            if mask & selectors.EVENT_WRITE:
+                self._seed.flush()
+                if not self._seed.waits:
+                    self._watch_reads(self._seed)
+            while received := self._seed.receive():
+                message = _decode_seed(received[0])
+                if isinstance(message, pool.Forked):
+                    if worker := self._workers.get(message.worker):
+                        worker.pid = message.pid
+                        self._tell(ev.WorkerStarted(message.worker, message.pid))
+                else:
+                    code = os.waitstatus_to_exitcode(message.status)
+                    self._exited(
+                        message.worker,
+                        ev.WorkerGone(
+                            message.worker,
+                            0,
+                            signal=-code if code < 0 else 0,
+                            exit_code=code if code >= 0 else -1,
+                            peak_memory=message.peak_memory,
+                        ),
+                    )
+        except Closed:
+            self._seed_lost()
+
+    def _exited(self, number: int, gone: ev.WorkerGone) -> None:
+        """A worker is dead: read what it has left, then tell of it."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        try:
+            while received := worker.channel.receive():
+                self._tell(ev.WorkerSaid(number, pool.decode_batch(received[0])))
+        except Closed:
+            pass
+        try:
+            batch = pool.held_batch(worker.page, worker.words)
+        except msgspec.DecodeError:
+            pass  # it was killed while it wrote; what is missing then counts as not ended
+        else:
+            if batch.outcomes:
+                self._tell(ev.WorkerSaid(number, batch))
+        worker.read_output()
+        gone = dataclasses.replace(gone, begun=worker.words[pool.BEGUN], stderr=worker.tail())
+        self._forget(worker)
+        self._tell(gone)
+
+    def _forget(self, worker: Worker) -> None:
+        del self._workers[worker.number]
+        if not worker.gone:
+            self._selector.unregister(worker.channel)
+        if worker.output_fd in self._selector.get_map():
+            self._selector.unregister(worker.output_fd)
+        worker.close()
+        if worker.number in self._cores_of:
+            self._free_cores.append(self._cores_of.pop(worker.number))
+
+    def _seed_lost(self) -> None:
+        """The seed is dead, and so are all workers: they are killed with it."""
+        self._selector.unregister(self._seed)
+        self._seed.close()
+        processes.kill_children(set())
+        lost = list(self._workers)
+        ours, theirs = make_pair()
+        self._seed_process = subprocess.Popen(
+            [sys.executable, "-m", "fxhpc.manager.seed", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._seed = self._adopt_seed(ours, self._seed_process.pid)
+        for number in lost:
+            self._exited(number, ev.WorkerGone(number, 0, signal=signal.SIGKILL, seed_lost=True))
+
+    def _adopt_seed(self, channel: Channel, pid: int) -> Channel:
+        self._seed_pid = pid
+        try:
+            channel.send(_encode(self._spec))
+        except Closed:
+            pass
+        self._watch(channel, self._on_seed)
+        return channel
+
+    # --- the selector ---------------------------------------------------------------------------
+
+    def _watch(self, channel: Channel, call: Callable[[int], None]) -> None:
+        self._selector.register(channel, selectors.EVENT_READ, call)
+
+    def _watch_writes(self, channel: Channel) -> None:
+        if channel.waits and channel in self._selector.get_map():
+            key = self._selector.get_key(channel)
+            self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data)
+
+    def _watch_reads(self, channel: Channel) -> None:
+        self._selector.modify(channel, selectors.EVENT_READ, self._selector.get_key(channel).data)

@@ -1,0 +1,89 @@
+"""What the system offers for parents and children: who is whose, and who ends with whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when its parent ends; at once if it has ended already.
+
+    The signal comes when the *thread* ends that forked this process, so that must be the parent's
+    only one.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parents end, in the place of process 1."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent this is, those that have ended and nobody waited for included."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except FileNotFoundError:
+        if sys.platform == "linux" and os.path.exists("/proc/self/task"):
+            if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                return found  # the process, or one of its threads, has just ended
+            return _scan(pid)  # a kernel without these files
+        return _scan(pid)
+    except OSError:
+        pass
+    return found
+
+
+def kill_children(spare: set[int], within_s: float = 1.0) -> None:
+    """Kill all children of this process but some, and theirs, and wait for their ends.
+
+    Whatever a child leaves behind becomes a child of this process, if it adopts orphans, so that
+    this ends only when nothing is left, or the time is up: a process in an uninterruptible call
+    dies when the call is over.
+    """
+    me = os.getpid()
+    until = time.monotonic() + within_s
+    while found := [pid for pid in children(me) if pid not in spare]:
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for pid in found:
+            while time.monotonic() < until:
+                try:
+                    if os.waitpid(pid, os.WNOHANG)[0]:
+                        break
+                except ChildProcessError:
+                    break
+                time.sleep(0.001)
+        if time.monotonic() >= until:
+            return
+
+
+def _scan(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

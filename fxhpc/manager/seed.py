@@ -1,0 +1,224 @@
+"""The seed: a process without threads that forks workers in a millisecond, and buries them.
+
+It is forked from the manager before that has a thread or a ZeroMQ context; should it die, its
+successor is started afresh (`python -m fxhpc.manager.seed DESCRIPTOR`). It imports what every
+worker needs, once. It is the workers' parent, so it knows how each ended; whatever a worker leaves
+behind becomes the seed's child, and is killed.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import mmap
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import types
+from typing import NoReturn
+
+import msgspec
+
+from fxhpc.manager import processes
+from fxhpc.manager.channel import read_file
+from fxhpc.protocol.pool import (
+    PAGE_BYTES,
+    Exited,
+    Fork,
+    Forked,
+    Kill,
+    SeedSpec,
+    ToSeed,
+)
+
+_SERIALIZER = os.environ.get("FXHPC_DEV_SERIALIZER", "fxhpc.serialize")
+_PRELOADED = ("dill", "fxhpc.worker.loop")
+
+_decode = msgspec.msgpack.Decoder(ToSeed).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Seed:
+    """Forks on request, reports what became of it."""
+
+    def __init__(self, sock: socket.socket, spec: SeedSpec) -> None:
+        self._sock = sock
+        self._spec = spec
+        self._pid = os.getpid()
+        self._workers: dict[int, int] = {}  # pid: worker
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+
+    def serve(self) -> None:
+        """Until the manager closes its end."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        selector = selectors.DefaultSelector()
+        selector.register(self._sock, selectors.EVENT_READ)
+        selector.register(self._wake_read, selectors.EVENT_READ)
+        try:
+            while True:
+                for key, _ in selector.select():
+                    if key.fd == self._wake_read:
+                        _drain(self._wake_read)
+                        self._bury()
+                    elif not self._obey(selector):
+                        return
+        except ConnectionError:
+            return
+        finally:
+            processes.kill_children(set())
+
+    def _obey(self, selector: selectors.BaseSelector) -> bool:
+        data, fds, _, _ = socket.recv_fds(self._sock, 1 << 16, 4)
+        if not data:
+            return False
+        message = _decode(data)
+        if isinstance(message, Fork):
+            pid = os.fork()
+            if pid == 0:
+                selector.close()
+                self._become_worker(message, fds)
+            self._workers[pid] = message.worker
+            for fd in fds:
+                os.close(fd)
+            self._sock.sendall(_encode(Forked(message.worker, pid)))
+        elif isinstance(message, Kill):
+            for pid, worker in self._workers.items():
+                if worker == message.worker:
+                    os.kill(pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
+        return True
+
+    def _bury(self) -> None:
+        exited: list[Exited] = []
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                unit = 1 if sys.platform == "darwin" else 1024
+                exited.append(Exited(worker, pid, status, usage.ru_maxrss * unit))
+        if exited and processes.children(self._pid):
+            processes.kill_children(set(self._workers))
+        for message in exited:
+            self._sock.sendall(_encode(message))
+
+    def _become_worker(self, fork: Fork, fds: list[int]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.setsid()
+            processes.die_with_parent(self._pid)
+            processes.adopt_orphans()
+            self._sock.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            sock_fd, page_fd, output_fd = fds
+            os.dup2(output_fd, 1)
+            os.dup2(output_fd, 2)
+            os.close(output_fd)
+            os.set_inheritable(sock_fd, False)
+            page = memoryview(mmap.mmap(page_fd, PAGE_BYTES))
+            os.close(page_fd)
+            set_title(f"fxhpc: worker {fork.worker}")
+            if fork.cores and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, fork.cores)
+            self._enter_users_world()
+            from fxhpc.worker.loop import Worker
+
+            Worker(socket.socket(fileno=sock_fd), page, _SERIALIZER).serve()
+            code = 0
+        except BaseException:
+            # Whatever it is, the manager finds it in what this process wrote last.
+            sys.excepthook(*sys.exc_info())
+        finally:
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+
+    def _enter_users_world(self) -> None:
+        spec = self._spec
+        for name, value in spec.environ.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if spec.sys_path:
+            sys.path[:] = spec.sys_path
+            importlib.invalidate_caches()
+        if spec.cwd:
+            os.chdir(spec.cwd)
+        if spec.nice:
+            os.nice(spec.nice)
+        # Tasks must not find the manager's own main module there.
+        main = types.ModuleType("__main__")
+        main.__dict__["__builtins__"] = __builtins__
+        sys.modules["__main__"] = main
+        sys.argv = [""]
+
+
+def run(sock: socket.socket) -> None:
+    """Be a seed, as its manager's first message says."""
+    data, fds, _, _ = socket.recv_fds(sock, 1 << 17, 1)
+    spec = msgspec.msgpack.decode(read_file(fds[0]) if fds else data, type=SeedSpec)
+    processes.die_with_parent(spec.manager_pid)
+    processes.adopt_orphans()
+    set_title("fxhpc: seed")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _take_standard_streams()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    for name in (*_PRELOADED, _SERIALIZER):
+        importlib.import_module(name)
+    import faulthandler
+
+    faulthandler.enable(2)
+    gc.collect()
+    gc.freeze()
+    Seed(sock, spec).serve()
+
+
+def main() -> None:
+    """Start as a successor: the argument is the socket's descriptor."""
+    run(socket.socket(fileno=int(sys.argv[1])))
+
+
+def _take_standard_streams() -> None:
+    """Standard input is empty. The others stay those of the manager until a worker has its own."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    os.dup2(fd, 0)
+    os.close(fd)
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def set_title(title: str) -> None:
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle(title)
+
+
+if __name__ == "__main__":
+    main()
