@@ -1,7 +1,7 @@
 """The durable truth: functions, streams, submissions and results in one SQLite database.
 
 One connection, one transaction for each `apply`. A row carries many tasks; payloads above 64 KB
-have rows of their own, above 1 MB files. Nothing else in the process may open the database's
+have rows of their own, still larger ones files. Nothing else in the process may open the database's
 files: to close a second descriptor of them would drop the lock that keeps other processes out.
 """
 

@@ -61,7 +61,7 @@ class Sizes(NamedTuple):
     """What the store takes, in bytes and in rows."""
 
     database: int  # the database's file and its log
-    files: int  # the files of payloads above 1 MB
+    files: int  # the files of the largest payloads
     submissions: int  # of these: payloads of tasks
     results: int
     bodies: int

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fxhpc.forwarder import operations as op
-from fxhpc.forwarder.store_files import FILE_LIMIT, PayloadFiles, body_file
+from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.units import LARGE_PAYLOAD
 
@@ -46,7 +46,7 @@ class Changes:
         found = self._connection.execute("SELECT 1 FROM body WHERE digest = ?", (add.digest,))
         if found.fetchone():
             return
-        if len(add.data) > FILE_LIMIT and self._files is not None:
+        if self._files is not None and len(add.data) > self._files.limit:
             self._files.write(body_file(add.digest), add.data)
             data = None
         self._connection.execute(
@@ -140,7 +140,7 @@ class Changes:
             if size <= LARGE_PAYLOAD:
                 continue
             data: bytes | None = payload
-            if size > FILE_LIMIT and self._files is not None:
+            if self._files is not None and size > self._files.limit:
                 self._files.write(f"{kind[0]}{row}-{position}", payload)
                 data = None
             self._connection.execute(
