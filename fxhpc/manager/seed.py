@@ -34,7 +34,7 @@ from fxhpc.protocol.pool import (
     ToSeed,
 )
 
-_SERIALIZER = os.environ.get("FXHPC_DEV_SERIALIZER", "fxhpc.serialize")
+_SERIALIZER = "fxhpc.serialize"
 _PRELOADED = ("dill", "fxhpc.worker.loop")
 
 _decode = msgspec.msgpack.Decoder(ToSeed).decode
