@@ -64,6 +64,7 @@ class StreamStates(msgspec.Struct, array_like=True):
 
     stream: bytes
     states: list[TaskState]
+    created: float = 0.0  # wall clock: when the stream was opened, as its StreamInfo has it
 
 
 class StreamRanges(msgspec.Struct, array_like=True):

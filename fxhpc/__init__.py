@@ -1,0 +1,68 @@
+"""fxhpc: run Python functions on your own supercomputers, as funcX did, without the cloud.
+
+A function is registered and called in another place; this is the way of a call there and back::
+
+    user's process             one per home, or a thread         each compute node
+    +-------------------+      +---------------------------+     +----------------------+
+    | FuncXClient       |----->| forwarder --> interchange |---->| manager --> workers  |
+    | Executor, futures |<-----| store         queue       |<----|                      |
+    +-------------------+      +---------------------------+     +----------------------+
+
+The *forwarder* keeps functions, tasks and results; the *interchange* of an endpoint decides which
+of its *managers* gets which tasks; a manager hands them to its *workers*, processes that unpack,
+call and pack. `Executor()` and `FuncXClient(embedded=True)` have the first two in a thread of
+their own process; `FuncXClient()` shares those of its home (`~/.fxhpc`, or FXHPC_HOME).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fxhpc.version import __version__
+
+if TYPE_CHECKING:
+    from fxhpc import errors
+    from fxhpc.client.batch import Batch
+    from fxhpc.client.client import Client, FuncXClient
+    from fxhpc.client.executor import Executor, FuncXExecutor
+    from fxhpc.client.futures import TaskFuture
+    from fxhpc.client.search import FunctionSearchResults
+
+__all__ = [
+    "Batch",
+    "Client",
+    "Executor",
+    "FuncXClient",
+    "FuncXExecutor",
+    "FunctionSearchResults",
+    "TaskFuture",
+    "__version__",
+    "errors",
+]
+
+# Imported when they are asked for: a worker imports this package too, and starts fast.
+_HOMES = {
+    "Batch": "fxhpc.client.batch",
+    "Client": "fxhpc.client.client",
+    "Executor": "fxhpc.client.executor",
+    "FuncXClient": "fxhpc.client.client",
+    "FuncXExecutor": "fxhpc.client.executor",
+    "FunctionSearchResults": "fxhpc.client.search",
+    "TaskFuture": "fxhpc.client.futures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "errors":
+        return import_module("fxhpc.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,169 @@
+"""Batch: many tasks that are submitted together, in the three forms that funcX has had."""
+
+from __future__ import annotations
+
+import uuid
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from fxhpc import errors
+from fxhpc.client.names import endpoint_name, function_name
+from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+_Id = str | uuid.UUID
+
+
+class Batch:
+    """Tasks to be submitted by `batch_run`; their arguments are packed when they are added.
+
+    Args:
+        task_group_id: the group of its tasks.
+        max_payload: bytes that the arguments of one task may take, packed.
+    """
+
+    def __init__(
+        self,
+        task_group_id: str | uuid.UUID | None = None,
+        *,
+        max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        **ignored: Any,
+    ) -> None:
+        from fxhpc.serialize import pack_arguments
+
+        self.task_group_id = str(task_group_id or uuid.uuid4())
+        self._max_payload = max_payload
+        self._pack = pack_arguments
+        self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
+        self._numbers: dict[tuple[str, str], int] = {}  # as they are sent, to a part's number
+        self._parts: list[tuple[str, str, list[bytes]]] = []
+        self._order = array("I")  # the part of each task
+
+    def add(
+        self,
+        *args: Any,
+        endpoint_id: _Id | None = None,
+        function_id: _Id | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add one task.
+
+        Three forms are understood, and keywords decide before positions do:
+
+        * `add(1, 2, endpoint_id=..., function_id=..., c=3)`: the function's own arguments;
+        * `add(function_id, endpoint_id, args=(1, 2), kwargs={"c": 3})`;
+        * `add(function_id, args=(1, 2), kwargs={"c": 3})`, for `batch_run(endpoint_id, batch)`.
+
+        Raises:
+            MissingArgument: no function, or no endpoint, is named.
+            SerializationError: an argument cannot be packed.
+            PayloadTooLarge: the packed arguments are larger than `max_payload`.
+        """
+        if endpoint_id is None or function_id is None or "args" in kwargs or "kwargs" in kwargs:
+            endpoint_id, function_id, args, kwargs = _newer_form(
+                args, endpoint_id, function_id, kwargs
+            )
+        payload = self._pack(args, kwargs, self._max_payload)
+        number = self._keys.get((endpoint_id, function_id))
+        if number is None:
+            number = self._part(endpoint_id, function_id)
+        self._parts[number][2].append(payload)
+        self._order.append(number)
+
+    def _part(self, endpoint_id: _Id | None, function_id: _Id | None) -> int:
+        endpoint = endpoint_name(endpoint_id) if endpoint_id else ""
+        sent_as = endpoint, function_name(function_id)
+        number = self._numbers.setdefault(sent_as, len(self._parts))
+        if number == len(self._parts):
+            self._parts.append((*sent_as, []))
+        self._keys[endpoint_id, function_id] = number
+        return number
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks in the order in which they were added: endpoint, function, packed payload."""
+        places = [0] * len(self._parts)
+        tasks = []
+        for number in self._order:
+            endpoint, function, payloads = self._parts[number]
+            payload = payloads[places[number]]
+            tasks.append({"endpoint": endpoint, "function": function, "payload": payload})
+            places[number] += 1
+        return tasks
+
+    def prepare(self) -> dict[str, Any]:
+        """The batch as one dictionary of plain values."""
+        return {
+            "task_group_id": self.task_group_id,
+            "tasks": [(task["function"], task["endpoint"], task["payload"]) for task in self.tasks],
+        }
+
+    def parts(self) -> list[tuple[str, str, list[bytes]]]:
+        """Endpoint, function and payloads of each stream that is to be made of this batch."""
+        return [
+            (endpoint, function, list(payloads)) for endpoint, function, payloads in self._parts
+        ]
+
+    def in_order(self, ids: Sequence[Sequence[str]]) -> list[str]:
+        """Ids, given for each part, in the order in which the tasks were added."""
+        if len(ids) == 1:
+            return list(ids[0])
+        rest = [iter(part) for part in ids]
+        return [next(rest[number]) for number in self._order]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __bool__(self) -> bool:
+        return bool(self._order)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} tasks>"
+
+
+def _newer_form(
+    args: tuple[Any, ...], endpoint: _Id | None, function: _Id | None, kwargs: dict[str, Any]
+) -> tuple[_Id | None, _Id, tuple[Any, ...], dict[str, Any]]:
+    """Endpoint, function and arguments of a call in one of the two newer forms."""
+    rest = list(args)
+    if function is None and rest and _is_id(rest[0]):
+        function = rest.pop(0)
+    elif rest and function is not None and endpoint is None:
+        # The first form without its endpoint.
+        raise errors.MissingArgument("endpoint_id")
+    if function is None:
+        raise errors.MissingArgument("function_id")
+    if endpoint is None and rest and isinstance(rest[0], str | uuid.UUID):
+        endpoint = rest.pop(0)
+    own = dict(kwargs)
+    given = [own.pop(name, None) for name in ("args", "kwargs")]
+    for place, value in enumerate(rest[:2]):
+        if given[place] is not None:
+            raise TypeError(f"{('args', 'kwargs')[place]} is given twice")
+        given[place] = value
+    if own or len(rest) > 2:
+        raise TypeError(
+            "add() understands add(*args, endpoint_id=, function_id=, **kwargs), "
+            "add(function_id, endpoint_id, args=, kwargs=) and add(function_id, args=, kwargs=)"
+        )
+    return endpoint, function, *_checked(given[0], given[1])
+
+
+def _checked(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if not isinstance(args, tuple | list | None):
+        raise TypeError(f"args must be a tuple or a list, not {type(args).__name__}")
+    if not isinstance(kwargs, dict | None):
+        raise TypeError(f"kwargs must be a dictionary, not {type(kwargs).__name__}")
+    return tuple(args or ()), dict(kwargs or {})
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, uuid.UUID):
+        return True
+    if not isinstance(value, str):
+        return False
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""Executor: `concurrent.futures`, on workers of this machine or at an endpoint of a home."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import functools
+import itertools
+import logging
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fxhpc import chunks
+from fxhpc.client import attachments
+from fxhpc.client.attachments import Attachment
+from fxhpc.client.futures import TaskFuture
+from fxhpc.client.names import endpoint_name, group_id
+from fxhpc.client.submitter import Submitter
+from fxhpc.protocol.outcome import DEFAULT_RETRIES
+from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+if TYPE_CHECKING:
+    from fxhpc.client.client import FuncXClient
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Tasks of a map that are numbered and sent under one lock.
+_MAP_BATCH = 1000
+
+
+class Executor(cf.Executor):
+    """Runs functions in other processes, as `concurrent.futures.ProcessPoolExecutor` does.
+
+    `Executor()` and `Executor(4)` run them on this machine, with nothing outside this process but
+    its workers. `Executor(endpoint_id=...)` and `Executor(client=fxc, endpoint_id=...)` run them
+    at an endpoint of a home. What has not begun when the executor or its process ends is
+    cancelled, unless `task_group_id` is given.
+
+    Args:
+        max_workers: workers of the `local` endpoint; None takes what this process may use.
+        endpoint_id: a UUID, a name, or "local".
+        client: whose home is used.
+        home: a directory, if not the client's or the default one.
+        path: a file for the store of an embedded executor; in memory if there is none.
+        max_payload: bytes that the arguments of a task, and its result, may take.
+        retries: how often a task that was lost is run again.
+        task_group_id: a UUID; the tasks then stay when this process ends.
+        label, batch_size, resource_specification, user_endpoint_config: accepted for the sake of
+            Globus Compute's callers, who may set them at any time; tasks run without them.
+
+    Raises:
+        ValueError: max_workers is not greater than 0.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | str | uuid.UUID | None = None,
+        *,
+        endpoint_id: str | uuid.UUID | None = None,
+        client: FuncXClient | None = None,
+        home: str | os.PathLike[str] | None = None,
+        path: str = ":memory:",
+        max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        retries: int = DEFAULT_RETRIES,
+        task_group_id: str | uuid.UUID | None = None,
+        label: str = "",
+        batch_size: int = 128,
+        resource_specification: dict[str, Any] | None = None,
+        user_endpoint_config: dict[str, Any] | None = None,
+        funcx_client: FuncXClient | None = None,
+    ) -> None:
+        from fxhpc.client.functions import FunctionCache
+        from fxhpc.serialize import pack_arguments
+
+        if isinstance(max_workers, str | uuid.UUID):  # Globus Compute's first argument
+            endpoint_id, max_workers = max_workers, None
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        client = client or funcx_client
+        self._max_workers = max_workers
+        self._max_payload = max_payload
+        self._pack_arguments = pack_arguments
+        self._functions = FunctionCache()
+        self.label = label
+        self.batch_size = batch_size
+        self.resource_specification = resource_specification
+        self.user_endpoint_config = user_endpoint_config
+        options = {
+            "keep": task_group_id is not None,
+            "group": group_id(task_group_id),
+            "retries": retries,
+            "result_limit": max_payload,
+        }
+        if client is not None:
+            attach = client._share
+        elif endpoint_id is not None or home is not None or task_group_id is not None:
+            directory = attachments.home_directory(home)
+            attach = functools.partial(attachments.attach_home, directory, max_workers)
+        else:
+            attach = functools.partial(attachments.embed, path, max_workers)
+        self._submitter = Submitter(attach, endpoint_name(endpoint_id or "local"), options)
+        if max_workers is None:
+            self._max_workers = _default_workers()
+        # An executor that is dropped finishes its work and then gives back its processes.
+        self._finalizer = weakref.finalize(self, self._submitter.close_when_idle)
+        self._finalizer.atexit = False
+
+    # --- concurrent.futures ---------------------------------------------------------------------
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> cf.Future[T]:
+        """Have `fn(*args, **kwargs)` run, and return its future.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            SerializationError: the function or an argument cannot be packed.
+            PayloadTooLarge: the arguments are larger than `max_payload`.
+        """
+        self._check_open()
+        packed = self._functions.pack(fn)
+        payload = self._pack_arguments(args, kwargs, self._max_payload)
+        return self._submitter.submit(packed, payload)
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[T]:
+        """The values of `fn` for the elements of the iterables, in order.
+
+        The function is packed once. With a `chunksize`, so many calls make one task.
+
+        Raises:
+            ValueError: chunksize is less than 1.
+            TimeoutError: from the iterator: a value is not there `timeout` seconds after this call.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        self._check_open()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        pack, limit = self._pack_arguments, self._max_payload
+        if chunksize == 1:
+            packed = self._functions.pack(fn)
+            payloads = (pack(row, {}, limit) for row in rows)
+        else:
+            packed = self._functions.pack(functools.partial(chunks.run_chunk, fn))
+            payloads = (pack(tuple(chunk), {}, limit) for chunk in _chunks(rows, chunksize))
+        futures: list[TaskFuture] = []
+        while batch := list(itertools.islice(payloads, _MAP_BATCH)):
+            futures += self._submitter.submit_many(packed, batch)
+        values = _values(futures, deadline)
+        return values if chunksize == 1 else itertools.chain.from_iterable(values)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more submissions, and give back processes when all futures have ended.
+
+        Args:
+            wait: return when that has been done.
+            cancel_futures: cancel what has not begun.
+        """
+        self._submitter.shut(cancel=cancel_futures)
+        self._finalizer.detach()
+        if not wait:
+            self._submitter.close_when_idle()
+            return
+        try:
+            self._submitter.wait()
+        except BaseException:  # Ctrl-C: the prompt comes back at once
+            self._submitter.abort()
+            raise
+        self._submitter.close()
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> bool | None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._finalizer.detach()
+            self._submitter.abort()
+        else:
+            self.shutdown(wait=True)
+        return None
+
+    # --- Globus Compute -------------------------------------------------------------------------
+
+    @property
+    def endpoint_id(self) -> str:
+        """Where the next submissions run."""
+        return self._submitter.endpoint
+
+    @endpoint_id.setter
+    def endpoint_id(self, endpoint: str | uuid.UUID) -> None:
+        self._submitter.endpoint = endpoint_name(endpoint)
+
+    @property
+    def task_group_id(self) -> str | None:
+        """The group of the next submissions; None if they end with this process."""
+        return self._submitter.options["group"] or None
+
+    @task_group_id.setter
+    def task_group_id(self, group: str | uuid.UUID | None) -> None:
+        self._submitter.set_option(keep=group is not None, group=group_id(group))
+
+    def submit_to_registered_function(
+        self,
+        function_id: str | uuid.UUID,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> cf.Future[Any]:
+        """Have a registered function run, and return its future.
+
+        Raises:
+            FunctionNotFound: the home does not know the function.
+        """
+        self._check_open()
+        payload = self._pack_arguments(tuple(args or ()), dict(kwargs or {}), self._max_payload)
+        return self._submitter.submit(self._submitter.registered(str(function_id)), payload)
+
+    def _check_open(self) -> None:
+        if self._submitter.is_shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    @property
+    def _attachment(self) -> Attachment:
+        return self._submitter.attachment()
+
+
+FuncXExecutor = Executor
+
+
+def _default_workers() -> int:
+    from fxhpc.client.workers import local_share
+
+    return local_share(os.environ).workers
+
+
+def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    while chunk := tuple(itertools.islice(rows, size)):
+        yield chunk
+
+
+def _values(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]:
+    """The futures' values in order; whoever stops reading cancels the rest."""
+    futures.reverse()  # so that what was read is forgotten
+    try:
+        while futures:
+            limit = None if deadline is None else deadline - time.monotonic()
+            yield futures.pop().result(limit)
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,384 @@
+"""Futures that share one condition per executor, and are completed a message at a time.
+
+They are `concurrent.futures.Future`s in every way that can be seen. What differs: a result stays
+packed until somebody asks for it, and is then unpacked once, in the thread that asks.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
+from typing import Any, Protocol
+
+from fxhpc import ids
+from fxhpc.client.outcomes import error_of, value_of
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
+
+log = logging.getLogger(__name__)
+
+_PACKED = cf.CancelledError("packed")  # in the place of an exception: the outcome is still packed
+_UNPACKING = cf.CancelledError("unpacking")  # a thread unpacks it now
+_ENDED = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
+
+
+class FutureGroup(Protocol):
+    """What the futures of one stream share."""
+
+    stream: bytes
+    condition: threading.Condition
+    callbacks: Callbacks
+    pid: int  # of the process whose futures they are
+
+    def cancel_future(self, future: TaskFuture) -> bool:
+        """Cancel one that is pending; the condition is held. False if it runs."""
+
+    def is_stored(self, index: int) -> bool:
+        """Whether the forwarder has stored this task."""
+
+
+class _Extra:
+    """What few futures have: somebody who waits, or callbacks."""
+
+    __slots__ = ("blocked", "callbacks", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
+        self.callbacks: list[Callable[[Any], object]] = []
+        self.blocked: list[threading.Lock] = []  # one for each thread in result() or exception()
+
+
+class TaskFuture(cf.Future):  # type: ignore[type-arg]
+    """The future of one task.
+
+    It takes about 0.2 KB: the stream's futures share their condition, and what only some need
+    (waiters, callbacks) is made when it is needed.
+    """
+
+    __slots__ = ("_exception", "_extra", "_group", "_index", "_result", "_state")
+
+    _group: FutureGroup
+    _index: int
+
+    def __init__(self, group: FutureGroup, index: int) -> None:
+        self._group = group
+        self._index = index
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._extra: _Extra | None = None
+
+    # What the base class keeps in attributes.
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._group.condition
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._more().waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Any], object]]:  # type: ignore[override]
+        return self._more().callbacks
+
+    def _more(self) -> _Extra:
+        if self._extra is None:
+            self._extra = _Extra()
+        return self._extra
+
+    # What fxhpc adds.
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, a UUID string."""
+        return ids.task_id(self._group.stream, self._index)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the task is stored: through a home, it then survives any process's end."""
+        return self._group.is_stored(self._index)
+
+    # Where the base class must not be used.
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not begun to run."""
+        with self._condition:
+            if self._state in (RUNNING, FINISHED):
+                return False
+            if self._state in _ENDED:
+                return True
+            if not self._group.cancel_future(self):
+                return False
+            self._end(CANCELLED_AND_NOTIFIED)
+        self._tell()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The function's value, unpacked in this thread at the first call.
+
+        Raises:
+            CancelledError: the task was cancelled.
+            TimeoutError: it has not ended within so many seconds.
+            Exception: what the function raised, or why the task was lost.
+        """
+        self._wait(timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                self = None  # type: ignore[assignment]  # no cycle through the traceback
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the function raised, or None; raises as `result` does where there is neither."""
+        self._wait(timeout)
+        return self._exception
+
+    def __repr__(self) -> str:
+        state = {CANCELLED_AND_NOTIFIED: "cancelled", CANCELLED: "cancelled"}.get(
+            self._state, self._state.lower()
+        )
+        return f"<TaskFuture {self.task_id} {state}>"
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        # asyncio of Python 3.14 reads several facts at once by this.
+        if not self.done():
+            return False, False, None, None
+        if self.cancelled():
+            return True, True, None, None
+        error = self.exception()
+        return True, False, None if error else self._result, error
+
+    def set_result(self, result: Any) -> None:
+        """Complete it from outside, as tests do."""
+        self._complete_locally(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Complete it from outside, as tests do."""
+        self._complete_locally(None, exception)
+
+    # How it ends.
+
+    def _complete_locally(self, result: Any, exception: BaseException | None) -> None:
+        with self._condition:
+            if self._state in _ENDED:
+                raise cf.InvalidStateError(f"{self._state}: {self!r}")
+            self._result = result
+            self._exception = exception
+            self._end(FINISHED, exception is not None)
+        self._tell()
+
+    def _end(self, state: str, failed: bool = False) -> None:
+        """Enter an end state and tell waiters; the condition is held."""
+        self._state = state
+        extra = self._extra
+        if extra is None:
+            return
+        for waiter in extra.waiters:
+            if state == CANCELLED_AND_NOTIFIED:
+                waiter.add_cancelled(self)
+            elif failed:
+                waiter.add_exception(self)
+            else:
+                waiter.add_result(self)
+        self._release()
+        self._group.condition.notify_all()
+
+    def _release(self) -> None:
+        """Let the threads in `_wait` look again."""
+        extra = self._extra
+        while extra is not None and extra.blocked:
+            try:
+                extra.blocked.pop().release()
+            except IndexError:
+                break  # another thread popped it
+
+    def _tell(self) -> None:
+        """Have the callbacks called; the condition is not held."""
+        if self._extra is not None and self._extra.callbacks:
+            self._group.callbacks.add(self)
+
+    def _wait(self, timeout: float | None) -> None:
+        """Return when the future has ended and is unpacked."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._condition:
+                state = self._state
+                if state == FINISHED and self._exception is not _UNPACKING:
+                    if self._exception is not _PACKED:
+                        return
+                    outcome: Outcome = self._result
+                    self._exception = _UNPACKING
+                    break
+                if state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+                    raise _cancelled(self.task_id)
+                if self._group.pid != os.getpid():
+                    raise RuntimeError(
+                        f"task {self.task_id} belongs to the parent process {self._group.pid}: "
+                        f"a forked child gets no results of it"
+                    )
+                lock = threading.Lock()
+                lock.acquire()
+                self._more().blocked.append(lock)
+                if state == FINISHED and self._exception is not _UNPACKING:
+                    continue  # unpacked just now, without the condition: see `_unpack`
+            limit = -1.0
+            if deadline is not None:
+                limit = max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))
+            ended = False
+            try:
+                # Not the condition: its notification would wake the waiters of all other futures.
+                ended = lock.acquire(timeout=limit)
+            finally:
+                if not ended:
+                    self._unblock(lock)
+            if not ended and not (self._state in _ENDED and self._exception is not _UNPACKING):
+                raise cf.TimeoutError
+        self._unpack(outcome)
+
+    def _unblock(self, lock: threading.Lock) -> None:
+        try:
+            self._more().blocked.remove(lock)
+        except ValueError:
+            pass  # released at this moment
+
+    def _unpack(self, outcome: Outcome) -> None:
+        """Unpack without the condition: a `__reduce__` that hangs stops this thread alone."""
+        result: Any = outcome
+        exception: BaseException | None = _PACKED  # if Ctrl-C ends this, another may try
+        try:
+            try:
+                if outcome.kind == OutcomeKind.VALUE:
+                    result, exception = value_of(outcome), None
+                else:
+                    result, exception = None, error_of(outcome, self.task_id)
+            except Exception as error:
+                result, exception = None, error
+        finally:
+            # Without the condition, which `concurrent.futures.wait` may hold while it waits for
+            # this. The order counts: whoever sees the exception's place changed reads the result.
+            self._result = result
+            self._exception = exception
+            self._release()
+
+
+def _cancelled(task_id: str) -> cf.CancelledError:
+    from fxhpc.errors import TaskCancelled
+
+    error: cf.CancelledError = TaskCancelled(task_id)
+    return error
+
+
+def complete(
+    futures: dict[int, TaskFuture], group: FutureGroup, outcomes: Iterable[Outcome]
+) -> None:
+    """End futures, all under one lock; those that are not in `futures` have ended before."""
+    with_more: list[TaskFuture] = []
+    with group.condition:
+        for outcome in outcomes:
+            future = futures.pop(outcome.index, None)
+            if future is None or future._state in _ENDED:
+                continue
+            kind = outcome.kind
+            if kind == OutcomeKind.CANCELLED:
+                state = CANCELLED_AND_NOTIFIED
+            else:
+                state = FINISHED
+                future._result = outcome
+                future._exception = _PACKED
+            if future._extra is None:
+                future._state = state
+            else:
+                future._end(state, kind != OutcomeKind.VALUE)
+                with_more.append(future)
+        group.condition.notify_all()
+    for future in with_more:
+        future._tell()
+
+
+def fail(futures: Iterable[TaskFuture], group: FutureGroup, error: BaseException) -> None:
+    """End futures by an error that is not their task's own."""
+    with group.condition:
+        ended = [future for future in futures if future._state not in _ENDED]
+        for future in ended:
+            future._exception = error
+            future._end(FINISHED, True)
+    for future in ended:
+        future._tell()
+
+
+def set_running(futures: Iterable[TaskFuture], group: FutureGroup) -> None:
+    """Note that these run now."""
+    with group.condition:
+        for future in futures:
+            if future._state == PENDING:
+                future._state = RUNNING
+
+
+class Callbacks:
+    """The thread that calls the users' callbacks, so that no connection waits for them.
+
+    It is started with the first callback, and ends by itself when it has been idle.
+    """
+
+    IDLE_S = 10.0
+
+    def __init__(self) -> None:
+        self._queue: list[TaskFuture] = []
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+
+    def add(self, future: TaskFuture) -> None:
+        """Have the callbacks of a future that has ended called."""
+        with self._condition:
+            self._queue.append(future)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="fxhpc-callbacks", daemon=True
+                )
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the interpreter ends, and starts no thread any more
+                    self._thread = None
+                    self._queue.clear()
+            else:
+                self._condition.notify_all()
+
+    def wait_until_idle(self, timeout: float | None) -> bool:
+        """Whether all callbacks have returned within so many seconds."""
+        if threading.current_thread() is self._thread:
+            return False  # called by a callback
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._queue and not self._busy, timeout)
+
+    def abandon(self) -> None:
+        """This is a forked child, where the thread does not exist."""
+        self.__init__()  # type: ignore[misc]
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._busy = False
+                self._condition.notify_all()
+                self._condition.wait_for(lambda: self._queue, self.IDLE_S)
+                if not self._queue:
+                    self._thread = None
+                    return
+                futures, self._queue = self._queue, []
+                self._busy = True
+            for future in futures:
+                future._invoke_callbacks()
+                future._done_callbacks.clear()
+            del future, futures

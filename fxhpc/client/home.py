@@ -1,0 +1,330 @@
+"""The connection to a home's forwarder: one thread with one socket, which outlives forwarders.
+
+When the forwarder dies or falls silent, another is found or started, greeted under a new session,
+and told again what nobody has answered: every call has its effect once, however often it is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from fxhpc import errors
+from fxhpc.client import processes
+from fxhpc.client.connection import Connection
+from fxhpc.protocol import service
+from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT, DecodeError
+from fxhpc.protocol.link import Link, Verdict
+from fxhpc.protocol.messages import Bye, Heartbeat, Refuse, Reset
+from fxhpc.transport.sockets import dealer, make_context, receive, send
+from fxhpc.transport.waker import Waker
+from fxhpc.units import format_duration
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_S = 5.0
+_SILENCE_S = 15.0  # without any message: the link is opened again
+_GREETING_S = 10.0  # for the answer to a greeting
+_GIVE_UP_S = 60.0  # without a forwarder: calls are failed
+_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)  # between attempts to open the link
+
+
+class Address(Protocol):
+    """Where a forwarder is: see `fxhpc.forwarder.attach`."""
+
+    @property
+    def clients(self) -> str:
+        """The address that clients connect to."""
+
+    @property
+    def pid(self) -> int:
+        """The forwarder's process; 0 if it is on another host."""
+
+
+class HomeConnection(Connection):
+    """A connection that finds its forwarder by `locate`, as often as it has to.
+
+    Args:
+        locate: finds or starts the forwarder. Called in the connection's thread.
+        patience: seconds without a forwarder until calls are failed.
+
+    Raises:
+        ForwarderUnreachable: there is no forwarder, and none can be started.
+        VersionMismatch: the forwarder refuses this client.
+    """
+
+    def __init__(self, locate: Callable[[], Address], patience: float = _GIVE_UP_S) -> None:
+        super().__init__()
+        self._locate = locate
+        self._patience = patience
+        self._outbox: deque[Any] = deque()
+        self._waker = Waker()
+        self._context = make_context()
+        self._socket: zmq.SyncSocket | None = None
+        self._link = Link(0)
+        self._greeted = False  # Attached has come in this session
+        self._unsent: list[bytes] | None = None  # stamped, and the socket was full
+        self._address = ""
+        self._dormant = False  # no forwarder, and nobody needs one for now
+        self._pidfd = -1
+        self._failures = 0
+        self._down_since = time.monotonic()
+        self._retry_at = 0.0
+        self._heard = self._said = self._opened = 0.0
+        self._stopping = False
+        self._first = threading.Event()  # the first greeting was answered, or failed
+        self._first_error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fxhpc-connection", daemon=True)
+        self._thread.start()
+        self._first.wait()
+        if self._first_error is not None:
+            self.close(0.0)
+            raise self._first_error
+
+    # --- any thread -----------------------------------------------------------------------------
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Send what waits and goodbye, then end the thread."""
+        with self._lock:
+            if not self._stopping:
+                self._stopping = True
+                if self._closed is None:
+                    self._outbox.append(Bye("closed"))
+                    self._closed = errors.ForwarderError("the client was closed")
+            self._waker.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def abandon(self) -> None:
+        """The socket, its context and the thread are the parent's."""
+        super().abandon()
+        processes.bury(self._context, self._socket, self._waker, self._thread)
+
+    def _transmit(self, message: Any) -> None:
+        self._outbox.append(message)
+        self._waker.wake()
+
+    # --- the connection's thread ----------------------------------------------------------------
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._waker, zmq.POLLIN)
+        try:
+            while not self._turn(poller):
+                pass
+        except BaseException as error:  # what calls wait for must never just stay away
+            log.exception("the connection to the forwarder has failed")
+            self._fail(
+                errors.ForwarderError(
+                    f"the connection has failed by a mistake in fxhpc: {error!r}"
+                ),
+                for_good=True,
+            )
+        finally:
+            self._shut(poller)
+            self._fail(errors.ForwarderError("the client was closed"), for_good=True)
+            self._waker.close()
+            if self.pid == os.getpid():
+                self._context.term()
+            self._first.set()
+
+    def _turn(self, poller: zmq.Poller) -> bool:
+        """One round of the loop; True if it was the last."""
+        now = time.monotonic()
+        if self._socket is None and now >= self._retry_at and self._wants_link():
+            self._open(poller)
+            now = time.monotonic()
+        blocked = not self._flush()
+        if self._stopping and (self._socket is None or not self._greeted or not self._outbox):
+            return True
+        self._waker.arm()
+        timeout = 0.0
+        if blocked or not self._outbox or not self._greeted:
+            timeout = self._next_deadline(now) - now
+        if self._stopping or blocked:
+            timeout = min(timeout, 0.01)
+        ready = dict(poller.poll(max(0.0, min(timeout, 5.0)) * 1000))
+        self._waker.clear()
+        if self._pidfd in ready:
+            # What it still had to say is read first: answers that are there need no second call.
+            self._receive(poller)
+            self._lose(poller, "its process has ended")
+        elif self._socket is not None and self._socket in ready:
+            self._receive(poller)
+        self._check_time(poller)
+        return False
+
+    def _wants_link(self) -> bool:
+        if self._dormant and (self._calls or self._sinks):
+            self._dormant = False
+            self._down_since = time.monotonic()
+            self._failures = 0
+        return not self._stopping and not self._dormant and self._closed is None
+
+    def _open(self, poller: zmq.Poller) -> None:
+        """Find the forwarder, connect and greet."""
+        try:
+            address = self._locate()
+            self._address = address.clients
+            self._socket = dealer(self._context, address.clients)
+        except Exception as error:
+            self._missed(error)
+            return
+        self._watch(address.pid, poller)
+        poller.register(self._socket, zmq.POLLIN)
+        self._greet()
+
+    def _greet(self) -> None:
+        """Begin a session: the greeting, and behind it all that nobody has answered."""
+        assert self._socket is not None
+        self._link = Link(random.getrandbits(63))
+        self._greeted = False
+        self._unsent = None
+        self._opened = self._heard = self._said = time.monotonic()
+        send(self._socket, FROM_CLIENT.encode(self._link.stamp(self._greeting())))
+        with self._lock:
+            parting = [message for message in self._outbox if isinstance(message, Bye)]
+            self._outbox.clear()
+            self._outbox.extend(self._unanswered())
+            self._outbox.extend(parting)
+
+    def _watch(self, pid: int, poller: zmq.Poller) -> None:
+        if pid <= 0 or not hasattr(os, "pidfd_open"):
+            return
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:
+            return  # it has gone already, or the kernel lacks it: silence will tell
+        poller.register(self._pidfd, zmq.POLLIN)
+
+    def _shut(self, poller: zmq.Poller) -> None:
+        if self.pid != os.getpid():
+            return
+        if self._pidfd >= 0:
+            poller.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._socket is not None:
+            poller.unregister(self._socket)
+            self._socket.close(500 if self._stopping else 0)
+            self._socket = None
+        self._greeted = False
+
+    def _lose(self, poller: zmq.Poller, why: str) -> None:
+        """The link is gone: open it again."""
+        if self._stopping:
+            self._outbox.clear()
+        else:
+            log.warning("the forwarder at %s is gone (%s); looking for another", self._address, why)
+        if self._greeted:
+            self._down_since = time.monotonic()
+            self._failures = 0
+        self._shut(poller)
+        self._retry_at = 0.0
+
+    def _missed(self, error: Exception) -> None:
+        """An attempt to open the link has failed."""
+        now = time.monotonic()
+        self._retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+        self._failures += 1
+        down = now - self._down_since
+        # A refusal for good (permissions, a newer store) will not mend itself by waiting.
+        if down < self._patience and not isinstance(error, errors.FxhpcError):
+            return
+        if not isinstance(error, errors.FxhpcError):
+            error = errors.ForwarderUnreachable(
+                self._address or "its home", f"{error} (tried for {format_duration(down)})"
+            )
+        self._first_error = error if not self._first.is_set() else None
+        self._first.set()
+        self._fail(error, for_good=False)
+        self._dormant = True
+
+    def _flush(self) -> bool:
+        """Send what waits; False if the socket takes no more for now."""
+        if self._unsent is not None and self._socket is not None:
+            if not send(self._socket, self._unsent):
+                return False
+            self._unsent = None
+        while self._greeted and self._outbox:
+            assert self._socket is not None
+            with self._lock:
+                if not self._outbox:
+                    break
+                message = self._outbox.popleft()
+            frames = FROM_CLIENT.encode(self._link.stamp(message))
+            if not send(self._socket, frames):
+                self._unsent = frames  # it has its number, so it goes before all others
+                return False
+            self._said = time.monotonic()
+        return True
+
+    def _receive(self, poller: zmq.Poller) -> None:
+        for _ in range(100):  # then look at the rest of the world
+            if self._socket is None:
+                return
+            frames = receive(self._socket)
+            if frames is None:
+                return
+            try:
+                envelope = TO_CLIENT.decode(frames)
+            except DecodeError as error:
+                log.warning("ignored from the forwarder: %s", error)
+                continue
+            if isinstance(envelope.message, Reset):
+                if envelope.session == self._link.session:
+                    self._greet()
+                continue
+            verdict = self._link.check(envelope)
+            if verdict is Verdict.BROKEN:
+                self._greet()
+            if verdict is not Verdict.DELIVER:
+                continue
+            self._heard = time.monotonic()
+            self._take(envelope.message, poller)
+
+    def _take(self, message: Any, poller: zmq.Poller) -> None:
+        if isinstance(message, Heartbeat):
+            return
+        if isinstance(message, Bye):
+            self._lose(poller, message.reason or "it said goodbye")
+            self._dormant = True  # whoever ended it does not want it back before it is needed
+            return
+        if isinstance(message, Refuse):
+            self._first_error = errors.VersionMismatch(message.reason)
+            self._stopping = True
+        elif isinstance(message, service.Attached):
+            self._greeted = True
+            self._failures = 0
+        self._dispatch(message)
+        if isinstance(message, service.Attached | Refuse):
+            self._first.set()
+
+    def _next_deadline(self, now: float) -> float:
+        if self._socket is None:
+            return self._retry_at if self._wants_link() else now + _HEARTBEAT_S
+        if not self._greeted:
+            return self._opened + _GREETING_S
+        return min(self._said + _HEARTBEAT_S, self._heard + _SILENCE_S)
+
+    def _check_time(self, poller: zmq.Poller) -> None:
+        if self._socket is None:
+            return
+        now = time.monotonic()
+        if not self._greeted:
+            if now - self._opened >= _GREETING_S:
+                self._shut(poller)
+                self._missed(TimeoutError("it does not answer a greeting"))
+        elif now - self._heard >= _SILENCE_S:
+            self._lose(poller, f"silent for {format_duration(now - self._heard)}")
+        elif now - self._said >= _HEARTBEAT_S:
+            with self._lock:
+                self._outbox.append(Heartbeat())

@@ -1,0 +1,259 @@
+"""This process's `local` endpoint: its manager, started when needed, watched, started again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from fxhpc import errors
+from fxhpc.client import processes
+from fxhpc.client.connection import process_started
+from fxhpc.client.workers import local_share
+from fxhpc.protocol.pool import ManagerSpec
+
+log = logging.getLogger(__name__)
+
+_QUICK_S = 5.0  # a manager that lives for less has failed to start
+_QUICK_LIMIT = 3  # such failures in a row until its work is given up
+_BACKOFF_S = 0.2
+_RETRY_AFTER_S = 10.0  # after giving up, new work may try again
+_STDERR_BYTES = 4096
+_TERM_S = 1.5  # for a manager to end its workers and itself
+
+
+class LocalEndpoint:
+    """The manager that runs this process's own work, and the thread that watches it.
+
+    Args:
+        endpoint: the id of this instance, random.
+        address: where its interchange listens for managers.
+        workers: how many; None leaves it to affinity, cgroup and batch system.
+        on_failure: told why, when managers fail to start again and again.
+        command: what starts a manager; for tests.
+    """
+
+    exit_rank = 2
+
+    def __init__(
+        self,
+        endpoint: bytes,
+        address: str,
+        workers: int | None = None,
+        on_failure: Callable[[errors.FxhpcError], None] | None = None,
+        command: list[str] | None = None,
+    ) -> None:
+        self.failure: errors.FxhpcError | None = None
+        self._endpoint = endpoint
+        self._address = _Address(address)
+        self._workers = workers
+        self._on_failure = on_failure
+        self._command = command or [sys.executable, "-m", "fxhpc.manager"]
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._failed_at = 0.0
+        processes.add_resident(self)
+
+    def want(self) -> None:
+        """Work waits: start the manager if it is not there. Never waits."""
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is not None or self._stopping.is_set() or processes.is_exiting():
+                return
+            if self.failure is not None and time.monotonic() - self._failed_at < _RETRY_AFTER_S:
+                return
+            self.failure = None
+            self._thread = threading.Thread(target=self._run, name="fxhpc-local", daemon=True)
+            self._thread.start()
+
+    def set_address(self, address: str) -> None:
+        """A new forwarder listens elsewhere; the manager finds it there."""
+        self._address.write(address)
+
+    def stop(self, timeout: float = _TERM_S) -> None:
+        """End the manager, and with it its workers; after so many seconds it is killed."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            self._stopping.set()
+            process, thread = self._process, self._thread
+        if process is not None:
+            _signal(process, signal.SIGTERM)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+            if thread.is_alive() and process is not None:
+                _signal(process, signal.SIGKILL)
+                thread.join(1.0)
+        self._address.close()
+
+    def stop_soon(self) -> None:
+        """As `stop`, without waiting: for Ctrl-C. The manager ends its workers by itself."""
+        with self._lock:
+            self._stopping.set()
+            if self._process is not None:
+                _signal(self._process, signal.SIGTERM)
+
+    def leave(self, deadline: float) -> None:
+        """The interpreter ends."""
+        self.stop(max(0.0, deadline - time.monotonic()))
+
+    def abandon(self) -> None:
+        """This is a forked child: the manager is the parent's."""
+        processes.bury(self._process, self._thread, self._address)
+        self._lock = threading.Lock()
+        self._process = self._thread = None
+        self._stopping.set()
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        quick = 0
+        while True:
+            began = time.monotonic()
+            code, stderr = self._live()
+            if self._stopping.is_set():
+                return
+            quick = quick + 1 if time.monotonic() - began < _QUICK_S else 0
+            log.warning("the manager of this process's local endpoint ended with %s", code)
+            if quick >= _QUICK_LIMIT:
+                self._give_up(code, stderr)
+                return
+            if self._stopping.wait(_BACKOFF_S * 2**quick if quick else 0.0):
+                return
+
+    def _live(self) -> tuple[str, str]:
+        """One life of a manager: how it ended, and the last that it wrote to stderr."""
+        with tempfile.TemporaryFile() as output:
+            try:
+                with self._lock:
+                    if self._stopping.is_set():
+                        return "", ""
+                    self._process = self._start(output)
+                    process = self._process
+            except (OSError, ValueError) as error:
+                return "no start at all", str(error)
+            status = process.wait()
+            with self._lock:
+                self._process = None
+            return _told(status), _tail(output)
+
+    def _start(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        share = local_share(os.environ, self._workers)
+        if share.note:
+            print(share.note, file=sys.stderr)
+        environ, changes = _environment()
+        spec = ManagerSpec(
+            endpoint=self._endpoint,
+            workers=share.workers,
+            address=self._address.text if self._address.fd < 0 else "",
+            address_file=f"/proc/self/fd/{self._address.fd}" if self._address.fd >= 0 else "",
+            cwd=_current_directory(),
+            sys_path=[os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)],
+            environ=changes,
+            watch_pid=self._pid,
+            watch_started=process_started(),
+            nice=share.nice,
+        )
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd="/",  # nothing in the user's directory may take the place of a module
+            env=environ,
+            start_new_session=True,  # Ctrl-C is for this process, which then says what is to end
+            pass_fds=(self._address.fd,) if self._address.fd >= 0 else (),
+        )
+        assert process.stdin is not None
+        try:
+            with process.stdin as pipe:
+                pipe.write(msgspec.msgpack.encode(spec))
+        except BrokenPipeError:
+            pass  # it has ended already; its stderr says why
+        return process
+
+    def _give_up(self, how: str, stderr: str) -> None:
+        error = errors.WorkerStartFailed(
+            f"the manager of this process's local endpoint ended {_QUICK_LIMIT} times in a row "
+            f"within {_QUICK_S:.0f} s of its start, the last time with {how}",
+            stderr=stderr,
+        )
+        with self._lock:
+            self._thread = None
+            self._failed_at = time.monotonic()
+            self.failure = error
+        if self._on_failure is not None:
+            self._on_failure(error)
+
+
+class _Address:
+    """An address that a child reads again whenever it likes, and that leaves no file behind."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fd = -1
+        if hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd"):
+            self.fd = os.memfd_create("fxhpc-address", os.MFD_CLOEXEC)
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        self.text = text
+        if self.fd >= 0:
+            data = f"{text}\n".encode()
+            os.pwrite(self.fd, data, 0)  # a reader in between sees a first line that is whole
+            os.ftruncate(self.fd, len(data))
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
+    """The manager's environment, and what the tasks' differs by from it."""
+    environ = dict(os.environ)
+    folder = str(Path(__file__).resolve().parents[2])
+    if folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        return environ, {}
+    before = environ.get("PYTHONPATH")
+    environ["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
+    return environ, {"PYTHONPATH": before}
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"  # it was removed
+
+
+def _signal(process: subprocess.Popen[Any], number: int) -> None:
+    try:
+        process.send_signal(number)
+    except OSError:
+        pass  # it has gone
+
+
+def _told(status: int) -> str:
+    return f"signal {errors.signal_name(-status)}" if status < 0 else f"exit code {status}"
+
+
+def _tail(output: IO[bytes]) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - _STDERR_BYTES))
+    return output.read().decode(errors="replace")

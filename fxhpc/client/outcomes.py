@@ -1,0 +1,132 @@
+"""What a task's outcome becomes here: a value, an error, or the dictionary of `get_task`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxhpc import errors
+from fxhpc.protocol import states
+from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind, unpack_loss
+from fxhpc.protocol.service import TaskState
+
+
+class FailedTask:
+    """The 'exception' of a task that ended otherwise than by its function: lost, cancelled, ...
+
+    It has what the wrapper of a function's own exception has.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.e_value = error
+        self.e_type = type(error)
+        self.traceback_text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+
+    def reraise(self) -> None:
+        """Raise the error."""
+        raise self.e_value
+
+    def __str__(self) -> str:
+        return self.traceback_text
+
+    def __repr__(self) -> str:
+        return f"<FailedTask {self.e_type.__name__}>"
+
+
+def value_of(outcome: Outcome) -> Any:
+    """The value of an outcome of kind VALUE, unpacked.
+
+    Raises:
+        SerializationError: it cannot be unpacked here.
+    """
+    from fxhpc.serialize import unpack_result
+
+    return unpack_result(outcome.data)
+
+
+def failure_of(outcome: Outcome, task_id: str) -> Any:
+    """Why the task has no value, as something with `.reraise()`.
+
+    Raises:
+        SerializationError: it cannot be unpacked here.
+    """
+    if outcome.kind == OutcomeKind.ERROR:
+        from fxhpc.serialize import unpack_exception
+
+        return unpack_exception(outcome.data)
+    if outcome.kind == OutcomeKind.CANCELLED:
+        return FailedTask(errors.TaskCancelled(task_id))
+    return FailedTask(_loss_error(outcome, task_id))
+
+
+def error_of(outcome: Outcome, task_id: str) -> BaseException:
+    """Why the task has no value, as the error that is raised."""
+    try:
+        failure_of(outcome, task_id).reraise()
+    except Exception as error:
+        return error.with_traceback(None)
+    return errors.TaskExecutionFailed(f"task {task_id} failed, and its exception cannot be raised")
+
+
+def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
+    loss = unpack_loss(outcome.data)
+    try:
+        cause = LossCause(loss.cause).name
+    except ValueError:
+        cause = ""  # of a newer version
+    return errors.lost(
+        cause,
+        loss.text,
+        task_id=task_id,
+        host=loss.host,
+        pid=loss.pid,
+        signal=loss.signal,
+        exit_code=loss.exit_code,
+        peak_memory=loss.peak_memory,
+        stderr=loss.stderr,
+        attempts=loss.attempts,
+    )
+
+
+def pending_reason(state: TaskState) -> str:
+    """Why a task is pending, as TaskPending tells it."""
+    return f"{state.status}: {state.reason}" if state.reason else state.status
+
+
+def task_dict(state: TaskState, task_id: str) -> dict[str, Any]:
+    """What `get_task` returns: a task's state as funcX shows it.
+
+    `pending` is a bool; a task that has ended has `completion_t` (a string of seconds since the
+    epoch) and either `result` or `exception`, which has `.reraise()`.
+
+    Raises:
+        SerializationError: what came back cannot be unpacked here.
+    """
+    outcome = state.outcome
+    if state.status == states.UNKNOWN:
+        failure = FailedTask(errors.TaskNotFound(task_id))
+        return {"pending": False, "status": state.status, "exception": failure}
+    if outcome is None:
+        told: dict[str, Any] = {"pending": True, "status": state.status}
+        if state.reason:
+            told["reason"] = state.reason
+        return told
+    told = {"pending": False, "status": state.status}
+    if outcome.kind == OutcomeKind.VALUE:
+        told["result"] = value_of(outcome)
+    else:
+        told["exception"] = failure_of(outcome, task_id)
+    told["completion_t"] = str(state.ended)
+    return told
+
+
+def task_dict_in_batch(state: TaskState, task_id: str) -> dict[str, Any]:
+    """As `task_dict`; one task that cannot be unpacked does not hide the others."""
+    try:
+        return task_dict(state, task_id)
+    except errors.SerializationError as error:
+        return {
+            "pending": False,
+            "status": state.status,
+            "exception": FailedTask(error),
+            "completion_t": str(state.ended),
+        }

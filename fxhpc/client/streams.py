@@ -1,0 +1,84 @@
+"""Numbering tasks: streams, and how their payloads are cut into submissions and messages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from fxhpc import ids
+from fxhpc.protocol.messages import StreamInfo
+from fxhpc.protocol.service import StreamRanges, Submission
+
+#: A submission is one row of the store: so many tasks or bytes at most, and one task at least.
+ROW_TASKS = 1000
+ROW_BYTES = 1 << 20
+
+#: Bytes of payloads in one message.
+MESSAGE_BYTES = 8 << 20
+
+#: Submission times of a stream that lie closer together are not told apart, in seconds.
+_SAME_TIME_S = 0.05
+
+
+class Stream:
+    """One stream of this client: its next number, and when its tasks were submitted."""
+
+    def __init__(self, info: StreamInfo) -> None:
+        self.info = info
+        self.lock = threading.Lock()  # held from numbering to sending: numbers arrive in order
+        self.next = 0
+        self._firsts: list[int] = []
+        self._times: list[float] = []
+
+    def take(self, count: int, now: float) -> int:
+        """The first of `count` numbers, submitted at this monotonic time. The lock is held."""
+        if self.next + count > ids.STREAM_TASKS:
+            raise OverflowError("a stream numbers 2**32 tasks")
+        first = self.next
+        self.next += count
+        if not self._times or now - self._times[-1] > _SAME_TIME_S:
+            self._firsts.append(first)
+            self._times.append(now)
+        return first
+
+    def submitted(self, index: int) -> float:
+        """The monotonic time when a task of this stream was submitted, to 50 ms."""
+        position = bisect_right(self._firsts, index) - 1
+        return self._times[max(position, 0)] if self._times else time.monotonic()
+
+
+def cut(
+    info: StreamInfo, first: int, payloads: list[bytes], shared: list[bytes] | None = None
+) -> Iterator[Submission]:
+    """Consecutive tasks as submissions, each fit for one row of the store."""
+    begin = size = 0
+    for position, payload in enumerate(payloads):
+        length = len(payload)
+        if position > begin and (position - begin >= ROW_TASKS or size + length > ROW_BYTES):
+            yield Submission(info, first + begin, payloads[begin:position], shared or [])
+            begin, size = position, 0
+        size += length
+    if begin < len(payloads):
+        yield Submission(info, first + begin, payloads[begin:], shared or [])
+
+
+def pack_messages(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """Submissions as the contents of messages, each stored as a whole or not at all."""
+    message: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        length = sum(map(len, submission.payloads))
+        if message and size + length > MESSAGE_BYTES:
+            yield message
+            message, size = [], 0
+        message.append(submission)
+        size += length
+    if message:
+        yield message
+
+
+def tasks_of(submissions: Iterable[Submission]) -> list[StreamRanges]:
+    """The tasks of some submissions, as a message names them."""
+    return [StreamRanges(s.info.stream, [s.first, len(s.payloads)]) for s in submissions]

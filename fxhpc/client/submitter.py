@@ -1,0 +1,497 @@
+"""What an Executor does behind its face: numbers tasks, sends them in batches, ends futures.
+
+A submission is sent at once while little is under way; otherwise it waits for the answer to an
+earlier one, and goes with all that has come meanwhile. So a lone task has no delay, and a
+hundred thousand go in a few hundred messages, without a timer and without a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fxhpc import errors, ids
+from fxhpc.client import processes
+from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment, release
+from fxhpc.client.futures import Callbacks, TaskFuture, complete, fail, set_running
+from fxhpc.client.streams import MESSAGE_BYTES, cut
+from fxhpc.protocol import service
+from fxhpc.protocol.messages import ResultRun, StreamInfo
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.serialize import PackedFunction
+
+log = logging.getLogger(__name__)
+
+#: Submit messages that are sent ahead of their answers.
+_IN_FLIGHT = 2
+
+#: Streams kept open for functions that are not in use at the moment.
+_IDLE_GROUPS = 64
+
+
+#: An endpoint, a function's digest, and a generation of options.
+Key = tuple[str, bytes, int]
+
+
+class Group:
+    """The tasks of one function at one endpoint: a stream, its futures, and what is not sent."""
+
+    def __init__(self, submitter: Submitter, info: StreamInfo, key: Key) -> None:
+        self.submitter = submitter
+        self.key = key
+        self.info = info
+        self.stream = info.stream
+        self.condition = submitter.condition
+        self.callbacks = submitter.callbacks
+        self.pid = submitter.pid
+        self.futures: dict[int, TaskFuture] = {}
+        self.pending: list[bytes] = []  # the payloads that are not sent
+        self.first = 0  # the index of the first of them
+        self.next = 0
+        self.stored = 0
+        self.cancels: list[int] = []
+
+    # --- for its futures (the condition is held) ------------------------------------------------
+
+    def cancel_future(self, future: TaskFuture) -> bool:
+        """Cancel a pending task here, and ask for the same there."""
+        index = future._index
+        if self.futures.pop(index, None) is None:
+            return False
+        self.submitter.count_ended(1)
+        if index >= self.first:
+            # Its number must be sent all the same, for the stream to have no gap. Without
+            # arguments it cannot run, whatever comes first.
+            self.pending[index - self.first] = b""
+        self.submitter.cancel(self, index)
+        return True
+
+    def is_stored(self, index: int) -> bool:
+        """Whether the forwarder has stored this task."""
+        return index < self.stored
+
+    # --- for the connection's thread ------------------------------------------------------------
+
+    def take_results(self, run: ResultRun) -> None:
+        """Tasks of this stream have ended."""
+        self.end(run.outcomes)
+
+    def take_started(self, indices: list[int]) -> None:
+        """Tasks of this stream run."""
+        futures = [self.futures.get(index) for index in indices]
+        set_running((future for future in futures if future is not None), self)
+
+    def take_loss(self, error: BaseException) -> None:
+        """Nobody knows of these tasks any more."""
+        self.fail_all(error)
+
+    def end(self, outcomes: Iterable[Outcome]) -> None:
+        """End futures by the outcomes of their tasks."""
+        before = len(self.futures)
+        complete(self.futures, self, outcomes)
+        self.submitter.ended(self, before - len(self.futures))
+
+    def fail_all(self, error: BaseException) -> None:
+        """End all futures by an error."""
+        with self.condition:
+            futures, self.futures = list(self.futures.values()), {}
+            self.first += len(self.pending)
+            self.pending = []
+            fail(futures, self, error)
+        self.submitter.ended(self, len(futures))
+
+
+class Submitter:
+    """Owns the streams of one executor.
+
+    Args:
+        attach: makes the attachment, at once and again in a forked child.
+        options: what the StreamInfo of each stream is made with, beside its own.
+    """
+
+    exit_rank = 0
+
+    def __init__(
+        self, attach: Callable[[], Attachment], endpoint: str, options: dict[str, Any]
+    ) -> None:
+        self._attach = attach
+        self.endpoint = endpoint
+        self.options = options
+        self._begin()
+        processes.add_resident(self)
+
+    def _begin(self) -> None:
+        self.pid = os.getpid()
+        self.condition = threading.Condition()  # over an RLock: see `concurrent.futures.wait`
+        self.callbacks = Callbacks()
+        self.is_shut = False
+        self._submitter_id = os.urandom(16)
+        self._attachment: Attachment | None = None
+        self._generation = 0  # of the options: streams of earlier ones get no more tasks
+        self._groups: dict[Key, Group] = {}
+        self._streams: dict[bytes, Group] = {}  # the same groups
+        self._following = False
+        self._dirty: dict[Group, None] = {}  # groups with something to send, in turn
+        self._cancelled: dict[Group, None] = {}  # groups with cancels to send
+        self._sent_bodies: set[bytes] = set()
+        self._in_flight = 0
+        self._open = 0
+        self._closing = False
+        self._closed = False
+
+    # --- submitting -----------------------------------------------------------------------------
+
+    def submit(self, function: PackedFunction, payload: bytes) -> TaskFuture:
+        """Submit one task; never waits."""
+        with self.condition:
+            group = self._group(function)
+            index = group.next
+            group.next = index + 1
+            future = group.futures[index] = TaskFuture(group, index)
+            group.pending.append(payload)
+            self._open += 1
+            if self._in_flight < _IN_FLIGHT:
+                self._dirty[group] = None
+                self.flush()
+            elif group not in self._dirty:
+                self._dirty[group] = None
+        return future
+
+    def submit_many(self, function: PackedFunction, payloads: list[bytes]) -> list[TaskFuture]:
+        """Submit many tasks of one function; never waits."""
+        with self.condition:
+            group = self._group(function)
+            first = group.next
+            group.next += len(payloads)
+            futures = [TaskFuture(group, index) for index in range(first, group.next)]
+            group.futures.update(zip(range(first, group.next), futures, strict=True))
+            group.pending += payloads
+            self._open += len(payloads)
+            self._dirty[group] = None
+            self.flush()
+        return futures
+
+    def _group(self, function: PackedFunction) -> Group:
+        """The stream of a function, which is opened if there is none. The condition is held."""
+        if self.is_shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        group = self._groups.get((self.endpoint, function.digest, self._generation))
+        if group is None:
+            group = self._open_group(function)
+        return group
+
+    def _open_group(self, function: PackedFunction) -> Group:
+        if processes.is_exiting():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        attachment = self.attachment()
+        info = StreamInfo(
+            stream=ids.new_stream(),
+            endpoint=self.endpoint,
+            function=function.digest,
+            submitter=self._submitter_id,
+            created=time.time(),
+            **self.options,
+        )
+        key = (self.endpoint, function.digest, self._generation)
+        group = Group(self, info, key)
+        if function.digest not in self._sent_bodies:
+            self._sent_bodies.add(function.digest)
+            attachment.connection.call(
+                service.PutBody(0, function.digest, function.body),
+                lambda answer: self._on_body(group, answer),
+            )
+        attachment.connection.add_sink(group.stream, group)
+        if self.endpoint == LOCAL_ENDPOINT:
+            attachment.local.want()
+        self._groups[key] = group
+        self._streams[group.stream] = group
+        return group
+
+    def registered(self, function_id: str) -> PackedFunction:
+        """A registered function, by its id; its body is stored already.
+
+        Raises:
+            FunctionNotFound: nobody knows it.
+        """
+        connection = self.attachment().connection
+        answer: service.Functions = connection.ask(service.GetFunctions(0, [function_id]))
+        if not answer.records:
+            raise errors.FunctionNotFound(function_id)
+        record = answer.records[0]
+        with self.condition:
+            self._sent_bodies.add(record.digest)
+        return PackedFunction(body=b"", digest=record.digest, name=record.name, source="")
+
+    def set_option(self, **options: Any) -> None:
+        """Change options for what is submitted from now on."""
+        with self.condition:
+            self.options = {**self.options, **options}
+            self._generation += 1
+
+    def attachment(self) -> Attachment:
+        """The attachment, made at the first use."""
+        with self.condition:
+            if self._attachment is None:
+                self._attachment = self._attach()
+                self._attachment.listeners.append(self._on_local_failure)
+            return self._attachment
+
+    # --- sending (the condition is held) --------------------------------------------------------
+
+    def cancel(self, group: Group, index: int) -> None:
+        """Have a task cancelled there, once it has been sent."""
+        group.cancels.append(index)
+        self._cancelled[group] = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as little is under way."""
+        attachment = self._attachment
+        if attachment is None:
+            return
+        while self._dirty and self._in_flight < _IN_FLIGHT:
+            submissions = self._collect()
+            if submissions:
+                self._in_flight += 1
+                attachment.connection.call(
+                    service.Submit(0, submissions),
+                    lambda answer, sent=submissions: self._on_stored(sent, answer),
+                )
+        for group in [group for group in self._cancelled if not group.pending]:
+            del self._cancelled[group]
+            self._send_cancels(group)
+
+    def _collect(self) -> list[service.Submission]:
+        """What one message takes: all that waits, function by function."""
+        submissions: list[service.Submission] = []
+        size = 0
+        while self._dirty and size < MESSAGE_BYTES:
+            group = next(iter(self._dirty))
+            taken = 0
+            for submission in cut(group.info, group.first, group.pending):
+                submissions.append(submission)
+                taken += len(submission.payloads)
+                size += sum(map(len, submission.payloads))
+                if size >= MESSAGE_BYTES:
+                    break
+            if taken < len(group.pending):
+                group.pending = group.pending[taken:]
+            else:
+                group.pending = []
+                del self._dirty[group]
+            group.first += taken
+        return submissions
+
+    def _send_cancels(self, group: Group) -> None:
+        indices, group.cancels = group.cancels, []
+        if indices and self._attachment is not None:
+            tasks = [service.StreamRanges(group.stream, ids.to_ranges(indices))]
+            self._attachment.connection.post(service.CancelTasks(0, tasks))
+
+    # --- answers (in the connection's thread) ---------------------------------------------------
+
+    def _on_body(self, group: Group, answer: Any) -> None:
+        if isinstance(answer, BaseException):
+            with self.condition:
+                self._sent_bodies.discard(group.info.function)
+                self._forget(group)
+            group.fail_all(answer)
+
+    def _on_stored(self, sent: list[service.Submission], answer: Any) -> None:
+        failed: dict[Group, None] = {}
+        with self.condition:
+            self._in_flight -= 1
+            for submission in sent:
+                group = self._streams.get(submission.info.stream)
+                if group is None:
+                    continue
+                if isinstance(answer, BaseException):
+                    failed[group] = None
+                else:
+                    group.stored = submission.first + len(submission.payloads)
+            for group in failed:
+                self._forget(group)  # its numbers have a gap now
+            self.flush()
+            self._follow()
+        for group in failed:
+            group.fail_all(answer)
+
+    def _follow(self) -> None:
+        """Ask for results that are not pushed: those of a task group. The condition is held."""
+        if self._following or not self.options["keep"] or self._attachment is None:
+            return
+        stored = {
+            group.stream: [index for index in group.futures if index < group.stored]
+            for group in self._streams.values()
+            if group.info.keep
+        }
+        count = sum(map(len, stored.values()))
+        if count:
+            self._following = True
+            need = max(1, count // 16)
+            tasks = [service.StreamRanges(s, ids.to_ranges(i)) for s, i in stored.items() if i]
+            fetch = service.Fetch(0, tasks, wait_s=30.0 if need == 1 else 0.25, need=need)
+            self._attachment.connection.call(fetch, self._on_states)
+
+    def _on_states(self, answer: Any) -> None:
+        self._following = False
+        if not isinstance(answer, service.States):
+            return  # the connection has told every stream
+        for part in answer.streams:
+            group = self._streams.get(part.stream)
+            if group is not None:
+                group.end([state.outcome for state in part.states if state.outcome is not None])
+        with self.condition:
+            self._follow()
+
+    def _forget(self, group: Group) -> None:
+        """Number no more tasks in this stream."""
+        self._dirty.pop(group, None)
+        self._cancelled.pop(group, None)
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+        self._streams.pop(group.stream, None)
+        if self._attachment is not None:
+            self._attachment.connection.remove_sink(group.stream)
+
+    def _on_local_failure(self, error: errors.FxhpcError) -> None:
+        with self.condition:
+            groups = [g for g in self._streams.values() if g.info.endpoint == LOCAL_ENDPOINT]
+            for group in groups:
+                group.cancels += group.futures
+                self._send_cancels(group)
+                self._forget(group)
+        for group in groups:
+            group.fail_all(error)
+
+    def ended(self, group: Group, count: int) -> None:
+        """Tasks of a group have ended."""
+        with self.condition:
+            self.count_ended(count)
+            is_idle = not group.futures and not group.pending
+            if is_idle and (len(self._groups) > _IDLE_GROUPS or group.key not in self._groups):
+                self._forget(group)
+
+    def count_ended(self, count: int) -> None:
+        """Count tasks that have ended. The condition is held."""
+        self._open -= count
+        if self._open == 0:
+            self.condition.notify_all()
+            if self._closing:
+                self._close_aside()
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def shut(self, *, cancel: bool) -> None:
+        """Take no more submissions; `cancel` ends what has not begun."""
+        with self.condition:
+            self.is_shut = True
+            if cancel:
+                self._cancel_unbegun()
+
+    def _cancel_unbegun(self) -> None:
+        for group in list(self._streams.values()):
+            unsent = range(group.first, group.first + len(group.pending))
+            group.pending = []  # nothing comes after these, so there is no gap
+            self._dirty.pop(group, None)
+            # What was sent may run: it ends here when it is known there.
+            group.cancels = [index for index in group.futures if index < group.first]
+            if group.cancels and self._attachment is not None:
+                tasks = [service.StreamRanges(group.stream, ids.to_ranges(group.cancels))]
+                group.cancels = []
+                self._attachment.connection.call(service.CancelTasks(0, tasks), self._on_cancelled)
+            group.end([Outcome(index, OutcomeKind.CANCELLED) for index in unsent])
+
+    def _on_cancelled(self, answer: Any) -> None:
+        if isinstance(answer, service.Cancelled):
+            for part in answer.tasks:
+                group = self._streams.get(part.stream)
+                if group is not None:
+                    indices = ids.from_ranges(part.ranges)
+                    group.end([Outcome(index, OutcomeKind.CANCELLED) for index in indices])
+
+    def wait(self) -> None:
+        """Return when all futures have ended and their callbacks have returned."""
+        with self.condition:
+            self.condition.wait_for(lambda: self._open == 0)
+        self.callbacks.wait_until_idle(None)
+
+    def close(self) -> None:
+        """Give back what is held; futures that have not ended are cancelled."""
+        with self.condition:
+            self.is_shut = True
+            if self._closed:
+                return
+            self._closed = True
+            attachment, self._attachment = self._attachment, None
+            groups = list(self._streams.values())
+            self._groups, self._streams = {}, {}
+        for group in groups:
+            self._end_here(group)
+            if attachment is not None:
+                attachment.connection.remove_sink(group.stream)
+        if attachment is not None:
+            attachment.listeners.remove(self._on_local_failure)
+            release(attachment)
+
+    def close_when_idle(self) -> None:
+        """As `close`, in another thread, when all futures have ended. Never waits."""
+        self.is_shut = True
+        self._closing = True
+        if self._open == 0:
+            self._close_aside()
+
+    def _close_aside(self) -> None:
+        # Neither the connection's thread nor a garbage collection may wait for processes to end.
+        try:
+            threading.Thread(target=self.close, name="fxhpc-close").start()
+        except RuntimeError:
+            pass  # the interpreter ends, and with it everything
+
+    def abort(self) -> None:
+        """End everything now, running tasks too, without waiting for it: Ctrl-C."""
+        with self.condition:
+            self.is_shut = True
+            attachment = self._attachment
+            groups = list(self._streams.values())
+            tasks = [
+                service.StreamRanges(group.stream, ids.to_ranges(sent))
+                for group in groups
+                if (sent := [index for index in group.futures if index < group.first])
+            ]
+            self._dirty.clear()
+        for group in groups:
+            group.pending = []
+            self._end_here(group)
+        if attachment is not None:
+            if tasks:
+                attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
+            if attachment.holders == 1:
+                attachment.local.stop_soon()
+        self.close_when_idle()
+
+    def _end_here(self, group: Group) -> None:
+        group.end([Outcome(index, OutcomeKind.CANCELLED) for index in list(group.futures)])
+
+    def leave(self, deadline: float) -> None:
+        """The interpreter ends: what has not begun is cancelled, what runs ends with it."""
+        with self.condition:
+            self.is_shut = True
+            self._cancel_unbegun()
+            groups = list(self._streams.values())
+        for group in groups:
+            self._end_here(group)
+
+    def abandon(self) -> None:
+        """This is a forked child: futures and streams are the parent's."""
+        processes.bury(self._attachment, self._streams, self.condition, self.callbacks)
+        was_shut = self.is_shut
+        for group in self._streams.values():
+            group.condition = threading.Condition()
+            group.callbacks = Callbacks()
+        self._begin()
+        self.is_shut = was_shut

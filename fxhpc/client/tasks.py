@@ -1,0 +1,193 @@
+"""Reading tasks back: states and outcomes of many tasks, and waiting for them."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fxhpc import errors, ids
+from fxhpc.client.connection import Connection
+from fxhpc.client.names import task_name
+from fxhpc.protocol import service, states
+from fxhpc.protocol.service import TaskState
+
+#: Seconds that one question waits for its answer at the forwarder.
+SLICE_S = 5.0
+
+#: How often at most progress of many tasks is asked for, in seconds.
+_PROGRESS_S = 0.1
+
+
+class Selection:
+    """Tasks that somebody asks for, by the ids that were given, in that order.
+
+    Raises:
+        InvalidUUID: one is not a UUID.
+        TaskNotFound: one is a UUID that no client made.
+    """
+
+    def __init__(self, task_ids: Iterable[Any]) -> None:
+        self.names: list[str] = []
+        self.places: list[tuple[bytes, int]] = []
+        prefixes: dict[str, bytes] = {}  # most ids share theirs: they are taken apart by slicing
+        for given in task_ids:
+            text = given if isinstance(given, str) else str(given)
+            stream = prefixes.get(text[:28]) if len(text) == 36 else None
+            if stream is None:
+                stream, index = task_name(given)
+                prefixes[text[:28]] = stream
+            else:
+                try:
+                    index = int(text[28:], 16)
+                except ValueError:
+                    raise errors.InvalidUUID(repr(given)) from None
+            self.names.append(text)
+            self.places.append((stream, index))
+
+    def by_stream(self) -> dict[bytes, list[int]]:
+        """The indices asked for, of each stream."""
+        found: dict[bytes, list[int]] = {}
+        for stream, index in self.places:
+            found.setdefault(stream, []).append(index)
+        return found
+
+    def ranges(self) -> list[service.StreamRanges]:
+        """The tasks as messages name them."""
+        return to_ranges(self.by_stream())
+
+
+def to_ranges(tasks: dict[bytes, list[int]]) -> list[service.StreamRanges]:
+    """Tasks of some streams as messages name them."""
+    return [
+        service.StreamRanges(stream, ids.to_ranges(set(indices)))
+        for stream, indices in tasks.items()
+        if indices
+    ]
+
+
+class Reader:
+    """Asks a forwarder for tasks."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.created: dict[bytes, float] = {}  # when streams of others were opened, wall clock
+
+    def fetch(
+        self,
+        tasks: dict[bytes, list[int]],
+        *,
+        wait_s: float = 0.0,
+        need: int = 0,
+        outcomes: bool = True,
+        adopt: bool = True,
+    ) -> dict[bytes, dict[int, TaskState]]:
+        """The states of tasks, when `need` of them have ended or after `wait_s` seconds."""
+        found: dict[bytes, dict[int, TaskState]] = {stream: {} for stream in tasks}
+        missing = tasks
+        while True:
+            answer: service.States = self._connection.ask(
+                service.Fetch(0, to_ranges(missing), wait_s, need, outcomes, adopt)
+            )
+            for part in answer.streams:
+                found[part.stream].update((state.index, state) for state in part.states)
+                if part.created:
+                    self.created[part.stream] = part.created
+            if not answer.more or not any(part.states for part in answer.streams):
+                return found
+            missing = {
+                stream: rest
+                for stream, indices in missing.items()
+                if (rest := [index for index in indices if index not in found[stream]])
+            }
+            if not missing:
+                return found
+            wait_s, need = 0.0, 0
+
+    def pending(
+        self, tasks: dict[bytes, list[int]], *, wait_s: float = 0.0, need: int = 0
+    ) -> tuple[dict[bytes, list[int]], dict[bytes, dict[int, TaskState]]]:
+        """The tasks that have not ended, and the states of those that have."""
+        found = self.fetch(tasks, wait_s=wait_s, need=need, outcomes=False)
+        rest: dict[bytes, list[int]] = {}
+        ended: dict[bytes, dict[int, TaskState]] = {}
+        for stream, indices in tasks.items():
+            known = found[stream]
+            for index in indices:
+                state = known.get(index)
+                if state is None or state.status in states.PENDING:
+                    rest.setdefault(stream, []).append(index)
+                else:
+                    ended.setdefault(stream, {})[index] = state
+        return rest, ended
+
+    def progress(
+        self, tasks: dict[bytes, list[int]], deadline: float | None
+    ) -> Iterator[dict[bytes, dict[int, TaskState]]]:
+        """Those of the tasks that have ended since the last step, until all have.
+
+        Ends early, with an empty step, at the deadline (monotonic).
+        """
+        rest = {stream: list(dict.fromkeys(indices)) for stream, indices in tasks.items()}
+        wait_s = 0.0
+        while True:
+            count = sum(map(len, rest.values()))
+            # Each answer tells of every task asked for: with many of them, questions that wait
+            # for one alone would cost the square of their number.
+            need = max(1, count // 32)
+            rest, ended = self.pending(rest, wait_s=wait_s, need=need)
+            if ended:
+                yield ended
+            if not rest:
+                return
+            wait_s = SLICE_S if count < 32 else _PROGRESS_S * max(1.0, count / 10_000)
+            if deadline is not None:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    yield {}
+                    return
+                wait_s = min(wait_s, remaining)
+
+
+def as_completed(reader: Reader, selection: Selection, timeout: float | None) -> Iterator[str]:
+    """The ids as their tasks end.
+
+    Raises:
+        TimeoutError: not all have ended within so many seconds.
+    """
+    names = dict(zip(selection.places, selection.names, strict=True))
+    deadline = None if timeout is None else time.monotonic() + timeout
+    count = len(names)
+    for ended in reader.progress(selection.by_stream(), deadline):
+        if not ended:
+            raise cf.TimeoutError(f"{len(names)} (of {count}) tasks have not ended")
+        for stream, found in ended.items():
+            for index in found:
+                name = names.pop((stream, index), None)
+                if name is not None:
+                    yield name
+
+
+def wait(
+    reader: Reader, selection: Selection, timeout: float | None, return_when: str
+) -> tuple[list[str], list[str]]:
+    """The ids of tasks that have ended and of those that have not, each in the order given."""
+    if return_when not in (cf.FIRST_COMPLETED, cf.FIRST_EXCEPTION, cf.ALL_COMPLETED):
+        raise ValueError(f"Invalid return condition: {return_when!r}")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    done: set[tuple[bytes, int]] = set()
+    for ended in reader.progress(selection.by_stream(), deadline):
+        failed = False
+        for stream, found in ended.items():
+            done.update((stream, index) for index in found)
+            failed = failed or any(s.status != states.SUCCESS for s in found.values())
+        if return_when == cf.FIRST_COMPLETED and done:
+            break
+        if return_when == cf.FIRST_EXCEPTION and failed:
+            break
+    pairs = list(zip(selection.places, selection.names, strict=True))
+    return (
+        [name for place, name in pairs if place in done],
+        [name for place, name in pairs if place not in done],
+    )
