@@ -84,8 +84,7 @@ class Waiter:
             stream = streams.get(name)
             if stream is None:
                 continue
-            known = stream.states
-            waits = {index for index in indices if index < len(known) and known[index] <= STORING}
+            waits = {index for index in indices if stream.state(index) <= STORING}
             if waits:
                 self.pending.setdefault(name, set()).update(waits)
 
@@ -128,10 +127,10 @@ def answer(
                 more = True
                 break
             tasks += 1
-            if stream is None or index >= len(stream) or stream.states[index] == DELIVERED:
+            state = DELIVERED if stream is None else stream.state(index)
+            if stream is None or state == DELIVERED:
                 found.append(service.TaskState(index, states.UNKNOWN))
                 continue
-            state = stream.states[index]
             if state != ENDED:
                 reason = reasons.get(name, "")
                 status = reason or states.WAITING_FOR_NODES

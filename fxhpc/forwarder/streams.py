@@ -102,6 +102,12 @@ class Stream:
     def __len__(self) -> int:
         return len(self.states)
 
+    def state(self, index: int) -> int:
+        """A task's state; one that was never submitted counts as DELIVERED."""
+        if index < len(self.states):
+            return self.states[index]
+        return QUEUED if index < self.accepted else DELIVERED
+
     @property
     def mean_bytes(self) -> float:
         """The mean size of a task's arguments."""

@@ -23,6 +23,7 @@ from fxhpc.interchange.held import (
     split_run,
     without,
 )
+from fxhpc.interchange.outbox import Outbox
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import (
     Loss,
@@ -78,8 +79,7 @@ class Interchange:
         self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
         self._bodies_bytes = 0
         self._body_wanted: dict[bytes, set[bytes]] = {}
-        self._unstored: dict[int, tuple[bytes, int, msg.Results]] = {}  # peer, its number, message
-        self._next_number = 1
+        self._outbox = Outbox()
         # After a restart: managers of before, until when they may come back, and what they hold.
         self._expected: dict[str, float] = {}
         self._sent_to: dict[tuple[bytes, int], str] = {}
@@ -87,7 +87,6 @@ class Interchange:
         self._claimed: dict[tuple[bytes, int], tuple[bytes, msg.TaskRefs, bool]] = {}
         self._window = (0, 0)
         self._status: msg.Status | None = None
-        self._connected = False
 
     @property
     def is_idle(self) -> bool:
@@ -95,7 +94,7 @@ class Interchange:
         return not (
             self._queue
             or self._suspects
-            or self._unstored
+            or self._outbox
             or self._waiting
             or any(manager.held_tasks for manager in self._managers.values())
         )
@@ -110,7 +109,14 @@ class Interchange:
         elif isinstance(event, ev.ManagerGone):
             if manager := self._managers.get(event.peer):
                 self._lose_manager(manager, event.why, actions)
+        elif isinstance(event, ev.ForwarderGone):
+            self._outbox.forwarder_gone(actions)
+        elif isinstance(event, ev.Spooled):
+            self._outbox.spooled(event, actions)
+        elif isinstance(event, ev.Unspooled):
+            self._outbox.unspooled(event.batch, actions)
         elif isinstance(event, ev.Recovered):
+            self._outbox.recover(event.spooled)
             self._expected = dict.fromkeys(event.managers, now + self._return_s)
             for sent in event.sent:
                 if sent.manager in self._expected:
@@ -131,7 +137,7 @@ class Interchange:
             for run in message.runs:
                 self._accept(run)
         elif isinstance(message, msg.ResultsStored):
-            self._results_stored(message.numbers, actions)
+            self._outbox.stored(message.numbers, actions)
         elif isinstance(message, msg.Body):
             self._keep_body(message.digest, message.data)
             for peer in self._body_wanted.pop(message.digest, set()):
@@ -147,10 +153,9 @@ class Interchange:
         elif isinstance(message, msg.Cancel):
             self._cancel(message, actions)
         elif isinstance(message, msg.Hello):
-            self._connected = True
             self._window, self._status = (0, 0), None
             # Results first: what they end is then not missed in the list of what is held.
-            actions.extend(ev.ToForwarder(kept[2]) for kept in self._unstored.values())
+            self._outbox.greeted(actions)
             actions.append(
                 ev.ToForwarder(
                     msg.Present(self.endpoint, self.epoch, __version__, held=self._held())
@@ -189,17 +194,6 @@ class Interchange:
         if running:
             manager.running.add((task.stream, task.first))
 
-    def _results_stored(self, numbers: list[int], actions: list[ev.Action]) -> None:
-        by_peer: dict[bytes, list[int]] = {}
-        for number in numbers:
-            if kept := self._unstored.pop(number, None):
-                by_peer.setdefault(kept[0], []).append(kept[1])
-        actions.extend(
-            ev.ToManager(peer, msg.ResultsStored(theirs))
-            for peer, theirs in by_peer.items()
-            if peer in self._managers
-        )
-
     def _cancel(self, message: msg.Cancel, actions: list[ev.Action]) -> None:
         ended: dict[bytes, list[int]] = {}
         for ref in message.tasks:
@@ -233,7 +227,7 @@ class Interchange:
             if indices
         ]
         if runs:
-            self._emit(b"", 0, runs, actions)
+            self._outbox.add(b"", 0, runs, actions)
 
     # --- the managers' messages -----------------------------------------------------------------
 
@@ -349,7 +343,7 @@ class Interchange:
                     self._late(stream, outcome.index, actions)
                 if self._histories:
                     self._histories.forget((stream, outcome.index))
-        self._emit(manager.peer, message.number, message.runs, actions)
+        self._outbox.add(manager.peer, message.number, message.runs, actions)
         if manager.unstored:
             manager.unstored.discard(message.number)
             self._requeue_missing(manager)
@@ -423,7 +417,7 @@ class Interchange:
         self._histories.forget(key)
         outcome = Outcome(task.first, OutcomeKind.LOST, pack_loss(loss))
         run = msg.ResultRun(task.stream, task.epoch, task.attempt, [outcome], host=loss.host)
-        self._emit(b"", 0, [run], actions)
+        self._outbox.add(b"", 0, [run], actions)
 
     def _requeue(self, task: msg.TaskRun) -> None:
         if task.suspect:
@@ -533,18 +527,9 @@ class Interchange:
             count = min(spare, max(idle, spare // 2))
             actions.append(ev.ToManager(busiest.peer, msg.GiveBack(count)))
 
-    def _emit(
-        self, peer: bytes, number: int, runs: list[msg.ResultRun], actions: list[ev.Action]
-    ) -> None:
-        results = msg.Results(self._next_number, runs)
-        self._next_number += 1
-        self._unstored[results.number] = (peer, number, results)
-        if self._connected:
-            actions.append(ev.ToForwarder(results))
-
     def _report(self, actions: list[ev.Action], everything: bool) -> None:
         """Tell the forwarder of a window or a status that has changed."""
-        if not self._connected:
+        if not self._outbox.connected:
             return
         managers = [manager for manager in self._managers.values() if not manager.draining]
         tasks = BASE_WINDOW_TASKS + 2 * sum(manager.credit_tasks for manager in managers)
@@ -612,7 +597,7 @@ class Interchange:
         for manager in self._managers.values():
             for stream, held in manager.held.items():
                 tasks.setdefault(stream, []).extend(held)
-        return refs(tasks)
+        return refs(tasks) + self._outbox.spooled_tasks()
 
 
 def _ref(ref: msg.TaskRefs, index: int) -> msg.TaskRefs:

@@ -34,6 +34,23 @@ class Recovered(msgspec.Struct, frozen=True):
 
     managers: list[str]
     sent: list[Sent]
+    spooled: list[tuple[int, list[messages.TaskRefs]]] = []  # numbers of Results, and their tasks
+
+
+class ForwarderGone(msgspec.Struct, frozen=True):
+    """The forwarder is away: outcomes go to the spool until it greets again."""
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """The answer to Spool: the numbers of those that are durable now."""
+
+    kept: list[int]
+
+
+class Unspooled(msgspec.Struct, frozen=True):
+    """The answer to ReadSpool."""
+
+    batch: list[messages.Results]
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -59,6 +76,22 @@ class CloseManager(msgspec.Struct, frozen=True):
     peer: bytes
 
 
+class Spool(msgspec.Struct, frozen=True):
+    """Write these to the spool, and answer with Spooled."""
+
+    batch: list[messages.Results]
+
+
+class ReadSpool(msgspec.Struct, frozen=True):
+    """Read these back, and answer with Unspooled."""
+
+    numbers: list[int]
+
+
+class ClearSpool(msgspec.Struct, frozen=True):
+    """All that was spooled is in the store."""
+
+
 class Sent(msgspec.Struct, array_like=True, frozen=True, tag="sent"):
     """Write to the journal, before what follows is sent: tasks about to go to a manager."""
 
@@ -73,5 +106,16 @@ class ManagerKnown(msgspec.Struct, array_like=True, frozen=True, tag="manager"):
     present: bool
 
 
-Event: TypeAlias = ManagerSaid | ManagerGone | ForwarderSaid | Recovered | Tick
-Action: TypeAlias = ToManager | ToForwarder | CloseManager | Sent | ManagerKnown
+Event: TypeAlias = (
+    ManagerSaid
+    | ManagerGone
+    | ForwarderSaid
+    | ForwarderGone
+    | Spooled
+    | Unspooled
+    | Recovered
+    | Tick
+)
+Action: TypeAlias = (
+    ToManager | ToForwarder | CloseManager | Spool | ReadSpool | ClearSpool | Sent | ManagerKnown
+)

@@ -1,0 +1,110 @@
+"""Outcomes on their way to the forwarder: kept until it has stored them, here or in the spool."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fxhpc.ids import to_ranges
+from fxhpc.interchange import events as ev
+from fxhpc.protocol import messages as msg
+
+#: Messages that are read back from the spool before the forwarder has stored them.
+READ_AT_ONCE = 64
+
+
+def result_refs(results: msg.Results) -> list[msg.TaskRefs]:
+    """The tasks that a message tells the outcomes of."""
+    return [
+        msg.TaskRefs(run.stream, to_ranges(outcome.index for outcome in run.outcomes))
+        for run in results.runs
+    ]
+
+
+class Outbox:
+    """Numbers outcomes, and answers managers when these may forget theirs."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self._next_number = 1
+        # By number: the manager's connection, its own number, and the message.
+        self._kept: dict[int, tuple[bytes, int, msg.Results]] = {}
+        self._spooled: dict[int, list[msg.TaskRefs]] = {}
+        self._to_read: deque[int] = deque()
+        self._reading: set[int] = set()
+
+    def __bool__(self) -> bool:
+        """Whether anything is not stored yet."""
+        return bool(self._kept or self._spooled)
+
+    def recover(self, spooled: list[tuple[int, list[msg.TaskRefs]]]) -> None:
+        """What an earlier process has left in the spool."""
+        self._spooled = dict(spooled)
+        self._next_number = max(self._spooled, default=0) + 1
+
+    def add(
+        self, peer: bytes, number: int, runs: list[msg.ResultRun], actions: list[ev.Action]
+    ) -> None:
+        """Send outcomes on. `peer` and `number`: whom to tell when they are durable."""
+        results = msg.Results(self._next_number, runs)
+        self._next_number += 1
+        self._kept[results.number] = (peer, number, results)
+        actions.append(ev.ToForwarder(results) if self.connected else ev.Spool([results]))
+
+    def stored(self, numbers: list[int], actions: list[ev.Action]) -> None:
+        """The forwarder has stored these."""
+        self._tell_managers(numbers, actions)
+        for number in numbers:
+            self._reading.discard(number)
+            if self._spooled.pop(number, None) is not None and not self._spooled:
+                actions.append(ev.ClearSpool())
+        self._read_on(actions)
+
+    def greeted(self, actions: list[ev.Action]) -> None:
+        """The forwarder is there: send all that it may not have."""
+        self.connected = True
+        actions.extend(ev.ToForwarder(results) for _, _, results in self._kept.values())
+        self._to_read = deque(sorted(self._spooled))
+        self._reading.clear()
+        self._read_on(actions)
+
+    def forwarder_gone(self, actions: list[ev.Action]) -> None:
+        """The forwarder is away: what is kept in memory goes to the spool."""
+        if self.connected and self._kept:
+            actions.append(ev.Spool([results for _, _, results in self._kept.values()]))
+        self.connected = False
+
+    def spooled(self, event: ev.Spooled, actions: list[ev.Action]) -> None:
+        """These are in the spool, and need not be kept by anybody else."""
+        for number in event.kept:
+            if number in self._kept:
+                self._spooled[number] = result_refs(self._kept[number][2])
+        self._tell_managers(event.kept, actions)
+        if self.connected:
+            self._to_read.extend(event.kept)
+            self._read_on(actions)
+
+    def unspooled(self, batch: list[msg.Results], actions: list[ev.Action]) -> None:
+        """These were read back: on to the forwarder."""
+        if self.connected:
+            actions.extend(ev.ToForwarder(results) for results in batch)
+
+    def spooled_tasks(self) -> list[msg.TaskRefs]:
+        """Tasks that have ended, whose outcomes the forwarder does not have yet."""
+        return [ref for refs in self._spooled.values() for ref in refs]
+
+    def _tell_managers(self, numbers: list[int], actions: list[ev.Action]) -> None:
+        by_peer: dict[bytes, list[int]] = {}
+        for number in numbers:
+            kept = self._kept.pop(number, None)
+            if kept is not None and kept[0]:
+                by_peer.setdefault(kept[0], []).append(kept[1])
+        actions.extend(
+            ev.ToManager(peer, msg.ResultsStored(theirs)) for peer, theirs in by_peer.items()
+        )
+
+    def _read_on(self, actions: list[ev.Action]) -> None:
+        if self._reading or not (self._to_read and self.connected):
+            return
+        numbers = [self._to_read.popleft() for _ in range(min(READ_AT_ONCE, len(self._to_read)))]
+        self._reading.update(numbers)
+        actions.append(ev.ReadSpool(numbers))
