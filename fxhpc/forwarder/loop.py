@@ -11,7 +11,9 @@ import zmq
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
+from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.writer import AnyWriter
+from fxhpc.protocol import service
 from fxhpc.transport.waker import Waker
 
 #: Seconds between two ticks.
@@ -41,13 +43,20 @@ class Loop:
     """Runs a forwarder's core between its clients, its store and its local interchanges."""
 
     def __init__(
-        self, core: Forwarder, clients: Clients, writer: AnyWriter, host: LocalHost, waker: Waker
+        self,
+        core: Forwarder,
+        clients: Clients,
+        writer: AnyWriter,
+        host: LocalHost,
+        waker: Waker,
+        remotes: RemoteInterchanges | None = None,
     ) -> None:
         self.core = core
         self.clients = clients
         self.writer = writer
         self.host = host
         self.waker = waker
+        self.remotes = remotes
         self._events: deque[ev.Event] = deque()
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
         self._next_tick = time.monotonic() + TICK_S
@@ -57,7 +66,8 @@ class Loop:
         """Wait until something happens, at most until the next tick, and handle it."""
         poller = zmq.Poller()
         poller.register(self.host.acceptor.socket, zmq.POLLIN)
-        for socket in self.clients.sockets():
+        others = self.clients.sockets() + (self.remotes.sockets() if self.remotes else [])
+        for socket in others:
             poller.register(socket, zmq.POLLIN)
         managers = self.host.descriptors()
         for descriptor in managers:
@@ -76,10 +86,14 @@ class Loop:
                 if peer in self.host.descriptors().values():
                     self._interchanges_said([self.host.manager_ended(peer)])
         self._interchanges_said(self.host.receive())
+        if self.remotes is not None:
+            self._events.extend(self.remotes.receive())
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._events.extend(self.clients.tick())
             self._interchanges_said(self.host.tick())
+            if self.remotes is not None:
+                self._events.extend(self.remotes.tick())
             self._events.append(ev.Tick())
         self._handle_all()
 
@@ -111,6 +125,7 @@ class Loop:
         while True:
             while self._events:
                 event = self._events.popleft()
+                self._look_for_endpoints(event)
                 self._dirty = self._dirty or not isinstance(event, ev.Tick)
                 self._carry_out(self.core.handle(event, time.monotonic()))
             self._events.extend(ev.LocalClosed(name) for name in self.host.closed())
@@ -127,6 +142,8 @@ class Loop:
             if isinstance(action, ev.ToClient):
                 self.clients.send(action.peer, action.message)
             elif isinstance(action, ev.ToInterchange):
+                if self.remotes is not None and self.remotes.tell(action.key, action.message):
+                    continue
                 said = self.host.tell(action.key, action.message)
                 self._interchanges_said([(action.key, said)])
             elif isinstance(action, ev.Store):
@@ -140,6 +157,20 @@ class Loop:
                 self.host.close(action.instance)
             else:
                 self.clients.forget(action.peer)
+
+    def _look_for_endpoints(self, event: ev.Event) -> None:
+        """An endpoint that was made a moment ago is to be known when it is asked for."""
+        if self.remotes is None or not isinstance(event, ev.ClientSaid):
+            return
+        if isinstance(event.message, service.Submit):
+            names = {submission.info.endpoint for submission in event.message.submissions}
+        elif isinstance(event.message, service.GetStatus):
+            names = {event.message.endpoint}
+        else:
+            return
+        if not all(map(self.core.knows_endpoint, names)):
+            for known in self.remotes.look():
+                self._carry_out(self.core.handle(known, time.monotonic()))
 
     def open_local(self, instance: bytes) -> None:
         """Host an interchange for a client's `local`."""

@@ -20,6 +20,7 @@ from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
+from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.watch import is_alive, start_time
 from fxhpc.forwarder.writer import Writer
@@ -90,7 +91,8 @@ class ForwarderProcess:
         self._writer = Writer(store, self._waker.wake)
         core = Forwarder(epoch, managers=managers)
         core.recover(store.recover())
-        self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker)
+        self._remotes = RemoteInterchanges(context, home.endpoints)
+        self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker, self._remotes)
         self._expect_clients(host)
         home.write_owner(
             ForwarderAddress(
@@ -114,7 +116,7 @@ class ForwarderProcess:
         since = time.monotonic()
         while not self._stopping:
             self._loop.turn()
-            if not self._loop.core.is_idle:
+            if not (self._loop.core.is_idle and self._remotes.is_idle):
                 since = time.monotonic()
             elif time.monotonic() - since > grace:
                 log.info("nobody has been here for %.0f s", grace)
@@ -129,6 +131,7 @@ class ForwarderProcess:
         # Clients that are still there will start another forwarder: journals tell it of today.
         self._loop.host.shut_down(keep_journals=bool(self._clients.processes))
         self._clients.close()
+        self._remotes.close()
         self._writer.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         log.info("ended")
