@@ -56,6 +56,8 @@ def directory() -> Iterator[str]:
     shutil.rmtree(path)
 
 
+# The child only becomes another user, connects and ends: it needs no lock of any thread.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("umask", [0, 0o022])
 def test_another_user_cannot_connect(directory: str, umask: int) -> None:
     address = ipc_address(directory, "clients")
