@@ -165,7 +165,7 @@ class LocalHost:
                 self.acceptor.send(action.peer, action.message)
             elif isinstance(action, iev.CloseManager):
                 self._forget(action.peer)
-            elif instance.journal is not None:
+            elif instance.journal is not None and isinstance(action, iev.Sent | iev.ManagerKnown):
                 instance.journal.write(action)
         return said
 

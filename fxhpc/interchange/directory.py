@@ -14,7 +14,6 @@ import msgspec
 from fxhpc.ids import new_id
 from fxhpc.transport.keys import KeyPair, Role, load_or_create_keys
 
-
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 

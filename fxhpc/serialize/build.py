@@ -181,7 +181,7 @@ def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict
     else:
         made = new(metaclass, name, bases, names)
     if issubclass(metaclass, ABCMeta):
-        import _abc
+        import _abc  # type: ignore[import-not-found]
 
         _abc._abc_init(made)
     return made  # type: ignore[no-any-return]

@@ -71,7 +71,7 @@ class _FileLoader(SourceFileLoader):
             text = file.read()
         self._modules.watch(fullname, path, stamp, text)
         linecache.checkcache(path)
-        return self.source_to_code(text, path)  # type: ignore[no-any-return]
+        return self.source_to_code(text, path)
 
 
 class _BundleLoader:
@@ -108,7 +108,7 @@ class UserModules:
             (n for n, finder in enumerate(sys.meta_path) if finder is PathFinder),
             len(sys.meta_path),
         )
-        sys.meta_path.insert(position, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(position, self)
         for name in list(sys.modules):
             path = references.user_module_of(name)
             if path:
@@ -122,7 +122,7 @@ class UserModules:
     def uninstall(self) -> None:
         """Leave the import system as it was."""
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
 
     def watch(self, name: str, path: str, stamp: _Stamp, text: bytes) -> None:
         """Take note of the file that a module is being loaded from."""

@@ -60,7 +60,7 @@ def pack_function(fn: Callable[..., Any]) -> PackedFunction:
         python_version(),
         name,
         packed,
-        [tuple(source) for source in sources.collect(modules)],
+        [(*source,) for source in sources.collect(modules)],
         (file, line, text),
     )
     data = pickle.dumps(tuple(body), protocol=5)

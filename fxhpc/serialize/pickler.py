@@ -221,7 +221,7 @@ class Reducers:
         self.dependencies.append((_Count(own), "", len(own)))
         registered: list[type] = []
         if "_abc_impl" in own:
-            import _abc
+            import _abc  # type: ignore[import-not-found]
 
             registered = [ref() for ref in _abc._get_dump(cls)[0] if ref() is not None]
         args = (
