@@ -5,6 +5,7 @@ Their names and arguments are part of the format: what was packed by one version
 
 from __future__ import annotations
 
+import builtins
 import functools
 import importlib
 import marshal
@@ -49,6 +50,7 @@ def function(
     code: types.CodeType, names: dict[str, Any], name: str, cells: tuple[types.CellType, ...] | None
 ) -> types.FunctionType:
     """A function without its state, which may refer to the function itself."""
+    names.setdefault("__builtins__", builtins)  # what C code called by it looks up there
     return types.FunctionType(code, names, name, None, cells)
 
 
