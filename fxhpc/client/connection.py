@@ -48,8 +48,8 @@ class Sink(Protocol):
     def take_started(self, indices: list[int]) -> None:
         """Tasks of this stream run now."""
 
-    def take_loss(self, error: BaseException) -> None:
-        """The forwarder is gone for good, and with it the results."""
+    def take_loss(self, error: BaseException, stored_only: bool = False) -> None:
+        """Nobody knows these tasks any more; `stored_only`: those that had been stored."""
 
 
 class Reply:
@@ -184,6 +184,7 @@ class Connection(abc.ABC):
             version=__version__,
             user=author(),
             python=platform.python_version(),
+            streams=list(self._sinks),
         )
 
     def _dispatch(self, message: Any) -> None:
@@ -204,6 +205,15 @@ class Connection(abc.ABC):
                 sink = self._sinks.get(refs.stream)
                 if sink is not None:
                     sink.take_started(from_ranges(refs.ranges))
+        elif isinstance(message, service.Forgotten):
+            error = errors.TaskLost(
+                "the forwarder that started in the place of an earlier one does not know it",
+                advice="Submit it again. An Executor's tasks outlive their forwarder once stored.",
+            )
+            for stream in message.streams:
+                sink = self._sinks.get(stream)
+                if sink is not None:
+                    sink.take_loss(error, stored_only=True)
         elif isinstance(message, service.NeedLocal):
             self.on_need_local()
         elif isinstance(message, service.Attached):

@@ -112,9 +112,7 @@ class Executor(cf.Executor):
 
     # --- concurrent.futures ---------------------------------------------------------------------
 
-    def submit(  # type: ignore[override]
-        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
-    ) -> cf.Future[T]:
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> cf.Future[T]:
         """Have `fn(*args, **kwargs)` run, and return its future.
 
         Raises:
@@ -127,7 +125,7 @@ class Executor(cf.Executor):
         payload = self._pack_arguments(args, kwargs, self._max_payload)
         return self._submitter.submit(packed, payload)
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],

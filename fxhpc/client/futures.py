@@ -80,8 +80,8 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     # What the base class keeps in attributes.
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def _condition(self) -> threading.Condition:
         return self._group.condition
 
     @property
@@ -89,7 +89,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         return self._more().waiters
 
     @property
-    def _done_callbacks(self) -> list[Callable[[Any], object]]:  # type: ignore[override]
+    def _done_callbacks(self) -> list[Callable[[Any], object]]:
         return self._more().callbacks
 
     def _more(self) -> _Extra:
@@ -379,6 +379,6 @@ class Callbacks:
                 futures, self._queue = self._queue, []
                 self._busy = True
             for future in futures:
-                future._invoke_callbacks()
+                future._invoke_callbacks()  # type: ignore[attr-defined]
                 future._done_callbacks.clear()
             del future, futures

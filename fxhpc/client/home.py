@@ -7,6 +7,7 @@ and told again what nobody has answered: every call has its effect once, however
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -151,7 +152,7 @@ class HomeConnection(Connection):
             timeout = self._next_deadline(now) - now
         if self._stopping or blocked:
             timeout = min(timeout, 0.01)
-        ready = dict(poller.poll(max(0.0, min(timeout, 5.0)) * 1000))
+        ready = dict(poller.poll(math.ceil(max(0.0, min(timeout, 5.0)) * 1000)))
         self._waker.clear()
         if self._pidfd in ready:
             # What it still had to say is read first: answers that are there need no second call.

@@ -50,8 +50,6 @@ class FunctionSearchResults(list[dict[str, Any]]):
     def _repr_html_(self) -> None:
         return None  # a notebook shows the table as it is
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 def _entry(record: FunctionRecord) -> dict[str, Any]:
     return {

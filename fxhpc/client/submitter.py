@@ -7,6 +7,7 @@ hundred thousand go in a few hundred messages, without a timer and without a thr
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -85,9 +86,9 @@ class Group:
         futures = [self.futures.get(index) for index in indices]
         set_running((future for future in futures if future is not None), self)
 
-    def take_loss(self, error: BaseException) -> None:
-        """Nobody knows of these tasks any more."""
-        self.fail_all(error)
+    def take_loss(self, error: BaseException, stored_only: bool = False) -> None:
+        """Nobody knows of these tasks any more; what was not stored is on its way again."""
+        self.fail_all(error, self.stored if stored_only else None)
 
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """End futures by the outcomes of their tasks."""
@@ -95,12 +96,16 @@ class Group:
         complete(self.futures, self, outcomes)
         self.submitter.ended(self, before - len(self.futures))
 
-    def fail_all(self, error: BaseException) -> None:
-        """End all futures by an error."""
+    def fail_all(self, error: BaseException, before: int | None = None) -> None:
+        """End all futures by an error, or those of the tasks before this index."""
         with self.condition:
-            futures, self.futures = list(self.futures.values()), {}
-            self.first += len(self.pending)
-            self.pending = []
+            if before is None:
+                futures, self.futures = list(self.futures.values()), {}
+                self.first += len(self.pending)
+                self.pending = []
+            else:
+                indices = [index for index in self.futures if index < before]
+                futures = [self.futures.pop(index) for index in indices]
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
 
@@ -202,7 +207,7 @@ class Submitter:
             self._sent_bodies.add(function.digest)
             attachment.connection.call(
                 service.PutBody(0, function.digest, function.body),
-                lambda answer: self._on_body(group, answer),
+                functools.partial(self._on_body, group),
             )
         attachment.connection.add_sink(group.stream, group)
         if self.endpoint == LOCAL_ENDPOINT:
@@ -259,7 +264,7 @@ class Submitter:
                 self._in_flight += 1
                 attachment.connection.call(
                     service.Submit(0, submissions),
-                    lambda answer, sent=submissions: self._on_stored(sent, answer),
+                    functools.partial(self._on_stored, submissions),
                 )
         for group in [group for group in self._cancelled if not group.pending]:
             del self._cancelled[group]
