@@ -1,4 +1,4 @@
-"""map_run and as_completed: a thousand tasks that outlive this script, through the home's forwarder."""
+"""map_run and as_completed: a thousand tasks that outlive this script, kept by its home."""
 
 from fxhpc import FuncXClient
 

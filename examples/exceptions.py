@@ -44,7 +44,7 @@ def main() -> None:
             executor.submit(diverge, 17).result()
         except Unstable as error:
             print(f"Unstable: {error} (step {error.step})")
-            print(str(error.__cause__).strip().splitlines()[-2].strip())
+            print(f"where it happened: {error.__cause__}")
 
         for function, expected in (
             (give_up, (SystemExit, TaskExited)),

@@ -1,4 +1,4 @@
-"""Executor: `concurrent.futures` with workers of its own. Nothing else runs, nothing is left behind."""
+"""Executor: `concurrent.futures` with workers of its own, which leave nothing behind."""
 
 from concurrent.futures import as_completed
 

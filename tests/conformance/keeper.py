@@ -11,6 +11,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import fxhpc
 
 #: What a keeper exits with when something was left after the time.
 LEFT_BEHIND = 99
@@ -19,7 +22,7 @@ _SOURCE = """
 import ctypes, os, signal, subprocess, sys
 import psutil
 
-limit, argv = float(sys.argv[1]), sys.argv[2:]
+limit, left_behind, argv = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0):  # PR_SET_CHILD_SUBREAPER
     sys.exit("this kernel has no subreapers")
 
@@ -31,7 +34,7 @@ def too_late(*_):
             process.kill()
         except psutil.Error:
             pass
-    os._exit(%d)
+    os._exit(left_behind)
 
 signal.signal(signal.SIGALRM, too_late)
 signal.setitimer(signal.ITIMER_REAL, limit)
@@ -44,7 +47,7 @@ while True:
         os._exit(code)
     if pid == first:
         code = os.waitstatus_to_exitcode(status) & 0xFF
-""" % LEFT_BEHIND
+"""
 
 
 def run_kept(
@@ -63,9 +66,17 @@ def run_kept(
         env: more variables of the environment.
         limit: seconds for all of it; what is left then is killed, and the code is LEFT_BEHIND.
     """
-    environ = dict(os.environ, FXHPC_HOME=str(home), FXHPC_FORWARDER_GRACE="1", **(env or {}))
+    # The fxhpc that is tested is the one that this process has, installed or not.
+    path = [str(Path(fxhpc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environ = dict(
+        os.environ,
+        FXHPC_HOME=str(home),
+        FXHPC_FORWARDER_GRACE="1",
+        PYTHONPATH=os.pathsep.join(filter(None, path)),
+        **(env or {}),
+    )
     keeper = subprocess.Popen(
-        [sys.executable, "-c", _SOURCE, str(limit), *command],
+        [sys.executable, "-c", _SOURCE, str(limit), str(LEFT_BEHIND), *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
