@@ -227,7 +227,7 @@ class Manager:
                         first = place if first is None else min(first, place)
                     elif place == slot.running_place:
                         self._end_running(slot, place, interrupt, tell)
-            if first is not None and slot.skip is None:
+            if first is not None:
                 self._skip(slot, first)
 
     def _end_running(self, slot: Slot, place: int, interrupt: bool, tell: bool) -> None:
@@ -236,8 +236,7 @@ class Manager:
                 self._say(msg.Started(refs([part])))
             return
         if not slot.kill:
-            if slot.skip is None and slot.next_place > place + 1:
-                self._skip(slot, place + 1)
+            self._skip(slot, place + 1)
             self._actions.append(ev.KillWorker(slot.worker))
             self._unlist(slot)
         slot.kill[place] = tell
@@ -246,7 +245,7 @@ class Manager:
         self._draining = True
         self._say(msg.Returned(refs(self.backlog.take_all())))
         for slot in self.slots.values():
-            if slot.tasks and slot.skip is None:
+            if slot.tasks:
                 self._skip(slot, slot.begun)
 
     def _end(self, reason: str) -> None:
@@ -365,19 +364,22 @@ class Manager:
             if for_s >= STUCK_S:
                 if place > slot.done:
                     self._actions.append(ev.ReadPage(worker))
-                if slot.next_place > word and slot.skip is None and not slot.kill:
+                if not slot.kill:
                     self._skip(slot, word)
 
     def _skip(self, slot: Slot, place: int) -> None:
-        """Begin to take back what a worker was given from this place on."""
+        """Begin to take back what a worker was given from this place on.
+
+        It gets no more work until it has come past these places, so that they always reach to the
+        end of what it was given, and more of it can be taken back later.
+        """
         place = max(place, slot.done)
         if place >= slot.next_place:
             return
-        slot.skip, slot.skip_since, slot.skip_settled = (
-            (place, slot.next_place),
-            self._now,
-            False,
-        )
+        if slot.skip is not None and (not slot.skip_settled or place >= slot.skip[0]):
+            return  # the rest is done when that is settled, or is done already
+        slot.skip = (place, slot.next_place)
+        slot.skip_since, slot.skip_settled = self._now, False
         self._unlist(slot)
         self._actions.append(ev.Skip(slot.worker, *slot.skip))
 
@@ -391,9 +393,15 @@ class Manager:
         else:
             self.backlog.put_front(back)
         running = slot.running_place
-        cancelled, slot.cancelled = slot.cancelled, {}
+        cancelled = slot.cancelled
+        slot.cancelled = {place: how for place, how in cancelled.items() if place >= slot.begun}
         if running is not None and running in cancelled:
             self._end_running(slot, running, *cancelled[running])
+        # What was asked for while this was in doubt, and reaches further.
+        if slot.cancelled:
+            self._skip(slot, min(slot.cancelled))
+        elif self._draining:
+            self._skip(slot, slot.begun)
         self._end_skip(slot)
         self._list(slot)
 

@@ -144,9 +144,10 @@ class Crew:
         """Write into its page what a worker shall not begin."""
         if worker := self._workers.get(number):
             words = worker.words
-            # In this order it never sees a range that was not meant.
-            words[pool.SKIP_FROM] = 2**64 - 1
-            words[pool.SKIP_TO] = end
+            # Written so that the worker never sees a range that was not meant.
+            if words[pool.SKIP_TO] != end:
+                words[pool.SKIP_FROM] = 2**64 - 1
+                words[pool.SKIP_TO] = end
             words[pool.SKIP_FROM] = begin
 
     def kill(self, number: int) -> None:
@@ -185,6 +186,8 @@ class Crew:
     # --- what happens ---------------------------------------------------------------------------
 
     def _on_worker(self, worker: Worker, mask: int) -> None:
+        if worker.number not in self._workers:
+            return  # it was buried in this same turn
         try:
             if mask & selectors.EVENT_WRITE:
                 worker.channel.flush()
@@ -209,7 +212,7 @@ class Crew:
             yield pool.decode_batch(data)
 
     def _on_output(self, worker: Worker) -> None:
-        if not worker.read_output():
+        if worker.number in self._workers and not worker.read_output():
             self._selector.unregister(worker.output_fd)
 
     def _on_seed(self, mask: int) -> None:

@@ -175,7 +175,7 @@ def run(sock: socket.socket) -> None:
     """Be a seed, as its manager's first message says."""
     data, fds, _, _ = socket.recv_fds(sock, 1 << 17, 1)
     spec = msgspec.msgpack.decode(read_file(fds[0]) if fds else data, type=SeedSpec)
-    processes.die_with_parent(spec.manager_pid)
+    # It does not die with the manager: it learns of that by its socket, and buries all workers.
     processes.adopt_orphans()
     set_title("fxhpc: seed")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

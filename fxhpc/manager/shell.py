@@ -32,6 +32,9 @@ MISSED_HEARTBEATS = 3
 #: Between attempts to reach an interchange that is away, in seconds: doubling, with some chance.
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.05, 2.0
 
+#: The workers' pages are looked at no more often than this: there may be a hundred.
+LOOK_S = 0.002
+
 log = logging.getLogger("fxhpc.manager")
 
 
@@ -45,6 +48,7 @@ class Shell:
         self._opener: Opener[msg.ToManager] | None = None
         self._monitor: Monitor | None = None
         self._heard = time.monotonic()
+        self._looked = 0.0
         self._retry_at = 0.0
         self._retry_s = RECONNECT_FIRST_S
         self._leave: ev.Leave | None = None
@@ -77,14 +81,17 @@ class Shell:
         now = time.monotonic()
         if self._opener is None and now >= self._retry_at:
             self._connect(now)
-        ready = self._selector.select(self._timeout(now))
-        # What runs now is looked at before anything is decided about it.
-        self._tell(ev.Looked(self._crew.begun()))
-        for key, mask in ready:
+        for key, mask in self._selector.select(self._timeout(now)):
             key.data(mask)
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look()
         self._read_link()
         self._watch.look()
         self._tell(ev.Turn())
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        self._tell(ev.Looked(self._crew.begun()))
 
     def _timeout(self, now: float) -> float:
         if self._opener is None:
@@ -137,6 +144,7 @@ class Shell:
         self._opener = Opener(socket_, TO_MANAGER)
         self._monitor = Monitor(socket_)
         self._heard = now
+        self._look()
         for one in (socket_, self._monitor.socket):
             self._selector.register(_descriptor(one), selectors.EVENT_READ, _nothing)
         self._tell(ev.LinkOpened())
@@ -162,6 +170,8 @@ class Shell:
             self._heard = now
             if isinstance(message, msg.Welcome):
                 self._retry_s = RECONNECT_FIRST_S
+            if not isinstance(message, msg.Tasks | msg.ResultsStored):
+                self._look()  # what runs now matters for what is asked
             self._tell(ev.Said(message))
         ended = monitor.look().ended
         if ended or now - self._heard > self._core.heartbeat_s * MISSED_HEARTBEATS:
@@ -171,6 +181,7 @@ class Shell:
             self._tell(ev.LinkLost())
         elif opener.broken:
             self._tell(ev.LinkLost())
+            self._look()
             self._tell(ev.LinkOpened())
 
     def _later(self, now: float) -> None:
@@ -212,7 +223,7 @@ def _host(spec: pool.ManagerSpec, now: float) -> ev.Host:
 
 
 def _seed_spec(spec: pool.ManagerSpec) -> pool.SeedSpec:
-    return pool.SeedSpec(os.getpid(), spec.cwd, spec.sys_path, spec.environ, spec.nice)
+    return pool.SeedSpec(spec.cwd, spec.sys_path, spec.environ, spec.nice)
 
 
 def _cores() -> list[int]:

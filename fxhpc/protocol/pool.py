@@ -57,7 +57,6 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
 class SeedSpec(msgspec.Struct, array_like=True):
     """The manager's first message to a seed: what all its workers have in common."""
 
-    manager_pid: int
     cwd: str
     sys_path: list[str]
     environ: dict[str, str | None]

@@ -1,0 +1,130 @@
+"""What the manager's tests have workers do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def pid(*_: Any) -> int:
+    return os.getpid()
+
+
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def kill_self(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1) + 1
+
+
+def unpicklable() -> Any:
+    return (value for value in range(3))
+
+
+class TwoArguments(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def raise_two() -> None:
+    raise TwoArguments(1, 2)
+
+
+def echo(data: bytes) -> bytes:
+    return data
+
+
+def fork() -> str:
+    return "child" if os.fork() == 0 else "parent"
+
+
+def fork_and_raise() -> str:
+    if os.fork() == 0:
+        raise RuntimeError("the child")
+    return "parent"
+
+
+def spoil(directory: str) -> None:
+    os.chdir(directory)
+    os.environ["FXHPC_SPOILED"] = "1"
+    os.environ.pop("HOME", None)
+    os.umask(0o777)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(1)
+
+
+def state() -> tuple[Any, ...]:
+    umask = os.umask(0)
+    os.umask(umask)
+    return (
+        os.getcwd(),
+        "FXHPC_SPOILED" in os.environ,
+        "HOME" in os.environ,
+        umask,
+        signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+        signal.getsignal(signal.SIGALRM) is signal.SIG_DFL,
+        signal.getitimer(signal.ITIMER_REAL)[0] == 0,
+    )
+
+
+def leave_daemon(path: str, seconds: float) -> None:
+    """Start a process that nobody's group or session leads to, tell its pid, and go on for long."""
+    code = (
+        "import os, sys, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "open(sys.argv[1] + '.new', 'w').write(str(os.getpid()))\n"
+        "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+        "time.sleep(600)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, path], check=True, stdin=subprocess.DEVNULL)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    time.sleep(seconds)
+
+
+def flood(size: int) -> int:
+    block = b"x" * 65536
+    written = 0
+    while written < size:
+        written += os.write(2, block)
+    return written
+
+
+def say_and_crash() -> None:
+    print("the last words", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGABRT)
