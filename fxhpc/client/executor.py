@@ -249,7 +249,10 @@ def _values(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]:
     try:
         while futures:
             limit = None if deadline is None else deadline - time.monotonic()
-            yield futures.pop().result(limit)
+            value = futures[-1].result(limit)
+            futures.pop()
+            yield value
+            del value
     finally:
         for future in futures:
             future.cancel()

@@ -80,12 +80,12 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     # What the base class keeps in attributes.
 
-    @property  # type: ignore[override]
-    def _condition(self) -> threading.Condition:
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         return self._group.condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         return self._more().waiters
 
     @property

@@ -1,0 +1,65 @@
+"""Executors and clients whose forwarder is a fake in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fake_forwarder import FakeForwarder, FakeHome
+
+from fxhpc import Executor, FuncXClient
+from fxhpc.client import attachments
+from fxhpc.client.attachments import Attachment
+from fxhpc.client.embedded import EmbeddedConnection
+from fxhpc.client.local import LocalEndpoint
+
+
+def eventually(condition: Callable[[], Any], within: float = 10.0) -> Any:
+    """The condition's value when it is true; fails if that takes too long."""
+    deadline = time.monotonic() + within
+    pause = threading.Event()
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "it did not come to pass"
+        pause.wait(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _no_managers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalEndpoint, "want", lambda self: None)
+
+
+@pytest.fixture
+def forwarder(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeForwarder]:
+    fake = FakeForwarder()
+    monkeypatch.setattr(
+        attachments, "embed", lambda path, workers: Attachment(EmbeddedConnection(fake), workers)
+    )
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def executor(forwarder: FakeForwarder) -> Iterator[Executor]:
+    made = Executor(2)
+    yield made
+    made.shutdown(wait=False, cancel_futures=True)
+
+
+@pytest.fixture
+def client(forwarder: FakeForwarder) -> Iterator[FuncXClient]:
+    made = FuncXClient(embedded=True, wait=0.3)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def home() -> Iterator[FakeHome]:
+    fake = FakeHome()
+    yield fake
+    fake.close()
