@@ -17,6 +17,7 @@ from fxhpc.forwarder.feeding import MESSAGE_BYTES, Endpoint, to_run
 from fxhpc.forwarder.streams import (
     DELIVERED,
     ENDED,
+    PARKED,
     QUEUED,
     RUNNING,
     SENT,
@@ -27,7 +28,7 @@ from fxhpc.forwarder.streams import (
 from fxhpc.ids import from_ranges, parse_uuid, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
-from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
 from fxhpc.version import __version__
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Forwarder:
         self._endpoints: dict[bytes, Endpoint] = {}
         self._by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
         self._expected: set[bytes] = set()  # local instances of before that will attach again
-        self._adopters: dict[bytes, bytes] = {}  # a closing instance: who takes its work over
+        # A closing instance: which client asks for which tasks of which stream of it.
+        self._adopters: dict[bytes, list[tuple[bytes, bytes, list[int] | None]]] = {}
         self._waiters: dict[bytes, list[Waiter]] = {}  # by stream
         self._cancels: list[_Cancel] = []
         self._cache = RowCache()
@@ -101,8 +103,12 @@ class Forwarder:
         for row in recovered.submissions:
             if stream := self._streams.get(row.stream):
                 stream.extend(row.row, row.first, row.tasks, row.size)
-                # Whether they had been sent is not known here: journals and managers know.
-                stream.states[row.first : row.first + row.tasks] = bytes([SENT]) * row.tasks
+                if stream.info.retries:
+                    # Whether they had been sent is not known here: journals and managers know.
+                    stream.states[row.first : row.first + row.tasks] = bytes([SENT]) * row.tasks
+        for name, index, kind, _ in recovered.exceptions:
+            if kind == op.ExceptionKind.SENT and (stream := self._streams.get(name)):
+                stream.states[index] = SENT
         for result in recovered.results:
             if stream := self._streams.get(result.stream):
                 stream.end(from_ranges(result.ranges), result.row)
@@ -203,7 +209,7 @@ class Forwarder:
             self._status(client, message, actions)
         elif isinstance(message, service.Resume):
             for stream in list(self._streams.values()):
-                self._adopt(stream, client, actions)
+                self._adopt(stream, None, client, actions)
             actions.append(ev.ToClient(peer, service.Done(message.call)))
         elif isinstance(message, msg.Heartbeat):
             actions.append(ev.ToClient(peer, msg.Heartbeat()))
@@ -284,7 +290,7 @@ class Forwarder:
                 endpoint.came_back(stream, len(out))
                 refs = [msg.TaskRefs(stream.info.stream, to_ranges(out))]
                 actions.append(ev.ToInterchange(endpoint.key, msg.Cancel(refs, interrupt=True)))
-            stream.states[:] = bytes([DELIVERED]) * len(stream)
+            stream.states[:] = bytes([DELIVERED]) * stream.count
             self._forget_stream(stream)
             operations.append(op.DropStream(stream.info.stream))
         if operations and self._durable:
@@ -296,13 +302,12 @@ class Forwarder:
         left = [stream for stream in self._streams.values() if stream.owner == instance]
         gone = [s for s in left if not s.info.keep and s.pusher not in self._clients]
         self._end_streams(gone, actions)
-        adopter = self._clients.get(self._adopters.pop(instance, b""))
         for stream in left:
-            if stream.info.stream not in self._streams or not _is_local(stream):
-                continue
-            stream.segments(sent_before=False)  # marks what was out as not sent
-            if adopter is not None:
-                self._adopt(stream, adopter, actions)
+            if stream.info.stream in self._streams and _is_local(stream):
+                self._park(stream, actions)
+        for peer, name, indices in self._adopters.pop(instance, []):
+            if (client := self._clients.get(peer)) and (found := self._streams.get(name)):
+                self._adopt(found, indices, client, actions)
 
     # --- work of `local` endpoints that are gone ------------------------------------------------
 
@@ -314,25 +319,51 @@ class Forwarder:
             and stream.owner not in self._expected
         )
 
-    def _adopt(self, stream: Stream, client: Client, actions: list[ev.Action]) -> None:
-        """Let this client's `local` run what is left of a stream whose own `local` is gone."""
+    def _adopt(
+        self,
+        stream: Stream,
+        indices: list[int] | None,
+        client: Client,
+        actions: list[ev.Action],
+    ) -> None:
+        """Run tasks whose own `local` is gone, or those of them that are asked for, here."""
         if not _is_local(stream) or not stream.pending:
             return
         owner = self._endpoints.get(stream.owner)
         if owner is not None and owner.closing:
-            self._adopters[stream.owner] = client.peer
+            # Not before all of it has ended: nothing must run twice.
+            waits = (client.peer, stream.info.stream, indices)
+            self._adopters.setdefault(stream.owner, []).append(waits)
             return
-        if not self._is_orphan(stream) or client.instance not in self._endpoints:
+        if self._is_orphan(stream):
+            self._park(stream, actions)
+            self._by_endpoint.get(stream.owner, {}).pop(stream.info.stream, None)
+            stream.owner = client.instance
+            self._by_endpoint.setdefault(client.instance, {})[stream.info.stream] = stream
+            operations: list[op.Operation] = [
+                op.SetStreamOwner(stream.info.stream, client.instance)
+            ]
+            self._store(operations, _ignore, actions)
+        endpoint = self._endpoints.get(stream.owner)
+        segments = stream.unpark(indices)
+        if endpoint is None or not segments:
             return
-        self._by_endpoint.get(stream.owner, {}).pop(stream.info.stream, None)
-        stream.owner = client.instance
-        self._by_endpoint.setdefault(client.instance, {})[stream.info.stream] = stream
-        endpoint = self._endpoints[client.instance]
-        for segment in stream.segments(sent_before=False):
+        for segment in segments:
             endpoint.push(segment)
-        operations: list[op.Operation] = [op.SetStreamOwner(stream.info.stream, client.instance)]
-        self._store(operations, _ignore, actions)
-        actions.append(ev.ToClient(client.peer, service.NeedLocal()))
+        actions.extend(
+            ev.ToClient(other.peer, service.NeedLocal())
+            for other in self._clients.values()
+            if other.instance == stream.owner
+        )
+        self._feed(endpoint, actions)
+
+    def _park(self, stream: Stream, actions: list[ev.Action]) -> None:
+        """Nothing of this stream runs any more, until it is asked for."""
+        sent = stream.park()
+        if stream.info.retries == 0 and sent:
+            text = "the process whose `local` endpoint ran it has ended"
+            data = pack_loss(Loss(LossCause.MANAGER_LOST, text))
+            self._add_outcomes(stream, [Outcome(i, OutcomeKind.LOST, data) for i in sent])
 
     # --- submissions ----------------------------------------------------------------------------
 
@@ -408,14 +439,16 @@ class Forwarder:
             # What was sent after it must be refused too, or the numbers would have a gap.
             stream.refusing = stream.uncommitted > 0
             stream.accepted = min(stream.accepted, segment.first)
-            if not stream.uncommitted and not len(stream):
+            if not stream.uncommitted and not stream.count:
                 self._forget_stream(stream)
 
     def _feed(self, endpoint: Endpoint, actions: list[ev.Action]) -> None:
         """Send an interchange what its window has room for."""
         ready: list[msg.TaskRun] = []
         for segment in endpoint.take():
-            if segment.payloads is not None:
+            if segment.stream.info.retries == 0 and self._durable and not segment.noted:
+                self._note_sent(endpoint, segment, actions)
+            elif segment.payloads is not None:
                 self._payloads_size -= sum(map(len, segment.payloads))
                 ready.append(to_run(segment, segment.payloads))
             elif waiting := self._loading_rows.get(segment.row):
@@ -426,6 +459,26 @@ class Forwarder:
                     "load_submission", (segment.row,), self._row_loaded(segment.row), actions
                 )
         self._send_runs(endpoint, ready, actions)
+
+    def _note_sent(self, endpoint: Endpoint, segment: Segment, actions: list[ev.Action]) -> None:
+        """Tasks that must never run twice: that they are sent is stored before they are."""
+        name = segment.stream.info.stream
+        indices = range(segment.first, segment.first + segment.count)
+        operations: list[op.Operation] = [
+            op.AddException(name, index, op.ExceptionKind.SENT) for index in indices
+        ]
+
+        def stored(error: Exception | None, actions: list[ev.Action]) -> None:
+            segment.noted = error is None
+            endpoint.came_back(segment.stream, segment.count)
+            for index in indices:
+                if segment.stream.states[index] == SENT:
+                    segment.stream.states[index] = QUEUED
+            endpoint.push_front(segment)
+            if error is None:
+                self._feed(endpoint, actions)
+
+        self._store(operations, stored, actions)
 
     def _row_loaded(self, row: int) -> Any:
         def loaded(value: Any, error: Exception | None, actions: list[ev.Action]) -> None:
@@ -449,8 +502,6 @@ class Forwarder:
 
     def _lose_row(self, segment: Segment, error: Exception, actions: list[ev.Action]) -> None:
         """The store cannot give back what it took: the tasks end, and say so."""
-        from fxhpc.protocol.outcome import Loss, LossCause, pack_loss
-
         data = pack_loss(Loss(LossCause.UNDELIVERED, f"its arguments could not be read: {error}"))
         self._add_outcomes(
             segment.stream,
@@ -526,7 +577,7 @@ class Forwarder:
                 continue
             indices = from_ranges(ref.ranges)
             for index in indices:
-                if index < len(stream) and stream.states[index] <= SENT:
+                if index < stream.count and stream.states[index] <= SENT:
                     stream.states[index] = RUNNING
             if stream.pusher:
                 pushes.setdefault(stream.pusher, []).append(ref)
@@ -561,7 +612,7 @@ class Forwarder:
         known = stream.states
         out = 0
         for outcome in outcomes:
-            out += known[outcome.index] != QUEUED
+            out += known[outcome.index] in (SENT, RUNNING)
             known[outcome.index] = STORING
         stream.pending -= len(outcomes)
         endpoint = self._endpoint_of(stream)
@@ -666,8 +717,8 @@ class Forwarder:
         waiter = Waiter(client.peer, message, self._now + message.wait_s)
         waiter.look(self._streams)
         if message.adopt:
-            for name in waiter.pending:
-                self._adopt(self._streams[name], client, actions)
+            for name, indices in waiter.pending.items():
+                self._adopt(self._streams[name], sorted(indices), client, actions)
         if waiter.satisfied or message.wait_s <= 0:
             self._answer(waiter, actions)
             return
@@ -690,14 +741,16 @@ class Forwarder:
         for number in missing:
             self._read_row(number, waiter, actions)
 
-    def _reason(self, name: bytes) -> str:
+    def _reason(self, name: bytes) -> tuple[str, str]:
         stream = self._streams.get(name)
         endpoint = None if stream is None else self._endpoint_of(stream)
         if endpoint is None or not endpoint.connected:
-            return states.WAITING_FOR_ENDPOINT
+            where = "its endpoint" if endpoint is None else f"endpoint {endpoint.name}"
+            return states.WAITING_FOR_ENDPOINT, f"{where} is not running"
         if endpoint.status is None or not endpoint.status.workers:
-            return states.WAITING_FOR_NODES
-        return states.WAITING_FOR_LAUNCH
+            why = endpoint.status.reason if endpoint.status else "it has just come up"
+            return states.WAITING_FOR_NODES, f"endpoint {endpoint.name} has no workers: {why}"
+        return states.WAITING_FOR_LAUNCH, "all workers are busy with other tasks"
 
     def _read_row(self, number: int, reader: Waiter | Client, actions: list[ev.Action]) -> None:
         if readers := self._reading.get(number):
@@ -761,8 +814,8 @@ class Forwarder:
             queued: list[int] = []
             away: list[int] = []
             for index in from_ranges(part.ranges):
-                state = stream.states[index] if index < len(stream) else DELIVERED
-                if state == QUEUED:
+                state = stream.states[index] if index < stream.count else DELIVERED
+                if state in (QUEUED, PARKED):
                     queued.append(index)
                 elif state == SENT or (state == RUNNING and message.interrupt):
                     away.append(index)

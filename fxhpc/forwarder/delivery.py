@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.streams import DELIVERED, ENDED, RUNNING, STORING, Stream
+from fxhpc.forwarder.streams import DELIVERED, ENDED, PARKED, RUNNING, STORING, Stream
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.messages import ResultRun
@@ -20,6 +20,12 @@ ANSWER_BYTES = 8 * 2**20
 
 #: Pushes to a client that it has not acknowledged; what comes after them waits in the store.
 PUSHES_OUT = 64
+
+
+_PARKED_REASON = (
+    "the process whose `local` endpoint it was submitted to has ended; ask for its result, "
+    "or call resume(), to run it here"
+)
 
 
 class Row:
@@ -108,12 +114,15 @@ class Client:
 
 
 def answer(
-    waiter: Waiter, streams: dict[bytes, Stream], cache: RowCache, reasons: dict[bytes, str]
+    waiter: Waiter,
+    streams: dict[bytes, Stream],
+    cache: RowCache,
+    reasons: dict[bytes, tuple[str, str]],
 ) -> tuple[service.States | None, set[int]]:
     """The answer to a Fetch, or the rows that have to be read for it first.
 
     Args:
-        reasons: for each stream, why its pending tasks wait.
+        reasons: for each stream, the status of its pending tasks, and why they wait.
     """
     parts: list[service.StreamStates] = []
     missing: set[int] = set()
@@ -132,11 +141,12 @@ def answer(
                 found.append(service.TaskState(index, states.UNKNOWN))
                 continue
             if state != ENDED:
-                reason = reasons.get(name, "")
-                status = reason or states.WAITING_FOR_NODES
+                status, reason = reasons.get(name, (states.WAITING_FOR_ENDPOINT, ""))
                 if state in (RUNNING, STORING):
-                    status = reason = states.RUNNING
-                found.append(service.TaskState(index, status, reason or status))
+                    status, reason = states.RUNNING, ""
+                elif state == PARKED:
+                    status, reason = states.WAITING_FOR_ENDPOINT, _PARKED_REASON
+                found.append(service.TaskState(index, status, reason))
                 continue
             number = stream.rows_of[index]
             row = cache.get(number)

@@ -83,7 +83,7 @@ class Endpoint:
         self.out_tasks, self.out_bytes = 0, 0.0
         there: dict[bytes, bytearray] = {}
         for stream in streams:
-            there[stream.info.stream] = bytearray(len(stream))
+            there[stream.info.stream] = bytearray(stream.count)
         for ref in held:
             marks = there.get(ref.stream)
             if marks is None:

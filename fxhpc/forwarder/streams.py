@@ -5,21 +5,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
+from fxhpc.ids import to_ranges
 from fxhpc.protocol.messages import StreamInfo
 
 # A task's state, one byte each. The order matters: from STORING on, it has ended.
 QUEUED = 0  # stored, and not at an interchange
 SENT = 1  # at its interchange
 RUNNING = 2  # begun, as far as is known
-STORING = 3  # ended; its outcome is on the way into the store
-ENDED = 4  # ended; its outcome is in the row that `rows_of` names
-DELIVERED = 5  # ended; its client has the outcome, nobody else may ask for it
+PARKED = 3  # its `local` is gone, and nobody has asked for it since
+STORING = 4  # ended; its outcome is on the way into the store
+ENDED = 5  # ended; its outcome is in the row that `rows_of` names
+DELIVERED = 6  # ended; its client has the outcome, nobody else may ask for it
 
 
 class Segment:
     """Consecutive tasks of one submission row that wait to be sent."""
 
-    __slots__ = ("count", "first", "payloads", "row", "row_first", "sent_before", "stream")
+    __slots__ = ("count", "first", "noted", "payloads", "row", "row_first", "sent_before", "stream")
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Segment:
         self.count = count
         self.payloads = payloads  # None: they lie in the store
         self.sent_before = sent_before
+        self.noted = False  # that it is sent is in the store already: for `retries=0`
 
     def split(self, count: int) -> tuple[Segment, Segment]:
         """The first `count` tasks, and the rest."""
@@ -46,7 +49,7 @@ class Segment:
     def part(self, start: int, stop: int) -> Segment:
         """The tasks at positions start to stop."""
         payloads = self.payloads if self.payloads is None else self.payloads[start:stop]
-        return Segment(
+        part = Segment(
             self.stream,
             self.row,
             self.row_first,
@@ -55,6 +58,8 @@ class Segment:
             payloads,
             self.sent_before,
         )
+        part.noted = self.noted
+        return part
 
     def waiting(self) -> list[Segment]:
         """What of it still waits: others of its tasks were cancelled, or ended after all."""
@@ -99,7 +104,9 @@ class Stream:
         self.refusing = False
         self.uncommitted = 0  # submissions on their way into the store
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Tasks that are stored."""
         return len(self.states)
 
     def state(self, index: int) -> int:
@@ -133,13 +140,27 @@ class Stream:
             states[index] = ENDED
             rows_of[index] = row
 
-    def segments(self, sent_before: bool) -> list[Segment]:
-        """All that has not ended, as segments whose payloads lie in the store."""
+    def park(self) -> list[int]:
+        """Its `local` is gone: nothing of it runs. Which tasks had been sent, and may have run."""
+        states = self.states
+        sent = [index for index, state in enumerate(states) if state in (SENT, RUNNING)]
+        for index, state in enumerate(states):
+            if state < STORING:
+                states[index] = PARKED
+        return sent
+
+    def unpark(self, indices: Iterable[int] | None) -> list[Segment]:
+        """Queue parked tasks, or those of them that are asked for: their segments."""
+        states = self.states
+        wanted = range(len(states)) if indices is None else indices
+        woken = {index for index in wanted if index < len(states) and states[index] == PARKED}
         found: list[Segment] = []
+        for index in woken:
+            states[index] = QUEUED
         for row, first, count, _ in self.rows:
-            for index in range(first, first + count):
-                if self.states[index] in (SENT, RUNNING):
-                    self.states[index] = QUEUED
-            whole = Segment(self, row, first, first, count, None, sent_before)
-            found += whole.waiting()
+            ranges = to_ranges(woken.intersection(range(first, first + count)))
+            found += [
+                Segment(self, row, first, start, length, None)
+                for start, length in zip(ranges[::2], ranges[1::2], strict=True)
+            ]
         return found

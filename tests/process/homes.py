@@ -1,0 +1,130 @@
+"""Homes for process tests: scripts that run in one, its processes, and proof that none is left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from fxhpc.forwarder.home import ForwarderAddress, Home
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: Seconds that anything may take in a test before it counts as hanging.
+LIMIT = 60.0
+
+
+def eventually(condition: Callable[[], object], within: float = LIMIT) -> object:
+    """Wait until something holds; what it returned then."""
+    deadline = time.monotonic() + within
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"did not come to hold within {within} s"
+        time.sleep(0.01)  # between two looks; the condition is what is waited for
+
+
+class TestHome:
+    """A home in a directory of its own, and the scripts that use it."""
+
+    __test__ = False  # it is no test, whatever its name
+
+    def __init__(self, path: Path, scripts: Path) -> None:
+        self.path = path
+        self.scripts = scripts
+        self.environment = {
+            **os.environ,
+            "FXHPC_HOME": str(path),
+            "FXHPC_FORWARDER_GRACE": "1",
+            "FXHPC_WORKERS": "2",
+        }
+        self._started: list[subprocess.Popen[str]] = []
+        # Whatever is orphaned becomes a child of this process: nothing escapes `processes`.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def write(self, name: str, code: str) -> Path:
+        """A script."""
+        script = self.scripts / name
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(textwrap.dedent(code))
+        return script
+
+    def start(self, name: str, code: str, *arguments: str) -> subprocess.Popen[str]:
+        """Run a script, and go on."""
+        script = self.write(name, code)
+        process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env=self.environment,
+            cwd=self.scripts,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, name: str, code: str, *arguments: str) -> str:
+        """Run a script to its end: what it printed."""
+        return finish(self.start(name, code, *arguments))
+
+    def forwarder(self) -> ForwarderAddress:
+        """The home's forwarder; waits for it."""
+        found = eventually(Home(self.path).read_owner)
+        assert isinstance(found, ForwarderAddress)
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that this test has started, however far it went away."""
+        own = {process.pid for process in self._started}
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+                elif process.ppid() == os.getpid() and process.pid not in own:
+                    os.waitpid(process.pid, os.WNOHANG)  # an orphan that came to this process
+            except (psutil.Error, ChildProcessError):
+                continue  # it has ended meanwhile
+        return found
+
+    def close(self) -> None:
+        """End what the test has started, and see that nothing is left."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait(LIMIT)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        try:
+            eventually(lambda: not self.processes(), within=20)
+        finally:
+            left = self.processes()
+            for process in left:
+                process.kill()
+        sockets = [path for path in self._sockets() if path.exists()]
+        assert not sockets, f"left behind: {sockets}"
+        assert not list((self.path / "locals").glob("*")), "a journal was left behind"
+
+    def _sockets(self) -> list[Path]:
+        log = self.path / "forwarder.log"
+        if not log.exists():
+            return []
+        words = log.read_text().split()
+        return [Path(word) for word in words if word.startswith("/tmp/fxhpc-")]
+
+
+def finish(process: subprocess.Popen[str], within: float = LIMIT) -> str:
+    """Wait for a script: what it printed. It must have ended well."""
+    out, err = process.communicate(timeout=within)
+    assert process.returncode == 0, f"ended with {process.returncode}\n{out}\n{err}"
+    return out
