@@ -312,9 +312,6 @@ class Manager:
             at += number
             place += number
         slot.done = max(slot.done, place)
-        if slot.cancelled:
-            for ended_place in [old for old in slot.cancelled if old < slot.done]:
-                del slot.cancelled[ended_place]
         self._end_skip(slot)
         if self._suspect == slot.worker and not slot.tasks:
             self._suspect = None

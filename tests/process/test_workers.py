@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
+from workers import tasks
+from workers.interchange import Interchange
 
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 from fxhpc.serialize import unpack_exception, unpack_result
-from tests.process.workers import tasks
-from tests.process.workers.interchange import Interchange
 
 
 @pytest.fixture

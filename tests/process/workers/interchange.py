@@ -177,7 +177,7 @@ class Interchange:
         family = self.family()
         self.process.terminate()
         self.process.wait(10)
-        gone, alive = psutil.wait_procs(family, timeout=5)
+        _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             process.kill()
         self._acceptor.close()
