@@ -1,0 +1,1 @@
+"""What makes time, links and processes of fxhpc controllable in tests; for users' tests too."""

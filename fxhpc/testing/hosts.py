@@ -1,0 +1,148 @@
+"""Interchanges in a test: the real core, its journal and spool, and the links of its managers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fxhpc.interchange import events as ev
+from fxhpc.interchange.core import Interchange
+from fxhpc.interchange.outbox import result_refs
+from fxhpc.protocol import messages as msg
+from fxhpc.testing.nodes import NodeLink
+
+
+class InterchangeHost:
+    """What an interchange's shell does, and what of it outlives a crash.
+
+    Args:
+        endpoint: its UUID, as text.
+        to_forwarder: takes what it says to the forwarder.
+        on_lost: called with a manager's name whenever one is given up.
+
+    Attributes:
+        journal: the records that were written, in order. It survives `restart`.
+        spool: outcomes by number. It survives `restart`.
+        closing: it refuses managers and waits for those that are there to end.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        epoch: int,
+        clock: Callable[[], float],
+        to_forwarder: Callable[[msg.FromInterchange], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.epoch = epoch
+        self.journal: list[ev.Sent | ev.ManagerKnown] = []
+        self.spool: dict[int, msg.Results] = {}
+        self.links: dict[bytes, NodeLink] = {}
+        self.known: set[bytes] = set()  # connections of managers that have registered
+        self.closing = False
+        self._clock = clock
+        self._to_forwarder = to_forwarder
+        self._on_lost = on_lost
+        self.core = Interchange(endpoint, epoch)
+
+    def restart(self, epoch: int) -> None:
+        """A new process in the place of one that was killed: it has journal and spool alone."""
+        self.epoch = epoch
+        self.core = Interchange(self.endpoint, epoch)
+        self.known.clear()
+        for link in self.links.values():
+            link.forget()
+            link.up.clear()
+        self.recover()
+
+    def recover(self) -> None:
+        """Read journal and spool."""
+        managers: dict[str, None] = {}
+        sent: list[ev.Sent] = []
+        for record in self.journal:
+            if isinstance(record, ev.Sent):
+                sent.append(record)
+            elif record.present:
+                managers[record.manager] = None
+            else:
+                managers.pop(record.manager, None)
+        spooled = [(number, result_refs(results)) for number, results in self.spool.items()]
+        self.tell(ev.Recovered(list(managers), sent, spooled))
+
+    def tell(self, event: ev.Event) -> None:
+        """Let the core know of something, and do what it wants."""
+        for action in self.core.handle(event, self._clock()):
+            self._carry_out(action)
+        if self.core.is_idle and isinstance(event, ev.Tick):
+            # As `Journal.compact` does: what was sent is of no use any more.
+            self.journal = [
+                record
+                for record in self.journal
+                if isinstance(record, ev.ManagerKnown) and record.present
+            ]
+
+    def hear(self, peer: bytes) -> bool:
+        """Handle a manager's next message; whether there was one on the way."""
+        link = self.links.get(peer)
+        if link is None or not link.up:
+            return False
+        message = link.deliver_up()
+        if message is None:
+            return True
+        if isinstance(message, msg.Register):
+            if self.closing:
+                link.answer(msg.Refuse("the process that it works for has ended"))
+                link.forget()
+                return True
+            self.known.add(peer)
+        elif peer not in self.known:
+            link.answer(msg.Reset())
+            link.forget()
+            return True
+        self.tell(ev.ManagerSaid(peer, message))
+        return True
+
+    def gone(self, peer: bytes, why: str = "its process has ended") -> None:
+        """A manager's process has ended, and all that it said was heard."""
+        self.links.pop(peer, None)
+        if peer in self.known:
+            self.known.discard(peer)
+            self.tell(ev.ManagerGone(peer, why))
+
+    def close(self) -> None:
+        """Tell the managers to end."""
+        self.closing = True
+        for peer in self.known:
+            self.links[peer].answer(msg.Bye("its process has ended"))
+
+    def _carry_out(self, action: Any) -> None:
+        if isinstance(action, ev.ToForwarder):
+            self._to_forwarder(action.message)
+        elif isinstance(action, ev.ToManager):
+            if isinstance(action.message, msg.Tasks):
+                self._check_credit(action.peer, action.message)
+            if link := self.links.get(action.peer):
+                link.answer(action.message)
+        elif isinstance(action, ev.CloseManager):
+            self.known.discard(action.peer)
+            if link := self.links.get(action.peer):
+                link.forget()
+        elif isinstance(action, ev.Spool):
+            self.spool.update((results.number, results) for results in action.batch)
+            self.tell(ev.Spooled([results.number for results in action.batch]))
+        elif isinstance(action, ev.ReadSpool):
+            self.tell(ev.Unspooled([self.spool[number] for number in action.numbers]))
+        elif isinstance(action, ev.ClearSpool):
+            self.spool.clear()
+        else:
+            self.journal.append(action)
+            if isinstance(action, ev.ManagerKnown) and not action.present:
+                self._on_lost(action.manager)
+
+    def _check_credit(self, peer: bytes, tasks: msg.Tasks) -> None:
+        """No manager gets more than it wants; one task may be larger than all of its bytes."""
+        manager = self.core._managers[peer]
+        assert manager.held_tasks <= manager.credit_tasks, "more tasks than the credit"
+        last = max(len(payload) for run in tasks.runs for payload in run.payloads)
+        assert manager.held_bytes - last < manager.credit_bytes, "more bytes than the credit"

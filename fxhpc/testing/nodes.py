@@ -1,0 +1,283 @@
+"""A node that is only simulated: the real core of a manager, and workers that follow a script.
+
+The workers behave as `fxhpc.worker.loop` does, as far as a manager can see it: they begin tasks in
+the order of their places unless their page says to skip them, keep outcomes back in the page, and
+can be killed at any moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fxhpc.manager import events as ev
+from fxhpc.manager.core import Manager
+from fxhpc.protocol import codec, messages, pool
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.testing.link import LossyLink
+
+Task = tuple[bytes, int]
+NodeLink = LossyLink[messages.FromManager, messages.ToManager]
+
+
+class Worker:
+    """One simulated worker.
+
+    Attributes:
+        task: what it runs at the moment.
+        begun: its page's word: the place after the last one that it began.
+        killed: it was told to die, or has been, and its manager does not know yet.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.task: Task | None = None
+        self.begun = 0
+        self.skip = (0, 0)
+        self.killed: int | None = None  # the signal
+        self.bodies: set[bytes] = set()
+        self._work: deque[deque[tuple[int, Task, bytes, bytes]]] = deque()
+        self._running: tuple[int, Task, bytes, bytes] | None = None
+        self._held: list[Outcome] = []
+        self._held_from = 0
+
+    def give(self, work: pool.Work) -> None:
+        """Take in a message of work."""
+        place = work.place
+        items: deque[tuple[int, Task, bytes, bytes]] = deque()
+        for run in work.runs:
+            assert run.function in self.bodies, "work came before the function that it needs"
+            for position, payload in enumerate(run.payloads):
+                items.append((place, (run.stream, run.first + position), payload, run.function))
+                place += 1
+        self._work.append(items)
+
+    def begin(self) -> list[pool.Batch]:
+        """Go on to the next task that is not to be skipped; what is sent on the way there."""
+        sent: list[pool.Batch] = []
+        while self.task is None and self._work:
+            items = self._work[0]
+            if not items:
+                self._work.popleft()
+                continue
+            item = items.popleft()
+            place = item[0]
+            if self.skip[0] <= place < self.skip[1]:
+                if self._held:
+                    sent.append(self._flush(place))
+                if not items:
+                    self._work.popleft()
+                    sent.append(self._flush(place + 1))
+                continue
+            self.begun = place + 1
+            self._running = item
+            self.task = item[1]
+        return sent
+
+    def finish(self, kind: int = OutcomeKind.VALUE, *, flush: bool = True) -> list[pool.Batch]:
+        """End the task that runs; what is sent because of it. The value is the arguments."""
+        assert self._running is not None
+        place, (_, index), payload, _ = self._running
+        if not self._held:
+            self._held_from = place
+        self._held.append(Outcome(index, kind, payload, 0.001))
+        self._running = self.task = None
+        assert self._work
+        if not self._work[0]:
+            self._work.popleft()
+            return [self._flush(place + 1)]
+        return [self._flush(place + 1)] if flush else []
+
+    def held(self) -> pool.Batch:
+        """What its manager can read in the page."""
+        place = self._held_from if self._held else 0
+        return pool.Batch(place, 0.0, list(self._held))
+
+    def _flush(self, place: int) -> pool.Batch:
+        held, self._held = self._held, []
+        return pool.Batch(self._held_from if held else place, 0.0, held)
+
+
+class Node:
+    """A manager's process and its workers.
+
+    Args:
+        name: the manager's id.
+        endpoint: whose work it wants.
+        slots: how many workers it has.
+        new_link: makes a link to the interchange, for each connection.
+        clock: the time.
+        on_begin: called with a task whenever a worker begins it.
+        on_kill: called with the task that a worker ran when it was killed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: bytes,
+        slots: int,
+        new_link: Callable[[], NodeLink],
+        clock: Callable[[], float],
+        on_begin: Callable[[Node, Task], None],
+        on_kill: Callable[[Node, Task], None],
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.alive = True
+        self.left = ""  # why it has ended by its own decision
+        self.workers: dict[int, Worker] = {}
+        self.began: set[Task] = set()  # all that it ever began
+        self.link = new_link()
+        self._new_link = new_link
+        self._clock = clock
+        self._on_begin = on_begin
+        self._on_kill = on_kill
+        self.connected = False
+        self.heard = clock()
+        self.core = Manager(ev.Host(name, endpoint, slots, host=name), clock())
+        self._do(self.core.start())
+
+    # --- the process ----------------------------------------------------------------------------
+
+    def tell(self, event: ev.Event) -> None:
+        """Let the core know of something, and do what it wants."""
+        if self.alive:
+            self._do(self.core.handle(event, self._clock()))
+
+    def turn(self) -> None:
+        """What the shell does each time round its loop."""
+        if not self.alive:
+            return
+        if self.connected and self._clock() - self.heard > 3 * self.core.heartbeat_s:
+            self.connected = False
+            self.link.cut()
+            self.tell(ev.LinkLost())
+        if not self.connected:
+            self.connect()
+        elif self.link.broken:
+            self.tell(ev.LinkLost())
+            self._look()
+            self.tell(ev.LinkOpened())
+        self._bury()
+        self._look()
+        self.tell(ev.Turn())
+
+    def connect(self) -> None:
+        """Open a connection, under which the interchange does not know it yet."""
+        self.link = self._new_link()
+        self.connected = True
+        self.heard = self._clock()
+        self._look()
+        self.tell(ev.LinkOpened())
+
+    def hear(self) -> bool:
+        """Handle the next message of the interchange; whether there was one on the way."""
+        if not (self.alive and self.link.down):
+            return False
+        message = self.link.deliver_down()
+        if message is not None:
+            self.heard = self._clock()
+            self._look()
+            self.tell(ev.Said(message))
+        return True
+
+    def die(self) -> None:
+        """End as by SIGKILL; workers end with it."""
+        self.alive = False
+        self.workers.clear()
+        self.link.up.clear()
+
+    def end(self, reason: str = "the node is going away") -> None:
+        """End as by SIGTERM."""
+        self.tell(ev.Ended(reason))
+
+    # --- the workers ----------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        """Let a worker go on to its next task."""
+        worker = self.workers.get(number)
+        if worker is None or worker.task is not None or worker.killed is not None:
+            return
+        for batch in worker.begin():
+            self.tell(ev.WorkerSaid(number, batch))
+        if worker.task is not None:
+            self.began.add(worker.task)
+            self._on_begin(self, worker.task)
+
+    def finish(self, number: int, kind: int = OutcomeKind.VALUE, *, flush: bool = True) -> None:
+        """Let a worker end its task."""
+        worker = self.workers.get(number)
+        if worker is None or worker.task is None or worker.killed is not None:
+            return
+        for batch in worker.finish(kind, flush=flush):
+            self.tell(ev.WorkerSaid(number, batch))
+
+    def kill(self, number: int, signal: int = 9) -> Task | None:
+        """Kill a worker; the manager learns of it in its next turn. What it was running."""
+        worker = self.workers.get(number)
+        if worker is None or worker.killed is not None:
+            return None
+        worker.killed = signal
+        if worker.task is not None:
+            self._on_kill(self, worker.task)
+        return worker.task
+
+    def running(self) -> list[Task]:
+        """What its workers run at the moment."""
+        return [
+            worker.task
+            for worker in self.workers.values()
+            if worker.task is not None and worker.killed is None
+        ]
+
+    def _bury(self) -> None:
+        for worker in [worker for worker in self.workers.values() if worker.killed is not None]:
+            del self.workers[worker.number]
+            held = worker.held()
+            if held.outcomes:
+                self.tell(ev.WorkerSaid(worker.number, held))
+            self.tell(ev.WorkerGone(worker.number, worker.begun, signal=worker.killed or 9))
+
+    def _look(self) -> None:
+        self.tell(ev.Looked({number: worker.begun for number, worker in self.workers.items()}))
+
+    # --- what the core wants --------------------------------------------------------------------
+
+    def _do(self, actions: list[ev.Action]) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Any) -> None:
+        if isinstance(action, ev.Greet):
+            self.link.greet(action.message)
+        elif isinstance(action, ev.Say):
+            if self.connected and not self.link.broken:
+                self.link.say(action.message)
+        elif isinstance(action, ev.StartWorker):
+            self.workers[action.worker] = Worker(action.worker)
+            self.tell(ev.WorkerStarted(action.worker, 1000 + action.worker))
+            self.tell(ev.WorkerSaid(action.worker, pool.Batch(0, 0.0, [])))
+        elif isinstance(action, ev.Leave):
+            self.left = action.reason
+            self.alive = False
+            self.workers.clear()
+        elif worker := self.workers.get(action.worker):
+            if isinstance(action, ev.ToWorker):
+                if isinstance(action.message, pool.Work):
+                    worker.give(action.message)
+                elif isinstance(action.message, pool.Bytes):
+                    worker.bodies.add(action.message.digest)
+                elif isinstance(action.message, pool.Forget):
+                    worker.bodies.difference_update(action.message.digests)
+            elif isinstance(action, ev.Skip):
+                worker.skip = (action.begin, action.end)
+            elif isinstance(action, ev.ReadPage):
+                self.tell(ev.WorkerSaid(worker.number, worker.held()))
+            elif isinstance(action, ev.KillWorker):
+                self.kill(worker.number)
+
+
+def new_node_link(new_session: Callable[[], int]) -> NodeLink:
+    """A link between a manager and an interchange."""
+    return LossyLink(codec.FROM_MANAGER, codec.TO_MANAGER, messages.Register, new_session)
