@@ -99,7 +99,7 @@ def test_shutdown_cancels_what_has_not_begun(forwarder: FakeForwarder) -> None:
     futures = [executor.submit(square, x) for x in range(50)]
     executor.shutdown(cancel_futures=True)
     assert all(future.cancelled() for future in futures)
-    done, rest = cf.wait(futures, timeout=1)
+    _done, rest = cf.wait(futures, timeout=1)
     assert not rest
 
 

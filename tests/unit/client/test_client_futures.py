@@ -199,7 +199,7 @@ def test_asyncio_error(executor: Executor) -> None:
 def test_ids_and_size(executor: Executor, forwarder: FakeForwarder) -> None:
     forwarder.service.hold = True
     futures = [executor.submit(square, x) for x in range(3)]
-    stream, index = ids.parse_task_id(futures[2].task_id)  # type: ignore[attr-defined]
+    _stream, index = ids.parse_task_id(futures[2].task_id)  # type: ignore[attr-defined]
     assert index == 2
     assert len({future.task_id for future in futures}) == 3  # type: ignore[attr-defined]
     eventually(lambda: futures[2].stored)  # type: ignore[attr-defined]

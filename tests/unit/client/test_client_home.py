@@ -1,0 +1,206 @@
+"""The connection to a home outlives forwarders, losses and silence."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import eventually
+from fake_forwarder import FakeHome
+
+from fxhpc import errors, ids
+from fxhpc.client import home as home_module
+from fxhpc.client.home import HomeConnection
+from fxhpc.protocol import service
+from fxhpc.protocol.messages import ResultRun, StreamInfo
+from fxhpc.serialize import pack_arguments, pack_function
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.runs: list[ResultRun] = []
+        self.losses: list[BaseException] = []
+
+    def take_results(self, run: ResultRun) -> None:
+        self.runs.append(run)
+
+    def take_started(self, indices: list[int]) -> None:
+        pass
+
+    def take_loss(self, error: BaseException, stored_only: bool = False) -> None:
+        self.losses.append(error)
+
+
+def _info(keep: bool = False) -> StreamInfo:
+    return StreamInfo(
+        ids.new_stream(),
+        "4b116d3c-1703-4f8f-9f6f-39921e5864df",
+        pack_function(square).digest,
+        keep=keep,
+    )
+
+
+def _submit(info: StreamInfo, first: int, *values: int) -> service.Submit:
+    payloads = [pack_arguments((value,), {}, 1000) for value in values]
+    return service.Submit(0, [service.Submission(info, first, payloads)])
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home_module, "_HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(home_module, "_SILENCE_S", 0.5)
+
+
+@pytest.fixture
+def connection(home: FakeHome) -> Iterator[HomeConnection]:
+    home.service.teach(square)
+    made = HomeConnection(home.locate, patience=2.0)
+    yield made
+    made.close()
+
+
+def test_calls(connection: HomeConnection) -> None:
+    assert isinstance(connection.ask(service.GetStatus(0, "x"), 10), service.EndpointStatus)
+    assert connection.attached is not None
+    assert connection.attached.managers == "ipc:///nowhere"
+
+
+def test_refusals_are_errors(connection: HomeConnection, home: FakeHome) -> None:
+    home.service.refuse[service.GetStatus] = service.Failed(0, "EndpointNotFound", ["abc"])
+    with pytest.raises(errors.EndpointNotFound, match="abc"):
+        connection.ask(service.GetStatus(0, "abc"), 10)
+
+
+def test_pushes_are_delivered_and_acknowledged(connection: HomeConnection, home: FakeHome) -> None:
+    info, sink = _info(), _Sink()
+    connection.add_sink(info.stream, sink)
+    connection.ask(_submit(info, 0, 1, 2, 3), 10)
+    eventually(lambda: sink.runs)
+    assert [outcome.index for outcome in sink.runs[0].outcomes] == [0, 1, 2]
+    eventually(lambda: any(isinstance(m, service.Delivered) for m in home.service.seen))
+
+
+def test_a_new_forwarder_is_told_what_nobody_answered(
+    connection: HomeConnection, home: FakeHome
+) -> None:
+    info = _info(keep=True)
+    connection.ask(_submit(info, 0, 1), 10)
+    home.silent = True
+    replies = [connection.call(_submit(info, first, first)) for first in (1, 2, 3)]
+    time_out = connection.call(service.GetStatus(0, "x"))
+    eventually(lambda: not connection._outbox)
+    home.kill()
+    home.silent = False
+    for reply in [*replies, time_out]:
+        reply.wait(10)
+    assert sorted(home.service.tasks[info.stream]) == [0, 1, 2, 3]
+    assert home.starts == 2
+
+
+def test_the_end_of_the_forwarders_process_is_seen_at_once(home: FakeHome) -> None:
+    home.service.teach(square)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        home.pid = process.pid
+        connection = HomeConnection(home.locate)
+        try:
+            home.kill()
+            home.pid = 0
+            process.kill()
+            began = time.monotonic()
+            connection.ask(service.GetStatus(0, "x"), 10)
+            assert home.starts == 2
+            assert time.monotonic() - began < 0.4
+        finally:
+            connection.close()
+
+
+def test_a_lost_message_is_noticed(connection: HomeConnection, home: FakeHome) -> None:
+    info = _info(keep=True)
+    home.drop.add(service.Submit)
+    first = connection.call(_submit(info, 0, 1))
+    second = connection.call(_submit(info, 1, 2))
+    first.wait(10)
+    second.wait(10)
+    assert sorted(home.service.tasks[info.stream]) == [0, 1]
+    assert home.greetings == 2
+
+
+def test_calls_fail_when_there_is_no_forwarder(
+    connection: HomeConnection, home: FakeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, sink = _info(), _Sink()
+    connection.add_sink(info.stream, sink)
+    home.kill()
+
+    def unable() -> Any:
+        raise errors.HomeError("the home is gone")
+
+    monkeypatch.setattr(connection, "_locate", unable)
+    with pytest.raises(errors.HomeError, match="gone"):
+        connection.ask(service.GetStatus(0, "x"), 10)
+    assert sink.losses
+    connection.remove_sink(info.stream)
+    monkeypatch.setattr(connection, "_locate", home.locate)
+    connection.ask(service.GetStatus(0, "x"), 10)  # and the next call tries again
+
+
+def test_no_forwarder_at_all() -> None:
+    def unable() -> Any:
+        raise errors.HomeError("no home")
+
+    with pytest.raises(errors.HomeError, match="no home"):
+        HomeConnection(unable)
+
+
+def test_a_refused_greeting(home: FakeHome) -> None:
+    from fxhpc.protocol.messages import Refuse
+
+    handle = home.service.handle
+
+    def refuse(peer: Any, message: Any) -> None:
+        if isinstance(message, service.Attach):
+            peer(Refuse("you are 1.0, I am 2.0"))
+        else:
+            handle(peer, message)
+
+    home.service.handle = refuse  # type: ignore[method-assign]
+    with pytest.raises(errors.VersionMismatch, match=r"2\.0"):
+        HomeConnection(home.locate)
+
+
+def test_closing_sends_what_waits(home: FakeHome) -> None:
+    connection = HomeConnection(home.locate)
+    for _ in range(50):
+        connection.post(service.CancelTasks(0, []))
+    connection.close()
+    seen = home.service.seen
+    eventually(lambda: sum(isinstance(m, service.CancelTasks) for m in seen) == 50)
+    with pytest.raises(errors.ForwarderError, match="closed"):
+        connection.ask(service.GetStatus(0, "x"), 10)
+
+
+def test_a_blocked_thread_is_told_of_the_close(home: FakeHome) -> None:
+    connection = HomeConnection(home.locate)
+    home.silent = True
+    reply = connection.call(service.GetStatus(0, "x"))
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            reply.wait(10)
+        except errors.ForwarderError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    connection.close()
+    thread.join(10)
+    assert caught
