@@ -29,6 +29,9 @@ from fxhpc.transport.opener import Opener
 #: An interchange that says nothing for so many heartbeats is looked for anew.
 MISSED_HEARTBEATS = 3
 
+#: Seconds that an interchange has to answer a greeting.
+WELCOME_S = 3.0
+
 #: Between attempts to reach an interchange that is away, in seconds: doubling, with some chance.
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.05, 2.0
 
@@ -48,6 +51,7 @@ class Shell:
         self._opener: Opener[msg.ToManager] | None = None
         self._monitor: Monitor | None = None
         self._heard = time.monotonic()
+        self._welcome = False  # the interchange has answered on this connection
         self._looked = 0.0
         self._retry_at = 0.0
         self._retry_s = RECONNECT_FIRST_S
@@ -142,6 +146,7 @@ class Shell:
             self._later(now)
             return
         self._opener = Opener(socket_, TO_MANAGER)
+        self._welcome = False
         self._monitor = Monitor(socket_)
         self._heard = now
         self._look()
@@ -169,12 +174,15 @@ class Shell:
         for message in opener.receive():
             self._heard = now
             if isinstance(message, msg.Welcome):
+                self._welcome = True
                 self._retry_s = RECONNECT_FIRST_S
             if not isinstance(message, msg.Tasks | msg.ResultsStored):
                 self._look()  # what runs now matters for what is asked
             self._tell(ev.Said(message))
         ended = monitor.look().ended
-        if ended or now - self._heard > self._core.heartbeat_s * MISSED_HEARTBEATS:
+        # Whether a connection could be made at all is not always told.
+        patience = self._core.heartbeat_s * MISSED_HEARTBEATS if self._welcome else WELCOME_S
+        if ended or now - self._heard > patience:
             log.info("the interchange is lost: %s", "it ended" if ended else "it is silent")
             self._disconnect()
             self._later(now)

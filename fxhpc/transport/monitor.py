@@ -12,7 +12,9 @@ _REFUSED = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "it does not speak CURVE with the right key",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the connection ended during the handshake",
 }
-_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+# A connection that could not be made is only told as closed.
+_ENDED = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
+_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 for _event in _REFUSED:
     _EVENTS |= _event
 
@@ -22,7 +24,7 @@ class Connections:
     """What has happened to a socket's connections since the last look."""
 
     opened: int = 0
-    ended: int = 0
+    ended: int = 0  # or could not be made
     refused: tuple[str, ...] = ()  # a reason for each
 
 
@@ -51,7 +53,7 @@ class Monitor:
             (event,) = struct.unpack_from("=H", frames[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 opened += 1
-            elif event == zmq.EVENT_DISCONNECTED:
+            elif event in _ENDED:
                 ended += 1
             elif event in _REFUSED:
                 refused.append(_REFUSED[event])
