@@ -14,7 +14,18 @@ from fxhpc.protocol.pool import ManagerSpec
 
 def main() -> int:
     """Read the spec, fork the seed while this process is still simple, and become the manager."""
-    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
+    try:
+        spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
+    except msgspec.DecodeError as error:
+        print(f"fxhpc manager: standard input holds no specification: {error}", file=sys.stderr)
+        return 2
+    if bool(spec.address) == bool(spec.address_file) or spec.workers < 1:
+        print(
+            "fxhpc manager: it needs at least one worker, and either `address` or `address_file`",
+            file=sys.stderr,
+        )
+        return 2
+    spec.manager = spec.manager or os.urandom(8).hex()
     _empty_stdin()
     processes.adopt_orphans()
     ours, theirs = socket.socketpair(socket.AF_UNIX, channel.PAIR_TYPE)
@@ -30,7 +41,7 @@ def main() -> int:
         finally:
             os._exit(code)
     theirs.close()
-    seed.set_title(f"fxhpc: manager {spec.manager}".rstrip())
+    seed.set_title(f"fxhpc: manager {spec.manager}")
     import logging
 
     logging.basicConfig(

@@ -252,15 +252,14 @@ class Manager:
         """The process is to end now: say what becomes of what it holds."""
         self._send_results()
         self._say(msg.Returned(refs(self.backlog.take_all())))
-        interrupted: list[msg.LostTask] = []
         for slot in self.slots.values():
-            for given in slot.given:
-                while given.part:
-                    part = given.take(1)
-                    loss = losses.interrupted(part, slot, None, self.host, reason)
-                    interrupted.append(losses.lost(part, loss))
-        if interrupted:
-            self._say(msg.Lost(interrupted))
+            self._say(msg.Returned(refs(self._cut(slot, slot.begun))))
+            interrupted = [
+                losses.lost(part, losses.interrupted(part, slot, None, self.host, reason))
+                for part in slot.singles()
+            ]
+            if interrupted:
+                self._say(msg.Lost(interrupted))
         self._leave(reason)
 
     def _leave(self, reason: str, *, failed: bool = False) -> None:
@@ -311,7 +310,7 @@ class Manager:
             self.pace.note(run.function, number, spent_s)
             at += number
             place += number
-        slot.done = max(slot.done, place)
+        slot.done = max(slot.done, min(place, slot.next_place))
         self._end_skip(slot)
         if self._suspect == slot.worker and not slot.tasks:
             self._suspect = None

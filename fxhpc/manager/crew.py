@@ -8,6 +8,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
@@ -176,7 +177,6 @@ class Crew:
 
     def close(self) -> None:
         """End all workers and the seed, and whatever they have left behind."""
-        self._selector.unregister(self._seed)
         self._seed.close()
         processes.kill_children(set(), within_s=2.0)
         for worker in self._workers.values():
@@ -195,9 +195,9 @@ class Crew:
                     self._watch_reads(worker.channel)
             for batch in self._batches(worker):
                 self._tell(ev.WorkerSaid(worker.number, batch))
-        except Closed:
-            # It is dead, or closed its end, which is no way to go on. What became of it, its
-            # parent will say.
+        except (Closed, msgspec.DecodeError, struct.error):
+            # It is dead; or it closed its end, or talks nonsense, and cannot go on. What became of
+            # it, its parent will say.
             if not worker.gone:
                 worker.gone = True
                 self._selector.unregister(worker.channel)
@@ -248,9 +248,9 @@ class Crew:
         if worker is None:
             return
         try:
-            while received := worker.channel.receive():
+            while not worker.gone and (received := worker.channel.receive()):
                 self._tell(ev.WorkerSaid(number, pool.decode_batch(received[0])))
-        except Closed:
+        except (Closed, msgspec.DecodeError, struct.error):
             pass
         try:
             batch = pool.held_batch(worker.page, worker.words)

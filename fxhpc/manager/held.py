@@ -143,6 +143,14 @@ class Slot:
         """All that it was given and has not ended."""
         return [given.part for given in self.given]
 
+    def singles(self) -> list[Part]:
+        """All that it was given and has not ended, task by task."""
+        return [
+            Part(part.run, position, position + 1)
+            for part in self.parts()
+            for position in range(part.start, part.stop)
+        ]
+
     @property
     def running_place(self) -> int | None:
         """The place of the task that it was at when it was last looked at."""

@@ -27,6 +27,20 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def close_descriptors(spare: set[int]) -> None:
+    """Close all of this process's descriptors but some."""
+    try:
+        open_now = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        open_now = list(range(3, 256))
+    for fd in open_now:
+        if fd not in spare:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # the one that listed them
+
+
 def children(pid: int) -> list[int]:
     """The processes whose parent this is, those that have ended and nobody waited for included."""
     found: list[int] = []

@@ -8,11 +8,13 @@ behind becomes the seed's child, and is killed.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import mmap
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -23,13 +25,12 @@ from typing import NoReturn
 import msgspec
 
 from fxhpc.manager import processes
-from fxhpc.manager.channel import read_file
+from fxhpc.manager.channel import Channel, Closed
 from fxhpc.protocol.pool import (
     PAGE_BYTES,
     Exited,
     Fork,
     Forked,
-    Kill,
     SeedSpec,
     ToSeed,
 )
@@ -44,11 +45,12 @@ _encode = msgspec.msgpack.Encoder().encode
 class Seed:
     """Forks on request, reports what became of it."""
 
-    def __init__(self, sock: socket.socket, spec: SeedSpec) -> None:
-        self._sock = sock
+    def __init__(self, channel: Channel, spec: SeedSpec) -> None:
+        self._channel = channel
         self._spec = spec
         self._pid = os.getpid()
         self._workers: dict[int, int] = {}  # pid: worker
+        self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
             os.set_blocking(fd, False)
@@ -57,41 +59,42 @@ class Seed:
         """Until the manager closes its end."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        selector = selectors.DefaultSelector()
-        selector.register(self._sock, selectors.EVENT_READ)
-        selector.register(self._wake_read, selectors.EVENT_READ)
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
         try:
             while True:
-                for key, _ in selector.select():
+                for key, _ in self._selector.select():
                     if key.fd == self._wake_read:
                         _drain(self._wake_read)
                         self._bury()
-                    elif not self._obey(selector):
-                        return
-        except ConnectionError:
+                    else:
+                        while received := self._channel.receive():
+                            self._obey(*received)
+        except Closed:
             return
         finally:
             processes.kill_children(set())
 
-    def _obey(self, selector: selectors.BaseSelector) -> bool:
-        data, fds, _, _ = socket.recv_fds(self._sock, 1 << 16, 4)
-        if not data:
-            return False
+    def _obey(self, data: bytes | memoryview, fds: list[int]) -> None:
         message = _decode(data)
         if isinstance(message, Fork):
             pid = os.fork()
             if pid == 0:
-                selector.close()
                 self._become_worker(message, fds)
             self._workers[pid] = message.worker
             for fd in fds:
                 os.close(fd)
-            self._sock.sendall(_encode(Forked(message.worker, pid)))
-        elif isinstance(message, Kill):
+            self._say(Forked(message.worker, pid))
+        else:
             for pid, worker in self._workers.items():
                 if worker == message.worker:
                     os.kill(pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
-        return True
+
+    def _say(self, message: Forked | Exited) -> None:
+        self._channel.send(_encode(message))
+        while self._channel.waits:
+            select.select([], [self._channel], [])
+            self._channel.flush()
 
     def _bury(self) -> None:
         exited: list[Exited] = []
@@ -109,7 +112,7 @@ class Seed:
         if exited and processes.children(self._pid):
             processes.kill_children(set(self._workers))
         for message in exited:
-            self._sock.sendall(_encode(message))
+            self._say(message)
 
     def _become_worker(self, fork: Fork, fds: list[int]) -> NoReturn:
         code = 1
@@ -122,7 +125,8 @@ class Seed:
             os.setsid()
             processes.die_with_parent(self._pid)
             processes.adopt_orphans()
-            self._sock.close()
+            self._selector.close()
+            self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
             sock_fd, page_fd, output_fd = fds
@@ -173,23 +177,23 @@ class Seed:
 
 def run(sock: socket.socket) -> None:
     """Be a seed, as its manager's first message says."""
-    data, fds, _, _ = socket.recv_fds(sock, 1 << 17, 1)
-    spec = msgspec.msgpack.decode(read_file(fds[0]) if fds else data, type=SeedSpec)
-    # It does not die with the manager: it learns of that by its socket, and buries all workers.
-    processes.adopt_orphans()
+    processes.adopt_orphans()  # it does not die with the manager, but learns of that and buries all
     set_title("fxhpc: seed")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _take_standard_streams()
+    processes.close_descriptors({0, 1, 2, sock.fileno()})
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for name in (*_PRELOADED, _SERIALIZER):
         importlib.import_module(name)
-    import faulthandler
-
     faulthandler.enable(2)
+    channel = Channel(sock)
+    while (received := channel.receive()) is None:
+        select.select([channel], [], [])
+    spec = msgspec.msgpack.decode(received[0], type=SeedSpec)
     gc.collect()
     gc.freeze()
-    Seed(sock, spec).serve()
+    Seed(channel, spec).serve()
 
 
 def main() -> None:

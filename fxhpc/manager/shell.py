@@ -146,12 +146,15 @@ class Shell:
             self._later(now)
             return
         self._opener = Opener(socket_, TO_MANAGER)
-        self._welcome = False
         self._monitor = Monitor(socket_)
         self._heard = now
-        self._look()
         for one in (socket_, self._monitor.socket):
             self._selector.register(_descriptor(one), selectors.EVENT_READ, _nothing)
+        self._greet()
+
+    def _greet(self) -> None:
+        self._welcome = False
+        self._look()
         self._tell(ev.LinkOpened())
 
     def _address(self) -> tuple[str, sockets.CurveClient | None]:
@@ -161,7 +164,7 @@ class Shell:
             with open(spec.address_file, encoding="utf-8") as file:
                 lines = file.read().split()
             address, server_key = lines[0], lines[1] if len(lines) > 1 else ""
-        if not spec.key_file or not server_key:
+        if not server_key:
             return address, None
         keys = load_keys(spec.key_file, "manager")
         return address, sockets.CurveClient(keys, server_key.encode())
@@ -189,8 +192,11 @@ class Shell:
             self._tell(ev.LinkLost())
         elif opener.broken:
             self._tell(ev.LinkLost())
-            self._look()
-            self._tell(ev.LinkOpened())
+            if self._welcome:
+                self._greet()
+            else:  # it does not get any better by saying it again at once
+                self._disconnect()
+                self._later(now)
 
     def _later(self, now: float) -> None:
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
@@ -216,7 +222,7 @@ def _nothing(_: int) -> None:
 
 def _host(spec: pool.ManagerSpec, now: float) -> ev.Host:
     return ev.Host(
-        manager=spec.manager or os.urandom(8).hex(),
+        manager=spec.manager,
         endpoint=spec.endpoint,
         slots=spec.workers,
         host=platform.node(),

@@ -66,6 +66,8 @@ class State:
             for number in sorted(int(number) for number in signal.valid_signals())
             if number not in _FIXED
         }
+        # Copies of the standard streams, for the task that closes them.
+        self._streams = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
         self._usual = [(number, self._handlers[number]) for number in _USUAL]
         _Environ.written = False
 
@@ -87,9 +89,17 @@ class State:
     def restore_rest(self) -> None:
         """Put back what is rarely changed: timers, the other signals, replaced objects."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        self._restore_streams()
         for number, handler in self._handlers.items():
             if _getsignal(number) is not handler:
                 _set_handler(number, handler)
+
+    def _restore_streams(self) -> None:
+        for fd, copy in self._streams:
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.dup2(copy, fd)
 
     def _restore_cwd(self) -> None:
         try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from workers import tasks
@@ -235,9 +238,6 @@ def test_a_term_signal_ends_all(interchange: Interchange, tmp_path: Path) -> Non
 
 
 def test_it_ends_with_the_process_that_it_watches() -> None:
-    import subprocess
-    import sys
-
     watched = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     interchange = Interchange(watch_pid=watched.pid)
     try:
@@ -267,6 +267,50 @@ def test_workers_that_cannot_start_say_why() -> None:
         assert "/there/is/no/such/directory" in loss.text
     finally:
         interchange.close()
+
+
+def test_a_task_that_closes_the_standard_streams(interchange: Interchange) -> None:
+    interchange.run(tasks.close_streams, *[()] * 4)
+    interchange.send(tasks.say_and_crash, ())
+    interchange.until(lambda: interchange.lost)
+    assert "the last words" in interchange.lost[0].loss.stderr
+
+
+def test_a_task_that_speaks_to_the_manager(interchange: Interchange) -> None:
+    before = worker_pids(interchange)
+    interchange.send(tasks.write_to_sockets, ())
+    interchange.until(lambda: worker_pids(interchange) - before)
+    assert values(interchange.run(tasks.double, *[(1,)] * 100)) == [2] * 100
+
+
+def test_where_there_are_only_streams() -> None:
+    code = (
+        "import socket, sys\n"
+        "import fxhpc.manager.channel as channel\n"
+        "channel.PAIR_TYPE = socket.SOCK_STREAM\n"
+        "from fxhpc.manager.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    interchange = Interchange(code)
+    try:
+        interchange.ready()
+        assert values(interchange.run(tasks.double, *[(1,)] * 500)) == [2] * 500
+        (outcome,) = interchange.run(tasks.echo, (b"x" * (1 << 20),))
+        assert len(values([outcome])[0]) == 1 << 20
+        interchange.send(tasks.exit_at_once, (4,))
+        interchange.until(lambda: interchange.lost)
+        assert interchange.lost[0].loss.exit_code == 4
+    finally:
+        interchange.close()
+
+
+@pytest.mark.parametrize("spec", [b"", b"nonsense", msgspec.msgpack.encode({"endpoint": b"e"})])
+def test_a_wrong_specification_is_refused_in_words(spec: bytes) -> None:
+    command = [sys.executable, "-m", "fxhpc.manager"]
+    done = subprocess.run(command, input=spec, capture_output=True, timeout=10, check=False)
+    assert done.returncode == 2
+    assert b"specification" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_output_is_bounded_and_blocks_nobody(interchange: Interchange) -> None:

@@ -28,9 +28,14 @@ LIMIT = 64 << 20
 
 
 class Interchange:
-    """Accepts one manager, sends it tasks, stores what it says."""
+    """Accepts one manager, sends it tasks, stores what it says.
 
-    def __init__(self, **spec: Any) -> None:
+    Args:
+        code: what to start in the place of the manager's own module.
+        spec: fields of its `ManagerSpec`.
+    """
+
+    def __init__(self, code: str = "", **spec: Any) -> None:
         self._context = sockets.make_context()
         self._directory = ipc.make_ipc_directory()
         self._address_file = os.path.join(self._directory, "address")
@@ -61,7 +66,7 @@ class Interchange:
         }
         spec = fields | spec
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fxhpc.manager"],
+            [sys.executable, *(["-c", code] if code else ["-m", "fxhpc.manager"])],
             stdin=subprocess.PIPE,
             cwd="/",
             env=os.environ | {"PYTHONPATH": ROOT},

@@ -153,9 +153,7 @@ def test_cancel_queued_and_running(node: Node) -> None:
     node.send(S, [b"10"] * 6)
     node.say(msg.Cancel([msg.TaskRefs(S, [0, 5])]))
     node.run_for(0.1)
-    assert {task: how for task, how in node.ended.items()} == {
-        (S, index): ["CANCELLED"] for index in (2, 3, 4)
-    }
+    assert dict(node.ended.items()) == {(S, index): ["CANCELLED"] for index in (2, 3, 4)}
     assert sum(len(started.tasks) for started in node.of(msg.Started)) >= 1
     node.say(msg.Cancel([msg.TaskRefs(S, [0, 2])], interrupt=True))
     node.run_for(20)
