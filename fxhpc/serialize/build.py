@@ -163,6 +163,13 @@ class _Silent:
         pass
 
 
+class _SilentWithDict:
+    """The same, in the layout of ordinary classes: only among equals can bases be exchanged."""
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
 def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> type:
     """A class that no hook has seen: all that they did when it was defined comes as its state."""
     new = next(
@@ -178,8 +185,9 @@ def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict
         if parent is not object
     )
     if hooked:
-        made: Any = new(metaclass, name, (_Silent, *bases), names)
-        made.__bases__ = bases
+        silent = _SilentWithDict if any(base.__dictoffset__ for base in bases) else _Silent
+        made: Any = new(metaclass, name, (silent, *bases), names)
+        type.__setattr__(made, "__bases__", bases)
     else:
         made = new(metaclass, name, bases, names)
     if issubclass(metaclass, ABCMeta):
