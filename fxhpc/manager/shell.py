@@ -101,8 +101,10 @@ class Shell:
         if self._opener is None:
             return max(0.0, min(self._retry_at - now, self._core.wait_s(now)))
         # The descriptor of a ZeroMQ socket only tells of changes; what is there, the socket tells.
-        if int(self._opener.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return 0.0
+        assert self._monitor is not None
+        for one in (self._opener.socket, self._monitor.socket):
+            if int(one.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return 0.0
         return min(self._core.wait_s(now), self._watch.wait_s)
 
     def _tell(self, event: ev.Event) -> None:
@@ -140,13 +142,15 @@ class Shell:
     def _connect(self, now: float) -> None:
         try:
             address, curve = self._address()
-            socket_ = sockets.dealer(self._context, address, curve=curve)
+            socket_ = sockets.dealer(
+                self._context, address, curve=curve, before_connecting=self._monitor_it
+            )
         except (OSError, ValueError, zmq.ZMQError) as error:
             log.info("no interchange yet: %s", error)
             self._later(now)
             return
         self._opener = Opener(socket_, TO_MANAGER)
-        self._monitor = Monitor(socket_)
+        assert self._monitor is not None
         self._heard = now
         for one in (socket_, self._monitor.socket):
             self._selector.register(_descriptor(one), selectors.EVENT_READ, _nothing)
@@ -156,6 +160,9 @@ class Shell:
         self._welcome = False
         self._look()
         self._tell(ev.LinkOpened())
+
+    def _monitor_it(self, socket_: zmq.SyncSocket) -> None:
+        self._monitor = Monitor(socket_)
 
     def _address(self) -> tuple[str, sockets.CurveClient | None]:
         spec = self._spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import zmq
@@ -56,8 +56,11 @@ def dealer(
     *,
     curve: CurveClient | None = None,
     max_frame: int = MAX_FRAME,
+    before_connecting: Callable[[zmq.SyncSocket], None] | None = None,
 ) -> zmq.SyncSocket:
     """A connecting socket: whoever opens a link has one.
+
+    What is to see every event of its connection, a `Monitor`, is made in `before_connecting`.
 
     Over tcp it connects again by itself. Over ipc it connects once: when the process that bound
     the address has gone, anybody might put a socket of his own in its place, so the caller must
@@ -86,6 +89,8 @@ def dealer(
             socket.setsockopt(zmq.RECONNECT_IVL, 20)
             socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
             socket.setsockopt(zmq.CONNECT_TIMEOUT, _HANDSHAKE_LIMIT_MS)
+        if before_connecting is not None:
+            before_connecting(socket)
         socket.connect(address)
     except BaseException:
         socket.close(0)
