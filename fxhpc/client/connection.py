@@ -89,7 +89,7 @@ class Reply:
 class Connection(abc.ABC):
     """Calls to one forwarder, and the streams that it pushes results of."""
 
-    exit_rank = 1
+    exit_rank = 2
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -152,7 +152,8 @@ class Connection(abc.ABC):
 
     def leave(self, deadline: float) -> None:
         """The interpreter ends."""
-        self.close(max(0.0, deadline - time.monotonic()))
+        if self.pid == os.getpid():
+            self.close(max(0.0, deadline - time.monotonic()))
 
     def abandon(self) -> None:
         """This is a forked child: the connection is the parent's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Protocol
 
@@ -54,7 +55,7 @@ class EmbeddedConnection(Connection):
 
     def close(self, timeout: float = 1.0) -> None:
         """Say goodbye and end the forwarder."""
-        if self._closed is not None:
+        if self._closed is not None or self.pid != os.getpid():
             return
         self.post(Bye("closed"))
         self._fail(errors.ForwarderError("the client was closed"), for_good=True)

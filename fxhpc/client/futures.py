@@ -282,13 +282,20 @@ def _cancelled(task_id: str) -> cf.CancelledError:
 
 def complete(
     futures: dict[int, TaskFuture], group: FutureGroup, outcomes: Iterable[Outcome]
-) -> None:
-    """End futures, all under one lock; those that are not in `futures` have ended before."""
+) -> int:
+    """End futures, all under one lock, and take them out of `futures`; return how many.
+
+    Those that are not in `futures` have ended before.
+    """
+    count = 0
     with_more: list[TaskFuture] = []
     with group.condition:
         for outcome in outcomes:
             future = futures.pop(outcome.index, None)
-            if future is None or future._state in _ENDED:
+            if future is None:
+                continue
+            count += 1
+            if future._state in _ENDED:
                 continue
             kind = outcome.kind
             if kind == OutcomeKind.CANCELLED:
@@ -305,6 +312,7 @@ def complete(
         group.condition.notify_all()
     for future in with_more:
         future._tell()
+    return count
 
 
 def fail(futures: Iterable[TaskFuture], group: FutureGroup, error: BaseException) -> None:

@@ -94,6 +94,8 @@ class HomeConnection(Connection):
 
     def close(self, timeout: float = 1.0) -> None:
         """Send what waits and goodbye, then end the thread."""
+        if self.pid != os.getpid():
+            return
         with self._lock:
             if not self._stopping:
                 self._stopping = True

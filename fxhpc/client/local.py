@@ -44,7 +44,7 @@ class LocalEndpoint:
         command: what starts a manager; for tests.
     """
 
-    exit_rank = 2
+    exit_rank = 1
 
     def __init__(
         self,

@@ -92,9 +92,7 @@ class Group:
 
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """End futures by the outcomes of their tasks."""
-        before = len(self.futures)
-        complete(self.futures, self, outcomes)
-        self.submitter.ended(self, before - len(self.futures))
+        self.submitter.ended(self, complete(self.futures, self, outcomes))
 
     def fail_all(self, error: BaseException, before: int | None = None) -> None:
         """End all futures by an error, or those of the tasks before this index."""
