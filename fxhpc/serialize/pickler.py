@@ -140,9 +140,12 @@ class Reducers:
                 contents[position] = cell.cell_contents
             except ValueError:
                 continue  # empty: assigned after the function was made
-            self._judge(contents[position])
+        if by_value or references.is_user_file(fn.__code__.co_filename):
+            # What a library's own closures hold (dataclasses' set of objects that are being
+            # shown, say) is not the user's to change.
+            self._judge(*contents.values())
+            self._judge(*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
         defaults = (fn.__defaults__, fn.__kwdefaults__)
-        self._judge(*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
         attributes = {
             "__qualname__": fn.__qualname__,
             "__module__": fn.__module__,
@@ -258,7 +261,7 @@ class Reducers:
         self._judge(value)
 
     def _judge(self, *values: Any) -> None:
-        if not all(isinstance(value, _STABLE) for value in values):
+        if not all(isinstance(value, _STABLE) or id(value) in _SINGLETONS for value in values):
             self.volatile = True
 
 

@@ -404,7 +404,11 @@ def dataclasses_(r):
     assert item == Item("a", 4.0, ["t"])
     assert type(item) is Item
     assert r.call(lambda: Item("x").tags) == []
-    assert r.call(lambda i: [f.name for f in dataclasses.fields(i)], item) == ["name", "cost", "tags"]
+    assert r.call(lambda i: [f.name for f in dataclasses.fields(i)], item) == [
+        "name",
+        "cost",
+        "tags",
+    ]
     missing = r.call(lambda: dataclasses.fields(Item)[0].default is dataclasses.MISSING)
     assert missing is True
     frozen = r.call(lambda f: Frozen(f.at.moved(1), f.n + 1), Frozen(Point(1)))

@@ -1,0 +1,212 @@
+"""Arguments, results and functions: round trips, exact limits, errors in words, and their cost."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fxhpc import errors
+from fxhpc.serialize import (
+    load_arguments,
+    pack_arguments,
+    pack_function,
+    pack_result,
+    unpack_result,
+)
+
+LIMIT = 5 * 1024 * 1024
+
+
+@dataclass
+class Point:
+    x: int
+    y: object = None
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.dates()
+    | st.decimals(allow_nan=False)
+    | st.uuids(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner)
+        | st.builds(Point, st.integers(), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(values, max_size=4), st.dictionaries(st.text(min_size=1), values, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_arguments_come_back(args: list[Any], kwargs: dict[str, Any]) -> None:
+    assert load_arguments(pack_arguments(tuple(args), kwargs, LIMIT)) == (tuple(args), kwargs)
+
+
+@given(values)
+@settings(max_examples=200, deadline=None)
+def test_results_come_back(value: Any) -> None:
+    assert unpack_result(pack_result(value, LIMIT)) == value
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_bytes_that_are_nothing_become_an_error(data: bytes) -> None:
+    try:
+        unpack_result(data)
+    except errors.SerializationError as error:
+        assert "Result Object Deserialization" in str(error)
+
+
+@pytest.mark.parametrize("argument", [b"x" * 1000, ["x" * 1000], Point(1, "y" * 1000)])
+def test_limits_are_exact(argument: object) -> None:
+    size = len(pack_arguments((argument,), {}, LIMIT))
+    assert len(pack_arguments((argument,), {}, size)) == size
+    with pytest.raises(errors.PayloadTooLarge, match=f"{size:,} bytes.*`max_payload`") as info:
+        pack_arguments((argument,), {}, size - 1)
+    assert (info.value.size, info.value.limit) == (size, size - 1)
+    size = len(pack_result(argument, LIMIT))
+    assert len(pack_result(argument, size)) == size
+    with pytest.raises(errors.MaxResultSizeExceeded) as result:
+        pack_result(argument, size - 1)
+    assert (result.value.result_size, result.value.result_size_limit) == (size, size - 1)
+
+
+def test_what_cannot_be_sent_is_named() -> None:
+    with pytest.raises(errors.SerializationError, match=r"\['a'\] -> \[0\] is a _thread.lock"):
+        pack_arguments((), {"a": [threading.Lock()]}, LIMIT)
+    with pytest.raises(errors.SerializationError, match="attribute 'y' of a Point"):
+        pack_result(Point(1, threading.Lock()), LIMIT)
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(errors.SerializationError, match="nested too deeply"):
+        pack_arguments((nested,), {}, LIMIT)
+
+
+class Leaves:
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise ZeroDivisionError("refused")
+
+
+def test_methods_of_the_user_that_fail() -> None:
+    with pytest.raises(errors.SerializationError, match="SystemExit"):
+        unpack_result(pack_result(Leaves(), LIMIT))
+    with pytest.raises(errors.SerializationError, match="refused"):
+        pack_result([Refuses()], LIMIT)
+
+
+def test_a_missing_module_is_said_with_what_to_do() -> None:
+    data = pack_result(Point(1), LIMIT)
+    name = Point.__module__.encode()
+    missing = b"no" + name[2:]
+    with pytest.raises(errors.SerializationError, match="PYTHONPATH"):
+        unpack_result(data.replace(name, missing))
+
+
+def module_level(x: int) -> int:
+    """Documented."""
+    return x + 1
+
+
+class Instance:
+    def __call__(self) -> int:
+        return 1
+
+    def method(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("fn", "name", "has_source"),
+    [
+        (module_level, "module_level", True),
+        (lambda: 1, "<lambda>", True),
+        (len, "len", False),
+        (math.sin, "sin", False),
+        (partial(module_level, 1), "module_level", True),
+        (partial(pow, 2), "pow", False),
+        (Instance(), "Instance", True),
+        (Instance().method, "method", True),
+        (Instance, "Instance", True),
+        (int, "int", False),
+        ("abc".upper, "upper", False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_all_callables_register(fn: Any, name: str, has_source: bool) -> None:
+    packed = pack_function(fn)
+    assert packed.name == name
+    assert bool(packed.source) == has_source
+    assert packed.digest == hashlib.sha256(packed.body).digest()
+
+
+def test_the_same_function_has_the_same_body() -> None:
+    assert pack_function(module_level) == pack_function(module_level)
+    with pytest.raises(errors.RegistrationError, match="not callable"):
+        pack_function(module_level(1))  # type: ignore[arg-type]
+
+
+def test_two_threads_may_unpack_at_once() -> None:
+    data = pack_result([Point(n) for n in range(100)], LIMIT)
+    got: list[Any] = []
+    threads = [threading.Thread(target=lambda: got.append(unpack_result(data))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 8
+
+
+def _cost_us(run: Any, repeat: int = 2000) -> float:
+    best = math.inf
+    for _ in range(7):
+        begin = time.perf_counter()
+        for _ in range(repeat):
+            run()
+        best = min(best, time.perf_counter() - begin)
+    return best / repeat * 1e6
+
+
+def test_cost_of_plain_arguments() -> None:
+    # About 1 us on an idle machine; the bound is for a busy one.
+    assert _cost_us(lambda: pack_arguments((1,), {}, LIMIT)) < 5
+    data = pack_arguments((1,), {}, LIMIT)
+    assert _cost_us(lambda: load_arguments(data)) < 5
+
+
+def test_cost_of_instances_of_a_dynamic_class() -> None:
+    @dataclass
+    class Local:
+        x: int
+
+    assert _cost_us(lambda: pack_arguments((Local(1),), {}, LIMIT), 200) < 100
+
+
+def test_importing_does_not_import_dill() -> None:
+    code = "import sys, fxhpc.serialize; print('dill' in sys.modules, 'zmq' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["False", "False"], done.stderr
