@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from simulation import Node
 
 from fxhpc.manager import core as core_module
+from fxhpc.manager import events as ev
+from fxhpc.manager import staff as staff_module
 from fxhpc.manager.pace import MESSAGE_TASKS
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause
@@ -142,7 +144,7 @@ def test_workers_that_never_start_end_the_tasks_with_the_reason() -> None:
     assert {loss.cause for loss in losses} == {LossCause.WORKER_UNSTARTABLE}
     assert "no such directory" in losses[0].text
     node.startable = True
-    node.run_for(core_module.RETRY_S + 1)
+    node.run_for(staff_module.RETRY_S + 1)
     node.send(T, [b"0"] * 3)
     node.run_for(1)
     assert {tuple(how) for task, how in node.ended.items() if task[0] == T} == {("VALUE",)}
@@ -191,7 +193,7 @@ def test_results_are_sent_again_until_they_are_stored(node: Node) -> None:
     node.run_for(0.1)
     numbers = [results.number for results in node.of(msg.Results)]
     node.said.clear()
-    node.tell(core_module.ev.LinkLost())
+    node.tell(ev.LinkLost())
     node.send(T, [b"0"] * 2)  # it still has what it was sent before
     node.run_for(0.1)
     assert not node.said
@@ -253,7 +255,7 @@ def test_drain(node: Node) -> None:
 
 def test_without_an_interchange_it_leaves_after_a_while() -> None:
     node = Node(alone_s=600.0)
-    node.tell(core_module.ev.LinkLost())
+    node.tell(ev.LinkLost())
     node.run_for(500)
     assert node.left is None
     node.run_for(200)
@@ -334,7 +336,7 @@ def test_whatever_happens_each_task_ends_once(script: list[tuple[object, ...]]) 
             case ("back", int() as count):
                 node.say(msg.GiveBack(count))
             case ("link",):
-                node.tell(core_module.ev.LinkLost())
+                node.tell(ev.LinkLost())
                 node.link()
             case ("run", float() as seconds):
                 node.run_for(seconds)
@@ -350,5 +352,5 @@ def test_whatever_happens_each_task_ends_once(script: list[tuple[object, ...]]) 
             assert node.ran[task] == 0
         if how[0] in ("VALUE", "lost"):
             assert node.ran[task] == 1
-    assert all(not slot.tasks for slot in node.core.slots.values())
+    assert all(not slot.tasks for slot in node.core._staff.slots.values())
     assert len(node.workers) == 3

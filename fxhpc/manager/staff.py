@@ -1,0 +1,304 @@
+"""Workers, as the core sees them: what they were given, have begun, and are to give back."""
+
+from __future__ import annotations
+
+from fxhpc.manager import events as ev
+from fxhpc.manager import losses
+from fxhpc.manager.backlog import named
+from fxhpc.manager.desk import Desk
+from fxhpc.manager.held import Part, Slot
+from fxhpc.manager.pace import LOOK_AHEAD_S, Pace
+from fxhpc.protocol import messages as msg
+
+#: A task that has run for so long is said to have started.
+STARTED_S = 0.05
+
+#: A worker that is at one task for so long has its outcomes read, and its further work taken.
+STUCK_S = 0.02
+
+#: How long after a worker was told to skip places its page shows surely which it had begun before.
+SETTLE_S = 0.002
+
+#: Workers that die in a row before they are ready, until that is said to be hopeless; and how long
+#: it takes until the next one is tried.
+HOPELESS = 3
+RETRY_S = 5.0
+
+
+class Staff:
+    """All workers of a manager.
+
+    Attributes:
+        slots: the workers that are not known to be dead.
+        idle: those with nothing to do.
+        short: those that have less work than the look-ahead.
+        suspect: the one that runs a suspect task.
+        hopeless: the last of several that died before they could do anything.
+    """
+
+    def __init__(self, desk: Desk, pace: Pace) -> None:
+        self.slots: dict[int, Slot] = {}
+        self.idle: dict[int, Slot] = {}
+        self.short: dict[int, Slot] = {}
+        self.suspect: int | None = None
+        self.hopeless: ev.WorkerGone | None = None
+        self._desk = desk
+        self._pace = pace
+        self._next_worker = 1
+        self._failures = 0
+        self._retry_at = 0.0
+
+    def fill(self) -> None:
+        """Start workers until there is one for each slot."""
+        while len(self.slots) < self._desk.host.slots:
+            self._start()
+
+    def _start(self) -> None:
+        slot = Slot(self._next_worker)
+        self._next_worker += 1
+        self.slots[slot.worker] = slot
+        self._desk.actions.append(ev.StartWorker(slot.worker))
+
+    def started(self, event: ev.WorkerStarted) -> None:
+        """A worker's process exists."""
+        if slot := self.slots.get(event.worker):
+            slot.pid = event.pid
+
+    def said(self, event: ev.WorkerSaid) -> None:
+        """A worker has sent outcomes, or they were found in its page."""
+        slot = self.slots.get(event.worker)
+        if slot is None:
+            return
+        batch = event.batch
+        if not slot.ready:
+            slot.ready = True
+            self._worker_ready()
+        place, outcomes = batch.place, batch.outcomes
+        if outcomes and place < slot.done:  # read in its page before
+            del outcomes[: slot.done - place]
+            place = slot.done
+        count = len(outcomes)
+        at = 0
+        while at < count and slot.given:
+            given = slot.given[0]
+            if place < given.place:  # taken back, and run all the same: it cannot be so
+                at += given.place - place
+                place = given.place
+                continue
+            number = min(len(given.part), count - at)
+            ended = outcomes[at : at + number] if number < count else outcomes
+            run = given.part.run
+            cost_s = given.cost_s
+            given.take(number)
+            if not given.part:
+                slot.given.popleft()
+            slot.ended(number, cost_s)
+            self._desk.ended(run, ended)
+            whole = number == len(batch.outcomes) and batch.spent_s > 0
+            spent_s = batch.spent_s if whole else sum(outcome.ran for outcome in ended)
+            self._pace.note(run.function, number, spent_s)
+            at += number
+            place += number
+        slot.done = max(slot.done, min(place, slot.next_place))
+        self._end_skip(slot)
+        if self.suspect == slot.worker and not slot.tasks:
+            self.suspect = None
+        self.offer(slot)
+
+    def _worker_ready(self) -> None:
+        self._failures = 0
+        if self.hopeless is not None:
+            self.hopeless = None
+            self.fill()
+
+    def offer(self, slot: Slot) -> None:
+        """Note whether a worker can be given more."""
+        self.withhold(slot)
+        if not slot.ready or slot.skip is not None or slot.kill:
+            return
+        if not slot.tasks:
+            self.idle[slot.worker] = slot
+        elif slot.load_s < LOOK_AHEAD_S:
+            self.short[slot.worker] = slot
+
+    def withhold(self, slot: Slot) -> None:
+        """It cannot be given more."""
+        self.idle.pop(slot.worker, None)
+        self.short.pop(slot.worker, None)
+
+    def looked(self, begun: dict[int, int]) -> None:
+        """What stands in the pages: see who is at one task for long, and who skipped what."""
+        now = self._desk.now
+        for worker, word in begun.items():
+            slot = self.slots.get(worker)
+            if slot is None:
+                continue
+            if word != slot.begun:
+                slot.begun, slot.begun_since, slot.announced = word, now, False
+            if slot.skip is not None and not slot.skip_settled:
+                if now - slot.skip_since >= SETTLE_S:
+                    self._settle(slot)
+                continue
+            place = slot.running_place
+            if place is None:
+                continue
+            for_s = now - slot.begun_since
+            if for_s >= STARTED_S and not slot.announced:
+                slot.announced = True
+                self._desk.say_started(slot.part_at(place))
+            if for_s >= STUCK_S:
+                if place > slot.done:
+                    self._desk.actions.append(ev.ReadPage(worker))
+                if not slot.kill:
+                    self.skip(slot, word)
+
+    def skip(self, slot: Slot, place: int) -> None:
+        """Begin to take back what a worker was given from this place on.
+
+        It gets no more work until it has come past these places, so that they always reach to the
+        end of what it was given, and more of it can be taken back later.
+        """
+        place = max(place, slot.done)
+        if place >= slot.next_place:
+            return
+        if slot.skip is not None and (not slot.skip_settled or place >= slot.skip[0]):
+            return  # the rest is done when that is settled, or is done already
+        slot.skip = (place, slot.next_place)
+        slot.skip_since, slot.skip_settled = self._desk.now, False
+        self.withhold(slot)
+        self._desk.actions.append(ev.Skip(slot.worker, *slot.skip))
+
+    def _settle(self, slot: Slot) -> None:
+        """It is known by now what a worker had begun when it was told to skip the rest."""
+        assert slot.skip is not None
+        slot.skip_settled = True
+        back = self.cut(slot, max(slot.skip[0], slot.begun))
+        self._desk.put_back(back)
+        running = slot.running_place
+        cancelled = slot.cancelled
+        slot.cancelled = {place: how for place, how in cancelled.items() if place >= slot.begun}
+        if running is not None and running in cancelled:
+            self._end_running(slot, running, *cancelled[running])
+        # What was asked for while this was in doubt, and reaches further.
+        if slot.cancelled:
+            self.skip(slot, min(slot.cancelled))
+        elif self._desk.draining:
+            self.skip(slot, slot.begun)
+        self._end_skip(slot)
+        self.offer(slot)
+
+    def cut(self, slot: Slot, place: int) -> list[Part]:
+        """Take from a worker what it has not begun; what of it is cancelled ends here."""
+        back: list[Part] = []
+        for begin, part in slot.cut(place):
+            back += self._without_cancelled(slot, part, begin)
+        return back
+
+    def _end_skip(self, slot: Slot) -> None:
+        """Let a worker go on once it is past the places that it was to skip."""
+        if slot.skip is not None and slot.skip_settled and slot.done >= slot.skip[1]:
+            slot.skip = None
+            self._desk.actions.append(ev.Skip(slot.worker, 0, 0))
+
+    def _without_cancelled(self, slot: Slot, part: Part, place: int) -> list[Part]:
+        """What is left of a part that was taken back, when its cancelled tasks have ended."""
+        if not slot.cancelled:
+            return [part]
+        indices: set[int] = set()
+        for at in range(place, place + len(part)):
+            if at in slot.cancelled:
+                indices.add(part.first + at - place)
+                _, tell = slot.cancelled.pop(at)
+                if tell:
+                    position = part.start + at - place
+                    self._desk.cancelled(Part(part.run, position, position + 1))
+        return part.without(indices)
+
+    def gone(self, gone: ev.WorkerGone) -> None:
+        """A worker is dead: tell what becomes of what it had, and start another."""
+        slot = self.slots.pop(gone.worker, None)
+        if slot is None:
+            return
+        self.withhold(slot)
+        if self.suspect == slot.worker:
+            self.suspect = None
+        slot.begun = max(slot.begun, gone.begun)
+        lost: list[msg.LostTask] = []
+        back = self.cut(slot, slot.begun)
+        self._desk.put_back(back)
+        running = slot.running_place
+        for given in slot.given:
+            while given.part:
+                place = given.place
+                part = given.take(1)
+                if place in slot.kill:
+                    if slot.kill[place]:
+                        self._desk.cancelled(part)
+                    continue
+                if place != running:
+                    loss = losses.outcome_missing(part, slot, gone, self._desk.host)
+                elif slot.kill:
+                    why = "it was to end the task before, which was cancelled"
+                    loss = losses.interrupted(part, slot, gone, self._desk.host, why)
+                else:
+                    loss = losses.worker_died(part, slot, gone, self._desk.host)
+                lost.append(losses.lost(part, loss))
+        self._desk.lose(lost)
+        self._replace(slot, gone)
+
+    def _replace(self, slot: Slot, gone: ev.WorkerGone) -> None:
+        """Start another worker in the place of one that died."""
+        if self._desk.leaving:
+            return
+        if not slot.ready and not gone.seed_lost:
+            self._failures += 1
+            if self._failures >= HOPELESS:
+                self.hopeless, self._retry_at = gone, self._desk.now + RETRY_S
+                return
+        if self.hopeless is None or not self.slots:
+            self._start()
+
+    def end_given(
+        self, tasks: list[msg.TaskRefs], *, any_attempt: bool, interrupt: bool, tell: bool
+    ) -> None:
+        """End tasks that workers were given, as far as they have not begun or `interrupt`."""
+        for slot in self.slots.values():
+            first: int | None = None
+            for given in slot.given:
+                for index in named(given.part, tasks, any_attempt=any_attempt):
+                    place = given.place + index - given.part.first
+                    if place >= slot.begun:
+                        slot.cancelled[place] = (interrupt, tell)
+                        first = place if first is None else min(first, place)
+                    elif place == slot.running_place:
+                        self._end_running(slot, place, interrupt, tell)
+            if first is not None:
+                self.skip(slot, first)
+
+    def _end_running(self, slot: Slot, place: int, interrupt: bool, tell: bool) -> None:
+        if not interrupt:
+            self._desk.say_started(slot.part_at(place))
+            return
+        if not slot.kill:
+            self.skip(slot, place + 1)
+            self._desk.actions.append(ev.KillWorker(slot.worker))
+            self.withhold(slot)
+        slot.kill[place] = tell
+
+    def turn(self) -> None:
+        """If no worker can be started, say so of all tasks, but try one again now and then."""
+        gone = self.hopeless
+        if gone is None or self.slots:
+            return  # or one is being tried
+        if self._desk.now >= self._retry_at:
+            if self._desk.backlog:
+                self._failures = HOPELESS - 1
+                self._start()
+            return
+        self._desk.lose(
+            [
+                losses.lost(one, losses.unstartable(one, gone, self._desk.host))
+                for part in self._desk.backlog.take_all()
+                for one in (part.take(1) for _ in range(len(part)))
+            ]
+        )
