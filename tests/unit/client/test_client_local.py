@@ -1,0 +1,135 @@
+"""The process's own endpoint: its manager is told what it needs, watched, and given up in words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from conftest import eventually
+from fake_forwarder import FakeForwarder
+
+from fxhpc import Executor, errors
+from fxhpc.client import local as module
+from fxhpc.client.local import LocalEndpoint
+from fxhpc.protocol.pool import ManagerSpec
+
+_want = LocalEndpoint.want  # as it was before the fixture for all tests of this directory
+
+
+@pytest.fixture(autouse=True)
+def _with_managers(_no_managers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalEndpoint, "want", _want)
+
+
+def _command(tmp_path: Path, then: str) -> list[str]:
+    program = (
+        f"import os, sys, time; open({str(tmp_path / 'spec')!r}, 'wb').write(sys.stdin.buffer.read())\n"
+        f"open({str(tmp_path / 'ready')!r}, 'a').write('x')\n{then}"
+    )
+    return [sys.executable, "-c", program]
+
+
+def _spec(tmp_path: Path) -> ManagerSpec:
+    eventually((tmp_path / "ready").exists)
+    return msgspec.msgpack.decode((tmp_path / "spec").read_bytes(), type=ManagerSpec)
+
+
+def test_the_spec_says_what_tasks_need(tmp_path: Path) -> None:
+    local = LocalEndpoint(b"e" * 16, "ipc:///a", 3, command=_command(tmp_path, "time.sleep(60)"))
+    local.want()
+    spec = _spec(tmp_path)
+    assert (spec.endpoint, spec.workers, spec.watch_pid) == (b"e" * 16, 3, os.getpid())
+    assert spec.cwd == os.getcwd()
+    assert all(os.path.isabs(entry) for entry in spec.sys_path)
+    assert abs(spec.watch_started - psutil.Process().create_time()) < 0.02
+    process = local._process
+    assert process is not None
+    if spec.address_file:
+        path = spec.address_file.replace("self", str(process.pid))
+        assert Path(path).read_text() == "ipc:///a\n"
+        local.set_address("ipc:///longer")
+        assert Path(path).read_text() == "ipc:///longer\n"
+    assert psutil.Process(process.pid).cwd() == "/"
+    assert os.getsid(process.pid) == process.pid
+    local.stop()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_a_manager_that_died_is_started_again(tmp_path: Path) -> None:
+    local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, "time.sleep(60)"))
+    local.want()
+    _spec(tmp_path)
+    assert local._process is not None
+    local._process.kill()
+    eventually(lambda: (tmp_path / "ready").read_text() == "xx")
+    local.stop()
+
+
+def test_a_manager_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    stubborn = "import signal; signal.signal(15, signal.SIG_IGN); open('/dev/null'); time.sleep(60)"
+    local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, stubborn))
+    local.want()
+    _spec(tmp_path)
+    process = local._process
+    assert process is not None
+    local.stop(timeout=0.1)
+    eventually(lambda: not psutil.pid_exists(process.pid))
+
+
+def test_managers_that_do_not_start_are_given_up_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
+    told: list[errors.FxhpcError] = []
+    command = _command(tmp_path, "sys.exit('no module named numpy')")
+    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
+    local.want()
+    eventually(lambda: told)
+    assert (tmp_path / "ready").read_text() == "xxx"
+    assert "no module named numpy" in str(told[0])
+    assert "exit code 1" in str(told[0])
+    local.stop()
+
+
+def test_futures_of_a_local_that_cannot_start_end(
+    forwarder: FakeForwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(
+        LocalEndpoint, "_start", lambda self, output: (_ for _ in ()).throw(OSError("no memory"))
+    )
+    forwarder.service.hold = True
+    with Executor(1) as executor, pytest.raises(errors.WorkerStartFailed, match="no memory"):
+        executor.submit(len, "x").result(10)
+
+
+def test_it_is_started_once(tmp_path: Path) -> None:
+    local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, "time.sleep(60)"))
+    threads = [threading.Thread(target=local.want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _spec(tmp_path)
+    assert (tmp_path / "ready").read_text() == "x"
+    local.stop()
+    local.want()
+    assert local._process is None
+
+
+def test_nothing_of_the_users_directory_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    environ, changes = module._environment()
+    root = str(Path(module.__file__).resolve().parents[2])
+    if changes:
+        assert environ["PYTHONPATH"] == f"{root}:/somewhere"
+        assert changes == {"PYTHONPATH": "/somewhere"}
+    else:
+        assert environ["PYTHONPATH"] == "/somewhere"
