@@ -17,6 +17,9 @@ from fxhpc.forwarder.watch import is_alive
 #: Seconds that a forwarder may take to be ready.
 READY_S = 20.0
 
+#: Forwarders in a row that may die as they start.
+STARTS = 3
+
 _POLL_S = 0.02
 _LOG_BYTES = 5 * 2**20
 
@@ -51,6 +54,7 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
     home = Home(path)
     home.create()
     deadline = time.monotonic() + READY_S
+    died = 0
     while True:
         address = find_forwarder(home)
         if address is not None:
@@ -58,7 +62,10 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
         said = _start(home, max(1.0, deadline - time.monotonic()))
         if said == "ready":
             continue
+        if not said and (died := died + 1) < STARTS:
+            continue  # killed while it started, which says nothing about the next one
         if said != "busy":
+            said = said or f"it dies as it starts; {home.log} says last: {_tail(home.log)}"
             raise ForwarderUnreachable(str(home.path), said)
         if time.monotonic() > deadline:
             raise ForwarderUnreachable(
@@ -78,7 +85,7 @@ def module_environment() -> dict[str, str]:
 
 
 def _start(home: Home, patience: float) -> str:
-    """Start a forwarder: "ready", "busy" if there is one already, or what went wrong."""
+    """Start a forwarder: "ready", "busy" if there is one already, "" if it died, or an error."""
     reader, writer = os.pipe()
     try:
         flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,8 +118,6 @@ def _start(home: Home, patience: float) -> str:
     else:
         # It is nobody's child to wait for: init, or the subreaper, will.
         process.returncode = 0 if said == "ready" else process.poll()
-    if not said:
-        return f"its forwarder did not start; see {home.log}: {_tail(home.log)}"
     return said
 
 

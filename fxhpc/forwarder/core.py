@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
@@ -86,7 +87,10 @@ class Forwarder:
         self._next_token = 1
         self._stored: dict[int, Any] = {}  # what is to be done when a token has come back
         self._loaded: dict[int, Any] = {}
-        self._loading_rows: dict[int, list[Segment]] = {}  # submission rows on their way here
+        # Submission rows on their way here, and segments of which it is being stored that they are
+        # sent; with the endpoint, and how often it had said by then what it holds.
+        self._loading_rows: dict[int, list[_Taken]] = {}
+        self._noting: list[_Taken] = []
         self._reading: dict[int, list[Waiter | Client]] = {}  # result rows on their way here
         self._outcomes: dict[bytes, list[msg.ResultRun]] = {}  # gathered in this turn
         self._acknowledge: dict[bytes, list[int]] = {}
@@ -154,9 +158,7 @@ class Forwarder:
         elif isinstance(event, ev.EndpointKnown):
             key = endpoint_key(event.endpoint)
             if key not in self._endpoints:
-                endpoint = self._endpoints[key] = Endpoint(key, event.endpoint, False)
-                endpoint.reconnect(list(self._by_endpoint.get(key, {}).values()), [])
-                endpoint.connected = False
+                self._new_endpoint(Endpoint(key, event.endpoint, False))
         elif isinstance(event, ev.InterchangeUp):
             if endpoint := self._endpoints.get(event.key):
                 actions.append(ev.ToInterchange(endpoint.key, msg.Hello(self.epoch, __version__)))
@@ -225,12 +227,22 @@ class Forwarder:
             )
             actions.append(ev.ToClient(peer, msg.Refuse(reason)))
             return
+        before = [other for other in self._clients.values() if other.name == message.client]
         client = self._clients[peer] = Client(peer, message)
-        for other in [other for other in self._clients.values() if other.name == message.client]:
+        for other in before:
+            self._drop_calls(other.peer)
             if other.peer != peer:
                 # It has come back over a new connection: what it had waits for it still.
                 del self._clients[other.peer]
                 actions.append(ev.DropClient(other.peer))
+        mine = {other.peer for other in before}
+        wanted = set(message.streams)
+        done = [
+            stream
+            for stream in self._streams.values()
+            if stream.pusher in mine and stream.info.stream not in wanted
+        ]
+        self._end_streams(done, actions)
         self._expected.discard(message.local)
         older = sum(stream.pending for stream in self._streams.values() if self._is_orphan(stream))
         actions.append(
@@ -260,17 +272,29 @@ class Forwarder:
         if client is None:
             return
         actions.append(ev.DropClient(peer))
-        for waiters in self._waiters.values():
-            waiters[:] = [waiter for waiter in waiters if waiter.peer != peer]
-        self._cancels = [cancel for cancel in self._cancels if cancel.peer != peer]
+        self._drop_calls(peer)
         ended = [stream for stream in self._streams.values() if stream.pusher == peer]
         self._end_streams(ended, actions)
         self._close_local(client.instance, actions)
 
+    def _drop_calls(self, peer: bytes) -> None:
+        """Nobody waits for these answers any more: a client that comes back asks again."""
+        for name in list(self._waiters):
+            left = [waiter for waiter in self._waiters[name] if waiter.peer != peer]
+            if left:
+                self._waiters[name] = left
+            else:
+                del self._waiters[name]
+        self._cancels = [cancel for cancel in self._cancels if cancel.peer != peer]
+
     def _open_local(self, instance: bytes, actions: list[ev.Action]) -> None:
         if instance not in self._endpoints:
-            self._endpoints[instance] = Endpoint(instance, LOCAL_ENDPOINT, True)
+            self._new_endpoint(Endpoint(instance, LOCAL_ENDPOINT, True))
             actions.append(ev.OpenLocal(instance))
+
+    def _new_endpoint(self, endpoint: Endpoint) -> None:
+        self._endpoints[endpoint.key] = endpoint
+        endpoint.fill(list(self._by_endpoint.get(endpoint.key, {}).values()))
 
     def _close_local(self, instance: bytes, actions: list[ev.Action]) -> None:
         """Nobody is left whose `local` this is: it ends."""
@@ -297,14 +321,21 @@ class Forwarder:
             self._store(operations, _ignore, actions)
 
     def _local_closed(self, instance: bytes, actions: list[ev.Action]) -> None:
-        self._endpoints.pop(instance, None)
+        endpoint = self._endpoints.pop(instance, None)
         self._expected.discard(instance)
+        if endpoint is not None:
+            self._payloads_size -= sum(segment.memory for segment in endpoint.queue)
         left = [stream for stream in self._streams.values() if stream.owner == instance]
         gone = [s for s in left if not s.info.keep and s.pusher not in self._clients]
         self._end_streams(gone, actions)
         for stream in left:
             if stream.info.stream in self._streams and _is_local(stream):
                 self._park(stream, actions)
+        if any(client.instance == instance for client in self._clients.values()):
+            # Its process closed its last connection, and has made another meanwhile.
+            for stream in left:
+                stream.unpark(None)
+            self._open_local(instance, actions)
         for peer, name, indices in self._adopters.pop(instance, []):
             if (client := self._clients.get(peer)) and (found := self._streams.get(name)):
                 self._adopt(found, indices, client, actions)
@@ -368,14 +399,13 @@ class Forwarder:
     # --- submissions ----------------------------------------------------------------------------
 
     def _submit(self, client: Client, message: service.Submit, actions: list[ev.Action]) -> None:
+        refused = self._reason_to_refuse(message.submissions)
+        if refused is not None:
+            self._fail(client, message.call, *refused, actions)
+            return
         operations: list[op.Operation] = []
-        accepted: list[tuple[Stream, Segment]] = []
-        for submission in message.submissions:
-            if not self.knows_endpoint(submission.info.endpoint):
-                self._fail(
-                    client, message.call, "EndpointNotFound", [submission.info.endpoint], actions
-                )
-                return
+        accepted: list[tuple[Stream, Segment, int]] = []
+        again: list[tuple[Stream, int]] = []  # sent again after a lost answer
         for submission in message.submissions:
             info, first, count = submission.info, submission.first, len(submission.payloads)
             stream = self._streams.get(info.stream)
@@ -386,11 +416,8 @@ class Forwarder:
             if not info.keep:
                 stream.pusher = client.peer
             if first + count <= stream.accepted:
-                continue  # sent again after a lost answer: it is stored, or about to be
-            if first != stream.accepted or stream.refusing:
-                reason = f"task {first} of a stream came where {stream.accepted} was next"
-                self._fail(client, message.call, "ForwarderError", [reason], actions)
-                return
+                again.append((stream, first + count))  # it is stored, or about to be
+                continue
             size = sum(map(len, submission.payloads))
             row, self._next_row = self._next_row, self._next_row + 1
             stream.accepted = first + count
@@ -400,61 +427,101 @@ class Forwarder:
             segment = Segment(
                 stream, row, first, first, count, submission.payloads if keep else None
             )
-            accepted.append((stream, segment))
+            accepted.append((stream, segment, size))
             stream.uncommitted += 1
             operations.append(
                 op.AddSubmission(row, info.stream, first, submission.payloads, submission.shared)
             )
-        kept = self._durable or any(stream.info.keep for stream, _ in accepted)
-        sizes = [sum(map(len, s.payloads)) for s in message.submissions]
+        kept = self._durable or any(stream.info.keep for stream, _, _ in accepted)
 
         def stored(error: Exception | None, actions: list[ev.Action]) -> None:
+            if error is None and any(stream.refusing for stream, _, _ in accepted):
+                # What came before was refused: with this, the numbers would have a gap.
+                error = ForwarderError("tasks before these could not be stored")
+                rows = [segment.row for _, segment, _ in accepted]
+                self._store([op.DropSubmissions(rows)], _ignore, actions)
             if error is not None:
                 self._refuse_submission(accepted)
+            elif any(stream.count < end for stream, end in again):
+                # The first time it was refused, which came out after it was sent again.
+                error = ForwarderError("these tasks could not be stored")
+            if error is not None:
                 self._fail(client, message.call, *_error_words(error), actions)
                 return
-            fed: dict[bytes, Endpoint] = {}
-            for (stream, segment), size in zip(accepted, sizes[-len(accepted) :], strict=False):
-                stream.uncommitted -= 1
-                stream.extend(segment.row, segment.first, segment.count, size)
-                if segment.payloads is not None:
-                    self._payloads_size += size
-                endpoint = self._endpoint_of(stream)
-                if endpoint is not None:
-                    endpoint.push(segment)
-                    fed[endpoint.key] = endpoint
+            self._accept(accepted, actions)
             actions.append(ev.ToClient(client.peer, service.Done(message.call)))
-            for endpoint in fed.values():
-                self._feed(endpoint, actions)
 
         if kept:
             self._store(operations, stored, actions)
         else:
             stored(None, actions)
 
-    def _refuse_submission(self, accepted: list[tuple[Stream, Segment]]) -> None:
+    def _reason_to_refuse(
+        self, submissions: list[service.Submission]
+    ) -> tuple[str, list[str]] | None:
+        """What is wrong with a message of submissions, as the error that its client is told."""
+        accepted: dict[bytes, int] = {}
+        for submission in submissions:
+            info, first, count = submission.info, submission.first, len(submission.payloads)
+            if not self.knows_endpoint(info.endpoint):
+                return "EndpointNotFound", [info.endpoint]
+            stream = self._streams.get(info.stream)
+            known = accepted.get(info.stream, 0 if stream is None else stream.accepted)
+            refusing = stream is not None and stream.refusing
+            if first + count > known and (first != known or refusing):
+                reason = f"task {first} of a stream came where {known} was next"
+                return "ForwarderError", [reason]
+            accepted[info.stream] = max(known, first + count)
+        return None
+
+    def _accept(
+        self, accepted: list[tuple[Stream, Segment, int]], actions: list[ev.Action]
+    ) -> None:
+        """Submissions are stored: their tasks wait from now on."""
+        fed: dict[bytes, Endpoint] = {}
+        for stream, segment, size in accepted:
+            stream.uncommitted -= 1
+            if self._streams.get(stream.info.stream) is not stream:
+                continue  # its client has gone meanwhile, and the stream with it
+            stream.extend(segment.row, segment.first, segment.count, size)
+            endpoint = self._endpoint_of(stream)
+            if endpoint is not None:
+                if segment.payloads is not None:
+                    self._payloads_size += size
+                endpoint.push(segment)
+                fed[endpoint.key] = endpoint
+        for endpoint in fed.values():
+            self._feed(endpoint, actions)
+
+    def _refuse_submission(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
         """The store has refused it: the stream goes on from where it stood."""
-        for stream, segment in accepted:
+        for stream, segment, _ in accepted:
             stream.uncommitted -= 1
             # What was sent after it must be refused too, or the numbers would have a gap.
             stream.refusing = stream.uncommitted > 0
             stream.accepted = min(stream.accepted, segment.first)
-            if not stream.uncommitted and not stream.count:
+            known = self._streams.get(stream.info.stream) is stream
+            if known and not stream.uncommitted and not stream.count:
                 self._forget_stream(stream)
 
     def _feed(self, endpoint: Endpoint, actions: list[ev.Action]) -> None:
         """Send an interchange what its window has room for."""
+        if endpoint.closing:
+            return
         ready: list[msg.TaskRun] = []
-        for segment in endpoint.take():
+        taken = endpoint.take()
+        self._payloads_size -= endpoint.dropped_bytes
+        endpoint.dropped_bytes = 0
+        for segment in taken:
             if segment.stream.info.retries == 0 and self._durable and not segment.noted:
                 self._note_sent(endpoint, segment, actions)
             elif segment.payloads is not None:
                 self._payloads_size -= sum(map(len, segment.payloads))
                 ready.append(to_run(segment, segment.payloads))
-            elif waiting := self._loading_rows.get(segment.row):
-                waiting.append(segment)
+            elif segment.row in self._loading_rows:
+                self._loading_rows[segment.row].append((segment, endpoint, endpoint.greetings))
             else:
-                self._loading_rows[segment.row] = [segment]
+                self._loading_rows[segment.row] = [(segment, endpoint, endpoint.greetings)]
                 self._load(
                     "load_submission", (segment.row,), self._row_loaded(segment.row), actions
                 )
@@ -467,36 +534,44 @@ class Forwarder:
         operations: list[op.Operation] = [
             op.AddException(name, index, op.ExceptionKind.SENT) for index in indices
         ]
+        taken = (segment, endpoint, endpoint.greetings)
+        self._noting.append(taken)
 
         def stored(error: Exception | None, actions: list[ev.Action]) -> None:
-            segment.noted = error is None
-            endpoint.came_back(segment.stream, segment.count)
-            for index in indices:
-                if segment.stream.states[index] == SENT:
-                    segment.stream.states[index] = QUEUED
-            endpoint.push_front(segment)
+            self._noting.remove(taken)
+            self._payloads_size -= segment.memory
+            for part in self._still_out(*taken):
+                part.noted = error is None
+                endpoint.came_back(part.stream, part.count)
+                part.stream.states[part.first : part.first + part.count] = bytes(part.count)
+                self._payloads_size += part.memory
+                endpoint.push_front(part)
             if error is None:
                 self._feed(endpoint, actions)
 
         self._store(operations, stored, actions)
 
+    def _still_out(self, segment: Segment, endpoint: Endpoint, greetings: int) -> list[Segment]:
+        """What of a segment that was taken is still to be sent, after something had to be waited
+        for: its tasks may have been cancelled, or queued again for an interchange that came back.
+        """
+        if endpoint.greetings != greetings or self._endpoint_of(segment.stream) is not endpoint:
+            return []
+        return segment.waiting(SENT)
+
     def _row_loaded(self, row: int) -> Any:
         def loaded(value: Any, error: Exception | None, actions: list[ev.Action]) -> None:
-            segments = self._loading_rows.pop(row)
-            if error is not None:
-                for segment in segments:
-                    self._lose_row(segment, error, actions)
-                return
-            payloads, shared = value
-            for segment in segments:
-                if shared:
-                    segment.stream.shared[row] = shared
-                endpoint = self._endpoint_of(segment.stream)
-                if endpoint is None:
-                    continue
-                start = segment.first - segment.row_first
-                part = payloads[start : start + segment.count]
-                self._send_runs(endpoint, [to_run(segment, part)], actions)
+            for taken in self._loading_rows.pop(row):
+                for segment in self._still_out(*taken):
+                    if error is not None:
+                        self._lose_row(segment, error, actions)
+                        continue
+                    payloads, shared = value
+                    if shared:
+                        segment.stream.shared[row] = shared
+                    start = segment.first - segment.row_first
+                    part = payloads[start : start + segment.count]
+                    self._send_runs(taken[1], [to_run(segment, part)], actions)
 
         return loaded
 
@@ -551,7 +626,11 @@ class Forwarder:
             for digest in message.digests:
                 self._send_body(endpoint, digest, actions)
         elif isinstance(message, msg.Present):
-            endpoint.reconnect(list(self._by_endpoint.get(endpoint.key, {}).values()), message.held)
+            streams = list(self._by_endpoint.get(endpoint.key, {}).values())
+            if ended := endpoint.unheld(streams, message.held):
+                cancel = msg.Cancel(ended, interrupt=True)
+                actions.append(ev.ToInterchange(endpoint.key, cancel))
+            endpoint.reconnect(streams, message.held)
             self._feed(endpoint, actions)
 
     def _send_body(self, endpoint: Endpoint, digest: bytes, actions: list[ev.Action]) -> None:
@@ -677,6 +756,7 @@ class Forwarder:
         for run in runs:
             for outcome in run.outcomes:
                 stream.states[outcome.index] = DELIVERED
+            self._settle(stream.info.stream, run.outcomes)
         if client is not None:
             actions.append(ev.ToClient(client.peer, service.Push(0, runs)))
 
@@ -694,11 +774,7 @@ class Forwarder:
             for waiter in self._waiters.get(name, ()):
                 if waits := waiter.pending.get(name):
                     waits.difference_update(indices)
-            if self._cancels:
-                for outcome in row.by_index.values():
-                    cancelled = outcome.kind == OutcomeKind.CANCELLED
-                    for cancel in self._cancels:
-                        cancel.settle(name, [outcome.index], cancelled)
+            self._settle(name, row.by_index.values())
         for peer in told:
             self._push(self._clients[peer], actions)
         done = {
@@ -785,7 +861,7 @@ class Forwarder:
                     stream.states[index] = DELIVERED
 
     def _push(self, client: Client, actions: list[ev.Action]) -> None:
-        if client.peer not in self._clients:
+        if self._clients.get(client.peer) is not client:
             return
         pushes, missing = push_rows(client, self._streams, self._cache)
         actions += pushes
@@ -813,9 +889,10 @@ class Forwarder:
                 continue
             queued: list[int] = []
             away: list[int] = []
+            unsent = self._unsent(stream)
             for index in from_ranges(part.ranges):
                 state = stream.states[index] if index < stream.count else DELIVERED
-                if state in (QUEUED, PARKED):
+                if state in (QUEUED, PARKED) or (state == SENT and index in unsent):
                     queued.append(index)
                 elif state == SENT or (state == RUNNING and message.interrupt):
                     away.append(index)
@@ -834,6 +911,27 @@ class Forwarder:
             ev.ToInterchange(key, msg.Cancel(refs, message.interrupt)) for key, refs in out.items()
         )
         self._answer_cancels(actions)
+
+    def _unsent(self, stream: Stream) -> set[int]:
+        """Tasks that were taken from the queue, and wait for the store before they are sent."""
+        return {
+            index
+            for taken in [
+                *self._noting,
+                *(one for row in self._loading_rows.values() for one in row),
+            ]
+            if taken[0].stream is stream
+            for part in self._still_out(*taken)
+            for index in range(part.first, part.first + part.count)
+        }
+
+    def _settle(self, stream: bytes, outcomes: Iterable[Outcome]) -> None:
+        """Let those who have cancelled know what became of it."""
+        if self._cancels:
+            for outcome in outcomes:
+                cancelled = outcome.kind == OutcomeKind.CANCELLED
+                for cancel in self._cancels:
+                    cancel.settle(stream, [outcome.index], cancelled)
 
     def _answer_cancels(self, actions: list[ev.Action]) -> None:
         for cancel in list(self._cancels):
@@ -884,6 +982,9 @@ class Forwarder:
         for waiter in late:
             self._answer(waiter, actions)
         self._answer_cancels(actions)
+        for endpoint in self._endpoints.values():
+            if endpoint.connected and endpoint.queue:
+                self._feed(endpoint, actions)  # what the store refused to note as sent
         refused, self._refused = self._refused, []
         for due, operations, stored in refused:
             if self._now >= due:
@@ -972,6 +1073,9 @@ class Forwarder:
     @staticmethod
     def _take(waiting: dict[int, Any], token: int) -> Any:
         return waiting.pop(token)
+
+
+_Taken = tuple[Segment, Endpoint, int]
 
 
 class _Cancel:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fxhpc.forwarder.streams import ENDED, QUEUED, RUNNING, SENT, Segment, Stream
+from fxhpc.forwarder.streams import QUEUED, RUNNING, SENT, Segment, Stream
+from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.turns import Turns
 
@@ -24,11 +25,13 @@ class Endpoint:
         self.is_local = is_local
         self.connected = False  # the interchange has answered Hello
         self.closing = False
+        self.greetings = 0  # how often the interchange has said what it holds
         self.queue: Turns[Segment] = Turns(lambda segment: segment.count, Segment.split)
         self.window_tasks = 0
         self.window_bytes = 0
         self.out_tasks = 0  # at the interchange, or being loaded for it
         self.out_bytes = 0.0
+        self.dropped_bytes = 0  # of segments in memory that left the queue without being taken
         self.bodies: set[bytes] = set()  # what its interchange was sent
         self.status: msg.Status | None = None
         self.seen = 0.0
@@ -52,7 +55,10 @@ class Endpoint:
             return []
         taken: list[Segment] = []
         for segment in self.queue.take(room):
-            for part in segment.waiting():
+            parts = segment.waiting()
+            if parts != [segment]:
+                self.dropped_bytes += segment.memory - sum(part.memory for part in parts)
+            for part in parts:
                 stream = part.stream
                 size = stream.mean_bytes * part.count
                 fits = int((self.window_bytes - self.out_bytes) / max(1.0, stream.mean_bytes))
@@ -79,39 +85,61 @@ class Endpoint:
     def reconnect(self, streams: list[Stream], held: list[msg.TaskRefs]) -> None:
         """The interchange has said what it holds: queue again what it should hold, and does not."""
         self.connected = True
+        self.greetings += 1
         self.bodies.clear()
         self.out_tasks, self.out_bytes = 0, 0.0
-        there: dict[bytes, bytearray] = {}
-        for stream in streams:
-            there[stream.info.stream] = bytearray(stream.count)
+        there = {stream.info.stream: bytearray(stream.count) for stream in streams}
         for ref in held:
             marks = there.get(ref.stream)
             if marks is None:
                 continue
             for first, count in zip(ref.ranges[::2], ref.ranges[1::2], strict=True):
                 marks[first : first + count] = b"\1" * count
-        self.queue = Turns(lambda segment: segment.count, Segment.split)
         for stream in streams:
-            self._queue_again(stream, there[stream.info.stream])
+            if stream.pending:
+                self._compare(stream, there[stream.info.stream])
 
-    def _queue_again(self, stream: Stream, marks: bytearray) -> None:
+    def _compare(self, stream: Stream, marks: bytearray) -> None:
+        """What waits in the queue stays there; what was at the interchange is, or is not."""
         states = stream.states
-        before = bytearray(states)  # who was sent out once
+        missing: set[int] = set()
         for index, state in enumerate(states):
-            if state >= ENDED or state not in (QUEUED, SENT, RUNNING):
+            if state not in (QUEUED, SENT, RUNNING):
                 continue
             if marks[index]:
-                states[index] = SENT
+                if state == QUEUED:  # and in the queue, where `waiting` will pass over it
+                    states[index] = SENT
                 self.out_tasks += 1
                 self.out_bytes += stream.mean_bytes
-            else:
+            elif state != QUEUED:
                 states[index] = QUEUED
-        for row, first, count, _ in stream.rows:
-            whole = Segment(stream, row, first, first, count, None)
-            for part in whole.waiting():
-                was = before[part.first : part.first + part.count]
-                part.sent_before = was.count(QUEUED) != len(was)
-                self.push(part)
+                missing.add(index)
+        for segment in reversed(stream.segments(missing, sent_before=True)):
+            self.push_front(segment)
+
+    def fill(self, streams: list[Stream]) -> None:
+        """Queue what was stored while there was no such endpoint."""
+        for stream in streams:
+            waits = {index for index, state in enumerate(stream.states) if state == QUEUED}
+            for segment in stream.segments(waits):
+                self.push(segment)
+
+    def unheld(self, streams: list[Stream], held: list[msg.TaskRefs]) -> list[msg.TaskRefs]:
+        """What the interchange holds although it has ended here, or its client has gone."""
+        known = {stream.info.stream: stream for stream in streams}
+        ended: list[msg.TaskRefs] = []
+        for ref in held:
+            stream = known.get(ref.stream)
+            indices = [
+                index
+                for index in from_ranges(ref.ranges)
+                if stream is None
+                or index >= stream.count
+                or stream.states[index] not in (QUEUED, SENT, RUNNING)
+            ]
+            if indices:
+                ended.append(msg.TaskRefs(ref.stream, to_ranges(indices)))
+        return ended
 
 
 def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:

@@ -61,17 +61,26 @@ class Segment:
         part.noted = self.noted
         return part
 
-    def waiting(self) -> list[Segment]:
-        """What of it still waits: others of its tasks were cancelled, or ended after all."""
+    @property
+    def memory(self) -> int:
+        """Bytes of arguments that it keeps in memory."""
+        return sum(map(len, self.payloads)) if self.payloads is not None else 0
+
+    def waiting(self, wanted: int = QUEUED) -> list[Segment]:
+        """What of it still waits: others of its tasks were cancelled, or ended after all.
+
+        Args:
+            wanted: the state in which its tasks wait.
+        """
         states = self.stream.states[self.first : self.first + self.count]
-        if states.count(QUEUED) == self.count:
+        if states.count(wanted) == self.count:
             return [self]
         parts: list[Segment] = []
         start = None
         for position, state in enumerate([*states, STORING]):
-            if state == QUEUED and start is None:
+            if state == wanted and start is None:
                 start = position
-            elif state != QUEUED and start is not None:
+            elif state != wanted and start is not None:
                 parts.append(self.part(start, position))
                 start = None
         return parts
@@ -154,13 +163,17 @@ class Stream:
         states = self.states
         wanted = range(len(states)) if indices is None else indices
         woken = {index for index in wanted if index < len(states) and states[index] == PARKED}
-        found: list[Segment] = []
         for index in woken:
             states[index] = QUEUED
+        return self.segments(woken)
+
+    def segments(self, indices: set[int], *, sent_before: bool = False) -> list[Segment]:
+        """These tasks as segments, whose arguments lie in the store."""
+        found: list[Segment] = []
         for row, first, count, _ in self.rows:
-            ranges = to_ranges(woken.intersection(range(first, first + count)))
+            ranges = to_ranges(indices.intersection(range(first, first + count)))
             found += [
-                Segment(self, row, first, start, length, None)
+                Segment(self, row, first, start, length, None, sent_before)
                 for start, length in zip(ranges[::2], ranges[1::2], strict=True)
             ]
         return found

@@ -70,6 +70,7 @@ def test_submissions_go_on_while_forwarders_die(home: TestHome) -> None:
     script = home.start(
         "loop.py",
         """
+        import sys
         from fxhpc import FuncXClient
 
         def double(x):
@@ -79,6 +80,7 @@ def test_submissions_go_on_while_forwarders_die(home: TestHome) -> None:
         function = fxc.register_function(double)
         print("ready", flush=True)
         ids = [fxc.run(x, endpoint_id="local", function_id=function) for x in range(2000)]
+        sys.stdin.readline()
         fxc.wait(ids, timeout=60)
         assert [fxc.get_result(i) for i in ids] == [2 * x for x in range(2000)]
         print("all there")
@@ -89,8 +91,11 @@ def test_submissions_go_on_while_forwarders_die(home: TestHome) -> None:
     killed: set[int] = set()
     for _ in range(3):
         eventually(lambda: home.forwarder().pid not in killed)
-        os.kill(home.forwarder().pid, signal.SIGKILL)
-        killed.add(home.forwarder().pid)
+        pid = home.forwarder().pid
+        killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+    assert script.stdin is not None
+    script.stdin.write("\n")
     assert "all there" in finish(script)
 
 
