@@ -21,6 +21,8 @@ from typing import Any
 from fxhpc.errors import SerializationError
 from fxhpc.serialize import classes
 
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C at compile time
+
 # --- functions --------------------------------------------------------------------------------
 
 
@@ -186,8 +188,14 @@ def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict
     )
     if hooked:
         silent = _SilentWithDict if any(base.__dictoffset__ for base in bases) else _Silent
-        made: Any = new(metaclass, name, (silent, *bases), names)
-        type.__setattr__(made, "__bases__", bases)
+        made: Any = new(metaclass, name, (silent, *bases), dict(names))
+        try:
+            type.__setattr__(made, "__bases__", bases)
+        except TypeError:  # layouts that cannot be exchanged (Protocol): let the hooks run
+            try:
+                made = new(metaclass, name, bases, dict(names))
+            except Exception:  # a hook wants what the class statement gave it: one base more
+                pass
     else:
         made = new(metaclass, name, bases, names)
     if issubclass(metaclass, ABCMeta):
@@ -197,11 +205,21 @@ def _bare_class(metaclass: type, name: str, bases: tuple[type, ...], names: dict
     return made  # type: ignore[no-any-return]
 
 
-def set_class(made: type, state: tuple[dict[str, Any], list[type]]) -> None:
+def set_methods(made: type, methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods of a class, before the rest of its state: instances among that may need them."""
+    if classes.wants_state(made):
+        for name, value in methods.items():
+            type.__setattr__(made, name, value)
+    return methods
+
+
+def set_class(made: type, state: tuple[dict[str, Any], dict[str, Any], list[type]]) -> None:
     """The state of a class, unless this process knows better: it made it, or has a newer one."""
     if not classes.wants_state(made):
         return
-    attributes, registered = state
+    classes.has_state(made)
+    methods, others, registered = state
+    attributes = {**methods, **others}
     for name in [name for name in vars(made) if is_own_name(made, name)]:
         if name not in attributes:
             type.__delattr__(made, name)
@@ -243,8 +261,9 @@ def set_enum_member(member: Any, state: dict[str, Any]) -> None:
 
 
 def exception(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    """An exception made without its constructor, which wants other arguments than it keeps."""
-    made = cls.__new__(cls, *args)
-    made.args = args
+    """An exception made without its constructor, which may want other arguments than it keeps."""
+    builtin = next(parent for parent in cls.__mro__ if not parent.__flags__ & HEAP_TYPE)
+    made = builtin.__new__(cls, *args)  # type: ignore[call-overload]
+    builtin.__init__(made, *args)
     vars(made).update(state)
     return made

@@ -59,7 +59,33 @@ class _Building(threading.local):
     revision: int = 0
 
 
-_entries: weakref.WeakKeyDictionary[type, Entry] = weakref.WeakKeyDictionary()
+class _Entries:
+    """Entries by class; by identity, since a metaclass may say that classes are equal."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[weakref.ref[type], Entry]] = {}
+
+    def get(self, cls: type) -> Entry | None:
+        found = self._by_id.get(id(cls))
+        return found[1] if found is not None and found[0]() is cls else None
+
+    def __getitem__(self, cls: type) -> Entry:
+        entry = self.get(cls)
+        if entry is None:
+            raise KeyError(cls)
+        return entry
+
+    def __setitem__(self, cls: type, entry: Entry) -> None:
+        key = id(cls)
+        self._by_id[key] = weakref.ref(cls, lambda ref: self._forget(key, ref)), entry
+
+    def _forget(self, key: int, ref: weakref.ref[type]) -> None:
+        found = self._by_id.get(key)
+        if found is not None and found[0] is ref:  # another class may have the same id by now
+            del self._by_id[key]
+
+
+_entries = _Entries()
 _by_token: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
 _kept: deque[type] = deque(maxlen=_KEPT_CLASSES)
 _revisions = itertools.count(1)
@@ -137,7 +163,7 @@ def find(token: bytes, qualname: str, module: str, fields: tuple[str, ...]) -> t
     if not isinstance(found, type) or fields_of(found) != fields:
         return None
     _by_token[token] = found
-    if found not in _entries:
+    if _entries.get(found) is None:
         _remember(found, Entry(token, built=False))
     return found
 
@@ -152,10 +178,13 @@ def register(cls: type, token: bytes) -> None:
 def wants_state(cls: type) -> bool:
     """Whether the state that comes with the body at hand is to be written to the class."""
     entry = _entries.get(cls)
-    if entry is None or not entry.built or entry.revision >= _building.revision:
-        return False
+    return entry is not None and entry.built and entry.revision < _building.revision
+
+
+def has_state(cls: type) -> None:
+    """Take note that a class is now what the body at hand says."""
+    entry = _entries[cls]
     entry.body, entry.revision = _building.body, _building.revision
-    return True
 
 
 def fields_of(cls: type) -> tuple[str, ...]:

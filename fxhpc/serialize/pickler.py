@@ -24,7 +24,6 @@ from fxhpc.serialize import build, classes, references
 from fxhpc.serialize.classes import Absent, Entry
 
 _PROTOCOL = 5
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C at compile time
 
 #: Objects that are compared by identity, and that pickle would copy.
 _SINGLETONS: dict[int, tuple[Any, str]] = {
@@ -65,6 +64,9 @@ _STABLE = (
     type(Absent),
 )
 
+_METHODS = (types.FunctionType, property, classmethod, staticmethod)
+_EXCEPTION_REDUCERS = (BaseException.__reduce__, OSError.__reduce__)
+
 Reduced = Any  # what reducer_override may return
 
 
@@ -95,6 +97,8 @@ class Reducers:
             return _SINGLETONS[id(obj)][1]
         if self.inline and isinstance(obj, enum.Enum) and self._is_dynamic(kind):
             return self._enum_member(obj)
+        if isinstance(obj, BaseException) and type(kind.__init__) is types.FunctionType:
+            return _exception(obj, kind)
         return NotImplemented
 
     # --- by name ------------------------------------------------------------------------------
@@ -111,7 +115,9 @@ class Reducers:
             self.modules.add(module)
 
     def _is_dynamic(self, cls: type) -> bool:
-        return bool(cls.__flags__ & _HEAP_TYPE) and references.is_importable_object(cls) is None
+        return (
+            bool(cls.__flags__ & build.HEAP_TYPE) and references.is_importable_object(cls) is None
+        )
 
     # --- functions ----------------------------------------------------------------------------
 
@@ -140,6 +146,7 @@ class Reducers:
                 contents[position] = cell.cell_contents
             except ValueError:
                 continue  # empty: assigned after the function was made
+            self.dependencies.append((_Content(cell), "", contents[position]))
         if by_value or references.is_user_file(fn.__code__.co_filename):
             # What a library's own closures hold (dataclasses' set of objects that are being
             # shown, say) is not the user's to change.
@@ -177,7 +184,7 @@ class Reducers:
             and references.is_importable_module(module, module.__name__)
         ):
             self._note(module.__name__)
-            found = (_Namespace(module.__name__), False)
+            found = (_Call(build.namespace, (module.__name__,)), False)
         else:
             given = {key: shared.get(key) for key in ("__name__", "__package__")}
             found = ({key: val for key, val in given.items() if isinstance(val, str)}, True)
@@ -195,7 +202,7 @@ class Reducers:
     def _class(self, cls: type) -> Reduced:
         if cls in _TYPES:
             return build.type_named, (_TYPES[cls],)
-        if not cls.__flags__ & _HEAP_TYPE or self._by_name(cls):
+        if not cls.__flags__ & build.HEAP_TYPE or self._by_name(cls):
             return NotImplemented
         if self.inline:
             return self._inline_class(cls)
@@ -210,7 +217,8 @@ class Reducers:
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         if "__slots__" in own:
             names["__slots__"] = own["__slots__"]
-        attributes: dict[str, Any] = {}
+        methods: dict[str, Any] = {}
+        others: dict[str, Any] = {}
         for name, value in own.items():
             if not build.is_own_name(cls, name):
                 continue
@@ -219,7 +227,10 @@ class Reducers:
                 self.dependencies.append((own, name, value))
             else:
                 self._depend(own, name, value)
-            attributes[name] = _annotations(value) if name == "__annotations__" else value
+            if isinstance(value, _METHODS):
+                methods[name] = value
+            else:
+                others[name] = _annotations(value) if name == "__annotations__" else value
         # Names that a class gets later: only their number is known beforehand.
         self.dependencies.append((_Count(own), "", len(own)))
         registered: list[type] = []
@@ -235,7 +246,7 @@ class Reducers:
             cls.__bases__,
             names,
         )
-        state = (attributes, registered)
+        state = (_Call(build.set_methods, (cls, methods)), others, registered)
         return build.make_class, args, state, None, None, build.set_class
 
     def _enum_member(self, member: Any) -> Reduced:
@@ -265,14 +276,14 @@ class Reducers:
             self.volatile = True
 
 
-class _Namespace:
-    """Stands for the globals of a module that a worker can import."""
+class _Call:
+    """Packs as a call; what stands here is what it returns there."""
 
-    def __init__(self, module: str) -> None:
-        self.module = module
+    def __init__(self, function: Any, args: tuple[Any, ...]) -> None:
+        self._call = (function, args)
 
     def __reduce__(self) -> Reduced:
-        return build.namespace, (self.module,)
+        return self._call
 
 
 class _Count(dict[str, Any]):
@@ -284,6 +295,17 @@ class _Count(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         return len(self.counted)
+
+
+class _Content(dict[str, Any]):
+    """A namespace whose only value is what a cell holds."""
+
+    def __init__(self, cell: types.CellType) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.cell.cell_contents
 
 
 class Pickler(Reducers, pickle.Pickler):
@@ -330,9 +352,20 @@ def _annotation(value: Any) -> Any:
 
 def _method(run: Reducers, method: types.MethodType) -> Reduced:
     owner, fn = method.__self__, method.__func__
+    if run.inline:  # the class may have no methods yet when it is asked
+        return types.MethodType, (fn, owner)
     if getattr(owner, getattr(fn, "__name__", ""), None) == method:
         return NotImplemented
     return types.MethodType, (fn, owner)
+
+
+def _exception(exc: BaseException, kind: type[BaseException]) -> Reduced:
+    """Without its constructor: one of the user's mostly takes other arguments than `args` has."""
+    if kind.__reduce__ not in _EXCEPTION_REDUCERS or kind.__reduce_ex__ is not object.__reduce_ex__:
+        return NotImplemented
+    reduced: Any = exc.__reduce__()
+    state = reduced[2] if len(reduced) > 2 else None
+    return build.exception, (kind, reduced[1], state or {})
 
 
 def _code(_: Reducers, code: types.CodeType) -> Reduced:

@@ -111,7 +111,8 @@ def _judge(module: types.ModuleType, name: str) -> bool:
         return name in sys.builtin_module_names
     if not is_user_file(getattr(module, "__file__", None)):
         return True
-    return any(find_file(name)[:1]) if spec.has_location else True
+    found = find_file(name)
+    return bool(found) and os.path.realpath(found[0]) == os.path.realpath(str(module.__file__))
 
 
 def find_file(name: str) -> tuple[str, bool] | tuple[()]:

@@ -251,7 +251,8 @@ with Remote() as r:
     try:
         r.call(fails, 0)
     except ZeroDivisionError as error:
-        print("GOT", "# the line" in str(error.__cause__), "fxhpc/serialize/" in str(error.__cause__))
+        text = str(error.__cause__)
+        print("GOT", "# the line" in text, "fxhpc/serialize/" in text)
 """
     assert got(run_program("-c", program)) == ["True False"]
 

@@ -1,3 +1,4 @@
+# ruff: noqa: B008, PT017, UP006, UP033, UP045 -- written as users write
 """Everything a user may define in a script, a prompt or a notebook, sent to a worker and back.
 
 Run as `__main__`; prints one JSON line: for each case "" or what went wrong.
