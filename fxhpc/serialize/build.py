@@ -262,8 +262,8 @@ def set_enum_member(member: Any, state: dict[str, Any]) -> None:
 
 def exception(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
     """An exception made without its constructor, which may want other arguments than it keeps."""
-    builtin = next(parent for parent in cls.__mro__ if not parent.__flags__ & HEAP_TYPE)
-    made = builtin.__new__(cls, *args)  # type: ignore[call-overload]
+    builtin: Any = next(parent for parent in cls.__mro__ if not parent.__flags__ & HEAP_TYPE)
+    made = builtin.__new__(cls, *args)
     builtin.__init__(made, *args)
     vars(made).update(state)
     return made

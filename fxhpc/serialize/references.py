@@ -112,13 +112,15 @@ def _judge(module: types.ModuleType, name: str) -> bool:
     if not is_user_file(getattr(module, "__file__", None)):
         return True
     found = find_file(name)
-    return bool(found) and os.path.realpath(found[0]) == os.path.realpath(str(module.__file__))
+    return found is not None and os.path.realpath(found[0]) == os.path.realpath(
+        str(module.__file__)
+    )
 
 
-def find_file(name: str) -> tuple[str, bool] | tuple[()]:
+def find_file(name: str) -> tuple[str, bool] | None:
     """The source file of a user module, and whether it is a package; nothing is imported.
 
-    Empty if the normal finders do not find it, or not as a source file.
+    None if the normal finders do not find it, or not as a source file.
     """
     parent = name.rpartition(".")[0]
     path = None
@@ -130,7 +132,7 @@ def find_file(name: str) -> tuple[str, bool] | tuple[()]:
             found = find_file(parent)
             path = [os.path.dirname(found[0])] if found else None
         if path is None:
-            return ()
+            return None
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
@@ -138,9 +140,9 @@ def find_file(name: str) -> tuple[str, bool] | tuple[()]:
             continue  # somebody's finder that cannot answer: the next may
         if spec is not None:
             if not spec.has_location or not spec.origin or not spec.origin.endswith(".py"):
-                return ()
+                return None
             return os.path.abspath(spec.origin), spec.submodule_search_locations is not None
-    return ()
+    return None
 
 
 def _library_directories() -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def collect(names: Iterable[str], limit: int = SOURCES_LIMIT) -> list[Source]:
 def _read(name: str) -> Source | None:
     """The file of a module as it is now, which may be newer than what is loaded."""
     located = _locate(name)
-    if not located:
+    if located is None:
         return None
     path, is_package = located
     try:
@@ -70,14 +70,14 @@ def _read(name: str) -> Source | None:
         return None  # deleted since it was imported: the worker has to find it, or to say so
 
 
-def _locate(name: str) -> tuple[str, bool] | tuple[()]:
+def _locate(name: str) -> tuple[str, bool] | None:
     path = references.user_module_of(name)
     if path:
         return os.path.abspath(path), hasattr(sys.modules[name], "__path__")
     if name in sys.modules or name.partition(".")[0] in sys.stdlib_module_names:
-        return ()
+        return None
     located = references.find_file(name)
-    return located if located and references.is_user_file(located[0]) else ()
+    return located if located and references.is_user_file(located[0]) else None
 
 
 @lru_cache(maxsize=1024)

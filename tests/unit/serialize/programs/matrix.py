@@ -679,6 +679,112 @@ def changed_class_arrives_changed(r):
     assert r.call(lambda t: hasattr(t, "factor"), Tuned()) is False
 
 
+class Priv:
+    __slots__ = ("__hidden", "b")
+
+    def __init__(self):
+        self.__hidden, self.b = 5, 1
+
+    def get(self):
+        return self.__hidden
+
+
+class Going(typing.Protocol):
+    def go(self) -> int: ...
+
+
+class Goer(Going):
+    def go(self):
+        return 1
+
+
+class Reduced:
+    def __init__(self, v):
+        self.v = v
+
+    def __reduce__(self):
+        return (Reduced, (self.v,))
+
+
+Reduced.DEFAULT = Reduced(3)
+
+
+class EqualMeta(type):
+    def __eq__(cls, other):
+        return True
+
+    def __hash__(cls):
+        return 1
+
+
+class Equal1(metaclass=EqualMeta):
+    pass
+
+
+class Equal2(metaclass=EqualMeta):
+    pass
+
+
+class Named:
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, instance, owner):
+        return self.name
+
+
+class HasNamed:
+    attribute = Named()
+
+
+class WithLock:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __getstate__(self):
+        return {"a": 1}
+
+    def __setstate__(self, state):
+        self.lock = threading.Lock()
+
+
+class Items(list):
+    def total(self):
+        return sum(self)
+
+
+class Tree(dict):
+    def __missing__(self, key):
+        return self.setdefault(key, Tree())
+
+
+class Two(tuple):
+    def __new__(cls, a, b):
+        return super().__new__(cls, (a, b))
+
+    def __getnewargs__(self):
+        return tuple(self)
+
+
+@case
+def odd_classes(r):
+    assert r.call(lambda p: (p.get(), p), Priv())[1].get() == 5
+    assert r.call(lambda g: g.go(), Goer()) == 1
+    assert r.call(lambda: Reduced.DEFAULT.v) == 3
+    names = r.call(lambda a, b: [type(a).__name__, type(b).__name__], Equal1(), Equal2())
+    assert names == ["Equal1", "Equal2"]
+    assert r.call(lambda h: h.attribute, HasNamed()) == "attribute"
+    assert r.call(lambda w: w.lock.locked(), WithLock()) is False
+    items = r.call(lambda i: Items([i.total()]), Items([1, 2]))
+    assert (type(items), items) == (Items, [3])
+    assert type(r.call(lambda t: t[1][2], Tree())) is Tree
+    assert r.call(lambda t: t, Two(1, 2)) == Two(1, 2)
+    error = r.call(lambda e: e, Failure(3, "sent as an argument"))
+    assert (type(error), error.code) == (Failure, 3)
+    assert r.call(lambda c: c["x"], collections.defaultdict(lambda: Items([1]))) == [1]
+    assert r.call(functools.partialmethod(scaled).func, 1) == 3
+
+
 @case
 def exits(r):
     from fxhpc.errors import TaskExecutionFailed, TaskExited, TaskInterrupted
