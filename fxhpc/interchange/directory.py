@@ -54,7 +54,8 @@ class EndpointDirectory:
 
     def create(self, name: str) -> EndpointRecord:
         """Make an endpoint, or read what it is if it exists."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
         found = self.read_record()
         if found is None:
             found = EndpointRecord(new_id(), name)

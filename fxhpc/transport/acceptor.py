@@ -73,6 +73,10 @@ class Acceptor(Generic[M]):
         frames = self._codec.encode(link.stamp(message))
         return sockets.send(self.socket, [peer, *frames])
 
+    def peers(self) -> list[bytes]:
+        """Everybody there is a link to."""
+        return list(self._links)
+
     def knows(self, peer: bytes) -> bool:
         """Whether there is a link to this peer."""
         return peer in self._links
