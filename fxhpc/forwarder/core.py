@@ -95,12 +95,14 @@ class Forwarder:
         self._outcomes: dict[bytes, list[msg.ResultRun]] = {}  # gathered in this turn
         self._acknowledge: dict[bytes, list[int]] = {}
         self._refused: list[tuple[float, list[op.Operation], Any]] = []
+        self._recovered = False  # just now: it is not known yet who of before is still there
         self._now = 0.0
 
     # --- what shells ask ------------------------------------------------------------------------
 
     def recover(self, recovered: Recovered) -> None:
         """Rebuild everything from what the store holds. Before the first event."""
+        self._recovered = True
         self._next_row = max(recovered.next_submission, recovered.next_result)
         for info, owner in recovered.streams:
             self._add_stream(Stream(info, owner))
@@ -973,6 +975,13 @@ class Forwarder:
         )
 
     def _tick(self, actions: list[ev.Action]) -> None:
+        if self._recovered:
+            # Those whose process did not outlive the forwarder before this one.
+            self._recovered = False
+            streams = self._streams.values()
+            self._end_streams(
+                [s for s in streams if not s.info.keep and s.owner not in self._endpoints], actions
+            )
         late = {
             waiter
             for waiters in self._waiters.values()

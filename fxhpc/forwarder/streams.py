@@ -165,7 +165,7 @@ class Stream:
         woken = {index for index in wanted if index < len(states) and states[index] == PARKED}
         for index in woken:
             states[index] = QUEUED
-        return self.segments(woken)
+        return self.segments(woken) if woken else []
 
     def segments(self, indices: set[int], *, sent_before: bool = False) -> list[Segment]:
         """These tasks as segments, whose arguments lie in the store."""

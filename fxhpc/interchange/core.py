@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from fxhpc.ids import to_ranges
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import (
+    Claim,
     Histories,
     Manager,
     each,
@@ -79,12 +80,15 @@ class Interchange:
         self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
         self._bodies_bytes = 0
         self._body_wanted: dict[bytes, set[bytes]] = {}
-        self._outbox = Outbox()
+        self._outbox = Outbox(first=(epoch << 32) + 1)
         # After a restart: managers of before, until when they may come back, and what they hold.
         self._expected: dict[str, float] = {}
         self._sent_to: dict[tuple[bytes, int], str] = {}
         self._waiting: dict[str, dict[tuple[bytes, int], msg.TaskRun]] = {}
-        self._claimed: dict[tuple[bytes, int], tuple[bytes, msg.TaskRefs, bool]] = {}
+        # And of tasks that the forwarder has not sent again yet: who holds them, and what is known
+        # to have become of them.
+        self._claimed: dict[tuple[bytes, int], Claim] = {}
+        self._fates: dict[tuple[bytes, int], Loss] = {}
         self._window = (0, 0)
         self._status: msg.Status | None = None
 
@@ -119,9 +123,8 @@ class Interchange:
             self._outbox.recover(event.spooled)
             self._expected = dict.fromkeys(event.managers, now + self._return_s)
             for sent in event.sent:
-                if sent.manager in self._expected:
-                    for ref, index in each(sent.tasks):
-                        self._sent_to[ref.stream, index] = sent.manager
+                for ref, index in each(sent.tasks):
+                    self._sent_to[ref.stream, index] = sent.manager
         else:
             self._tick(now, actions)
         self._dispatch(actions)
@@ -135,7 +138,7 @@ class Interchange:
     ) -> None:
         if isinstance(message, msg.Tasks):
             for run in message.runs:
-                self._accept(run)
+                self._accept(run, actions)
         elif isinstance(message, msg.ResultsStored):
             self._outbox.stored(message.numbers, actions)
         elif isinstance(message, msg.Body):
@@ -162,36 +165,46 @@ class Interchange:
                 )
             )
 
-    def _accept(self, run: msg.TaskRun) -> None:
-        if not run.sent_before or not (self._sent_to or self._claimed):
+    def _accept(self, run: msg.TaskRun, actions: list[ev.Action]) -> None:
+        if not run.sent_before or not self._is_doubtful():
             self._queue.push(run.stream, run)
             return
         # Some of these may be at a manager that has come back, or may still come back.
-        elsewhere: set[int] = set()
+        elsewhere = self._outbox.tasks_of(run.stream)
         for index in range(run.first, run.first + len(run.payloads)):
             task = (run.stream, index)
+            name = self._sent_to.pop(task, "")
+            if index in elsewhere:
+                continue
             if claim := self._claimed.pop(task, None):
-                elsewhere.add(index)
                 self._adopt(claim, single(run, index))
-            elif (name := self._sent_to.pop(task, None)) in self._expected and name is not None:
-                elsewhere.add(index)
+            elif loss := self._fates.pop(task, None):
+                self._lose(single(run, index), loss, False, actions)
+            elif name in self._expected:
                 self._waiting.setdefault(name, {})[task] = single(run, index)
-        if not elsewhere:
-            self._queue.push(run.stream, run)
-            return
+            elif (manager := self._by_name.get(name)) and manager.unstored:
+                manager.hold(single(run, index))
+                manager.missing.append(task)
+            elif name and run.retries == 0:
+                gone = Manager(b"", name, 0, "", 0.0)
+                loss = manager_lost(gone, "it has gone since", False)
+                self._lose(single(run, index), loss, False, actions)
+            else:
+                continue
+            elsewhere.add(index)
         for part in without(run, elsewhere):
             self._queue.push(run.stream, part)
 
-    def _adopt(self, claim: tuple[bytes, msg.TaskRefs, bool], task: msg.TaskRun) -> None:
+    def _is_doubtful(self) -> bool:
+        """Whether anything is known of tasks that the forwarder has not sent to this process."""
+        return bool(self._sent_to or self._claimed or self._fates or self._outbox)
+
+    def _adopt(self, claim: Claim, task: msg.TaskRun) -> None:
         """A manager holds this already: take note, and send it nothing."""
-        peer, ref, running = claim
-        manager = self._managers.get(peer)
-        if manager is None:
-            self._queue.push_front(task.stream, task)
-            return
-        task.epoch, task.attempt = ref.epoch, ref.attempt
+        manager = self._by_name[claim.manager]
+        task.epoch, task.attempt = claim.epoch, claim.attempt
         manager.hold(task)
-        if running:
+        if claim.running:
             manager.running.add((task.stream, task.first))
 
     def _cancel(self, message: msg.Cancel, actions: list[ev.Action]) -> None:
@@ -215,6 +228,8 @@ class Interchange:
             for manager in self._managers.values():
                 there = wanted & manager.held.get(ref.stream, {}).keys()
                 if there:
+                    for index in there:
+                        manager.cancelled[ref.stream, index] = message.interrupt
                     cancel = msg.Cancel(
                         [msg.TaskRefs(ref.stream, to_ranges(there))], message.interrupt
                     )
@@ -254,10 +269,13 @@ class Interchange:
             actions.append(ev.ToForwarder(message))
         elif isinstance(message, msg.Lost):
             for lost in message.tasks:
+                task = (lost.stream, lost.index)
                 run = manager.held.get(lost.stream, {}).get(lost.index)
                 if run and (run.epoch, run.attempt) == (lost.epoch, lost.attempt):
-                    manager.release(lost.stream, lost.index)
+                    manager.release(*task)
                     self._lose(single(run, lost.index), lost.loss, False, actions)
+                elif self._unclaim(manager, task):
+                    self._fates[task] = lost.loss
         elif isinstance(message, msg.Returned):
             manager.asked_back = False
             self._take_back(manager, message.tasks)
@@ -282,19 +300,23 @@ class Interchange:
         before = self._by_name.pop(message.manager, None)
         if before is not None:
             self._managers.pop(before.peer, None)
+            manager.cancelled = before.cancelled
             if before.peer != peer:
                 actions.append(ev.CloseManager(before.peer))
         self._managers[peer] = self._by_name[message.manager] = manager
         waiting = self._waiting.pop(message.manager, {})
+        self._expected.pop(message.manager, None)
+        claimed = {task for task, claim in self._claimed.items() if claim.manager == manager.name}
+        for task in claimed:
+            del self._claimed[task]
         drop: list[msg.TaskRefs] = []
+        doubtful: list[tuple[msg.TaskRefs, int, bool]] = []
         for refs_there, running in ((message.queued, False), (message.running, True)):
             for ref, index in each(refs_there):
                 task = (ref.stream, index)
                 run = before.release(*task) if before is not None else None
                 if run is not None and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
-                    claimed = single(run, index)
-                    claimed.suspect = before is not None and before.suspect == task
-                    manager.hold(claimed)
+                    manager.hold(single(run, index))
                     if running:
                         manager.running.add(task)
                 elif run is not None:
@@ -303,21 +325,18 @@ class Interchange:
                     manager.hold(single(run, index))
                     drop.append(_ref(ref, index))
                 elif task in waiting:
-                    self._adopt((peer, ref, running), waiting.pop(task))
-                elif self._expected.pop(message.manager, None) is not None or (
-                    before is None and ref.epoch < self.epoch
-                ):
-                    self._claimed[task] = (peer, ref, running)
-                    self._sent_to.pop(task, None)
+                    self._adopt(_claim(manager, ref, running), waiting.pop(task))
+                elif ref.epoch < self.epoch and (before is None or task in claimed):
+                    doubtful.append((ref, index, running))
                 else:
                     drop.append(_ref(ref, index))
+        drop += self._claim(manager, doubtful)
         # What it should hold, and does not: ended in Results that come again, or never arrived.
         leftovers = [] if before is None else list(before.tasks())
         leftovers += [(stream, index, run) for (stream, index), run in waiting.items()]
         for stream, index, run in leftovers:
             manager.hold(single(run, index))
             manager.missing.append((stream, index))
-        self._forget_expected(message.manager)
         actions += (
             ev.ManagerKnown(message.manager, True),
             ev.ToManager(
@@ -325,22 +344,63 @@ class Interchange:
                 msg.Welcome(self.epoch, __version__, drop=drop, heartbeat_s=self._heartbeat_s),
             ),
         )
+        # That these were cancelled may have been lost on the way.
+        for (stream, index), interrupt in list(manager.cancelled.items()):
+            if index in manager.held.get(stream, {}):
+                again = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt)
+                actions.append(ev.ToManager(peer, again))
+            else:
+                del manager.cancelled[stream, index]
         self._requeue_missing(manager)
 
+    def _claim(
+        self, manager: Manager, tasks: list[tuple[msg.TaskRefs, int, bool]]
+    ) -> list[msg.TaskRefs]:
+        """A manager holds tasks of an earlier interchange that the forwarder has not sent here
+        yet. Returns those that are not its business any more.
+        """
+        if not tasks:
+            return []
+        drop: list[msg.TaskRefs] = []
+        known = {(ref.stream, index) for ref, index in each(self._held())}
+        for ref, index, running in tasks:
+            task = (ref.stream, index)
+            if task in known or self._sent_to.get(task, manager.name) != manager.name:
+                drop.append(_ref(ref, index))  # somebody else was given it since
+                continue
+            self._sent_to.pop(task, None)
+            self._fates.pop(task, None)
+            self._claimed[task] = _claim(manager, ref, running)
+        return drop
+
+    def _unclaim(self, manager: Manager, task: tuple[bytes, int]) -> bool:
+        """Whether this manager held a task that the forwarder has not sent here yet."""
+        claim = self._claimed.get(task)
+        if claim is None or claim.manager != manager.name:
+            return False
+        del self._claimed[task]
+        return True
+
     def _requeue_missing(self, manager: Manager) -> None:
-        if manager.unstored or not manager.missing:
+        if manager.unstored:
             return
+        self._forget_sent_to(manager.name)
         for stream, index in reversed(manager.missing):
             if run := manager.release(stream, index):
-                self._queue.push_front(stream, single(run, index))
+                self._requeue(single(run, index))
         manager.missing.clear()
 
     def _results(self, manager: Manager, message: msg.Results, actions: list[ev.Action]) -> None:
         for run in message.runs:
             stream = run.stream
             for outcome in run.outcomes:
-                if manager.release(stream, outcome.index) is None:
+                held = manager.release(stream, outcome.index)
+                if held is None:
                     self._late(stream, outcome.index, actions)
+                elif (held.epoch, held.attempt) != (run.epoch, run.attempt):
+                    # An earlier attempt has ended after all, so that this one need not.
+                    refs = [msg.TaskRefs(stream, [outcome.index, 1], held.epoch, held.attempt)]
+                    actions.append(ev.ToManager(manager.peer, msg.Cancel(refs, interrupt=True)))
                 if self._histories:
                     self._histories.forget((stream, outcome.index))
         self._outbox.add(manager.peer, message.number, message.runs, actions)
@@ -367,6 +427,7 @@ class Interchange:
             if tasks.pop((stream, index), None):
                 return
         self._claimed.pop((stream, index), None)
+        self._fates.pop((stream, index), None)
         actions.extend(
             ev.ToManager(other.peer, cancel)
             for other in self._managers.values()
@@ -379,6 +440,8 @@ class Interchange:
             if run and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
                 manager.release(ref.stream, index)
                 self._requeue(single(run, index))
+            else:
+                self._unclaim(manager, (ref.stream, index))
 
     # --- losses ---------------------------------------------------------------------------------
 
@@ -387,8 +450,10 @@ class Interchange:
         if self._by_name.get(manager.name) is manager:
             del self._by_name[manager.name]
         actions += (ev.CloseManager(manager.peer), ev.ManagerKnown(manager.name, False))
-        for claimed in [key for key, claim in self._claimed.items() if claim[0] == manager.peer]:
-            del self._claimed[claimed]
+        for key in [key for key, claim in self._claimed.items() if claim.manager == manager.name]:
+            del self._claimed[key]
+            self._fates[key] = manager_lost(manager, why, True)
+        self._give_up_sent(manager, why)
         suspect = manager.suspect
         began = manager.running | manager.oldest(2 * manager.slots)
         for stream, index, run in reversed(list(manager.tasks())):
@@ -425,10 +490,16 @@ class Interchange:
         else:
             self._queue.push_front(task.stream, task)
 
-    def _forget_expected(self, name: str) -> None:
-        self._expected.pop(name, None)
-        for key in [key for key, manager in self._sent_to.items() if manager == name]:
-            del self._sent_to[key]
+    def _forget_sent_to(self, name: str) -> None:
+        """It has told all: what else it was sent has not arrived there."""
+        for task in [task for task, manager in self._sent_to.items() if manager == name]:
+            del self._sent_to[task]
+
+    def _give_up_sent(self, manager: Manager, why: str) -> None:
+        """A manager is gone that was sent tasks which the forwarder has not sent here yet."""
+        for task in [task for task, name in self._sent_to.items() if name == manager.name]:
+            del self._sent_to[task]
+            self._fates[task] = manager_lost(manager, why, False)
 
     def _tick(self, now: float, actions: list[ev.Action]) -> None:
         for manager in list(self._managers.values()):
@@ -440,10 +511,12 @@ class Interchange:
                 manager.greeted = now
                 actions.append(ev.ToManager(manager.peer, msg.Heartbeat()))
         for name in [name for name, until in self._expected.items() if now > until]:
-            self._forget_expected(name)
+            del self._expected[name]
             actions.append(ev.ManagerKnown(name, False))
             gone = Manager(b"", name, 0, "", now)
-            loss = manager_lost(gone, f"it did not come back within {self._return_s:.0f} s", False)
+            why = f"it did not come back within {self._return_s:.0f} s"
+            self._give_up_sent(gone, why)
+            loss = manager_lost(gone, why, False)
             for task in reversed(list(self._waiting.pop(name, {}).values())):
                 task.suspect = True
                 self._lose(task, loss, False, actions)
@@ -598,6 +671,10 @@ class Interchange:
             for stream, held in manager.held.items():
                 tasks.setdefault(stream, []).extend(held)
         return refs(tasks) + self._outbox.spooled_tasks()
+
+
+def _claim(manager: Manager, ref: msg.TaskRefs, running: bool) -> Claim:
+    return Claim(manager.name, ref.epoch, ref.attempt, running)
 
 
 def _ref(ref: msg.TaskRefs, index: int) -> msg.TaskRefs:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol.messages import TaskRefs, TaskRun
 from fxhpc.protocol.outcome import Loss, LossCause
+
+
+class Claim(NamedTuple):
+    """That a manager holds a task which the forwarder has not sent to this interchange yet."""
+
+    manager: str
+    epoch: int
+    attempt: int
+    running: bool
 
 
 class Manager:
@@ -24,6 +34,7 @@ class Manager:
         self.held_bytes = 0
         self.running: set[tuple[bytes, int]] = set()
         self.suspect: tuple[bytes, int] | None = None
+        self.cancelled: dict[tuple[bytes, int], bool] = {}  # of what it holds: running ones too?
         self.bodies: set[bytes] = set()
         self.heard = now
         self.greeted = now
@@ -65,6 +76,8 @@ class Manager:
             self.running.discard((stream, index))
         if self.suspect == (stream, index):
             self.suspect = None
+        if self.cancelled:
+            self.cancelled.pop((stream, index), None)
         return run
 
     def oldest(self, count: int) -> set[tuple[bytes, int]]:

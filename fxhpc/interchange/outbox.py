@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fxhpc.ids import to_ranges
+from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
 
@@ -21,11 +21,16 @@ def result_refs(results: msg.Results) -> list[msg.TaskRefs]:
 
 
 class Outbox:
-    """Numbers outcomes, and answers managers when these may forget theirs."""
+    """Numbers outcomes, and answers managers when these may forget theirs.
 
-    def __init__(self) -> None:
+    Args:
+        first: the first number; above all of earlier processes, or the forwarder's word that it has
+            stored one of theirs would be taken for one of these.
+    """
+
+    def __init__(self, first: int = 1) -> None:
         self.connected = False
-        self._next_number = 1
+        self._next_number = first
         # By number: the manager's connection, its own number, and the message.
         self._kept: dict[int, tuple[bytes, int, msg.Results]] = {}
         self._spooled: dict[int, list[msg.TaskRefs]] = {}
@@ -39,7 +44,7 @@ class Outbox:
     def recover(self, spooled: list[tuple[int, list[msg.TaskRefs]]]) -> None:
         """What an earlier process has left in the spool."""
         self._spooled = dict(spooled)
-        self._next_number = max(self._spooled, default=0) + 1
+        self._next_number = max(self._next_number, max(self._spooled, default=0) + 1)
 
     def add(
         self, peer: bytes, number: int, runs: list[msg.ResultRun], actions: list[ev.Action]
@@ -91,6 +96,13 @@ class Outbox:
     def spooled_tasks(self) -> list[msg.TaskRefs]:
         """Tasks that have ended, whose outcomes the forwarder does not have yet."""
         return [ref for refs in self._spooled.values() for ref in refs]
+
+    def tasks_of(self, stream: bytes) -> set[int]:
+        """Tasks of a stream that have ended, whose outcomes are kept here or in the spool."""
+        refs = self.spooled_tasks()
+        for _, _, results in self._kept.values():
+            refs += result_refs(results)
+        return {index for ref in refs if ref.stream == stream for index in from_ranges(ref.ranges)}
 
     def _tell_managers(self, numbers: list[int], actions: list[ev.Action]) -> None:
         by_peer: dict[bytes, list[int]] = {}

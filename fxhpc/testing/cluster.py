@@ -35,7 +35,8 @@ class Cluster:
     Attributes:
         executions: how often each task was begun by a worker.
         excuses: how often each task was cut off by a fault that allows it to run again.
-        deaths: how often a worker was killed while it ran a task, since the interchange started.
+        deaths: how often a worker was killed while it ran a task and its manager could tell of
+            it, since the interchange started: what counts against the task.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,9 @@ class Cluster:
         self._events: deque[ev.Event] = deque()
         self._closing: dict[bytes, float] = {}
         self._expected: set[bytes] = set()
-        self._named_heard = 0.0
+        self._named_heard = self._named_said = 0.0  # the forwarder, of and to the interchange
+        self._forwarder_heard = 0.0  # the interchange, of the forwarder
+        self._forwarder_there = False
         self.named = self._new_host(NAMED_ENDPOINT, NAMED_KEY, 1)
         self._start_forwarder()
 
@@ -102,12 +105,13 @@ class Cluster:
         """End a manager's process, and its workers, by SIGKILL."""
         for task in node.began:
             self.excuses[task] += 1
+            del self.deaths[task]  # of the last one, nobody may have heard
         node.die()
 
     def kill_worker(self, node: Node, number: int) -> None:
         """End a worker by SIGKILL."""
         task = node.kill(number)
-        if task is not None:
+        if task is not None and not self.is_doubtful(node):
             self.deaths[task] += 1
 
     # --- restarts -------------------------------------------------------------------------------
@@ -129,6 +133,7 @@ class Cluster:
         """Kill the named endpoint's interchange, and start another."""
         self.named_link.forget()
         self.named_link.up.clear()
+        self._forwarder_there = False
         self.deaths.clear()
         self.named.restart(self.named.epoch + 1)
 
@@ -221,10 +226,25 @@ class Cluster:
             self._events.append(ev.LocalClosed(instance))
 
     def _interchange_says(self, key: bytes, message: msg.FromInterchange) -> None:
-        if key == NAMED_KEY:
+        if key != NAMED_KEY:
+            self._events.append(ev.InterchangeSaid(key, message))
+        elif not self.named_link.answer(message):
+            self._lose_forwarder()
+
+    def _hear_forwarder(self, message: msg.ToInterchange) -> None:
+        """What the shell of the named endpoint's interchange does with a message."""
+        self._forwarder_heard = self.clock()
+        self._forwarder_there = True
+        if isinstance(message, msg.Heartbeat):
             self.named_link.answer(message)
         else:
-            self._events.append(ev.InterchangeSaid(key, message))
+            self.named.tell(iev.ForwarderSaid(message))
+
+    def _lose_forwarder(self) -> None:
+        if self._forwarder_there:
+            self._forwarder_there = False
+            self.named_link.forget()
+            self.named.tell(iev.ForwarderGone())
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -247,7 +267,7 @@ class Cluster:
         if link is self.named_link:
             message = link.deliver_up()
             if message is not None:
-                self.named.tell(iev.ForwarderSaid(message))
+                self._hear_forwarder(message)
             return True
         for peer, (_, client_link) in list(self._client_links.items()):
             if client_link is link:
@@ -296,11 +316,19 @@ class Cluster:
         for node in self.nodes:
             node.turn()
         self._bury_nodes()
-        silent = self.clock() - self._named_heard > 3 * HEARTBEAT_S
-        if self.named_link.broken or silent:
-            self._named_heard = self.clock()
+        now = self.clock()
+        if now - self._named_heard > 3 * HEARTBEAT_S:
+            self._named_heard = now
+            self.named_link.cut()
             self.feed(ev.InterchangeGone(NAMED_KEY))
             self.feed(ev.InterchangeUp(NAMED_KEY))
+        elif self.named_link.broken:
+            self.feed(ev.InterchangeUp(NAMED_KEY))
+        elif now - self._named_said >= HEARTBEAT_S:
+            self._named_said = now
+            self.named_link.say(msg.Heartbeat())
+        if self._forwarder_there and now - self._forwarder_heard > 3 * HEARTBEAT_S:
+            self._lose_forwarder()
 
     def tick(self, seconds: float) -> None:
         """Let time pass."""

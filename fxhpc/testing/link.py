@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from fxhpc.protocol.codec import Codec
-from fxhpc.protocol.link import Envelope, Link, Verdict
+from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Reset
 
 U = TypeVar("U")

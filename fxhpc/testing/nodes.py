@@ -109,7 +109,8 @@ class Node:
         new_link: makes a link to the interchange, for each connection.
         clock: the time.
         on_begin: called with a task whenever a worker begins it.
-        on_kill: called with the task that a worker ran when it was killed.
+        on_kill: called with the task that a worker ran when it was killed, and with all that
+            it ever began when it leaves.
     """
 
     def __init__(
@@ -261,6 +262,8 @@ class Node:
         elif isinstance(action, ev.Leave):
             self.left = action.reason
             self.alive = False
+            for task in self.began:  # what was not stored by now is lost with it
+                self._on_kill(self, task)
             self.workers.clear()
         elif worker := self.workers.get(action.worker):
             if isinstance(action, ev.ToWorker):

@@ -1,0 +1,24 @@
+"""The cores together, under every fault, in every order that hypothesis can think of.
+
+`FXHPC_MODEL=nightly` tries many more and longer ones, with a seed of its own that is printed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+from tests.model.machine import FxhpcMachine
+
+_nightly = os.environ.get("FXHPC_MODEL") == "nightly"
+
+TestFxhpc = FxhpcMachine.TestCase
+TestFxhpc.settings = settings(
+    max_examples=5000 if _nightly else 250,
+    stateful_step_count=100 if _nightly else 50,
+    derandomize=not _nightly,
+    print_blob=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
