@@ -1,0 +1,149 @@
+"""What tests of life in other people's processes share: tasks that hold on, and who is alive."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+from homes import LIMIT, TestHome, eventually
+
+#: Seconds, as promised: until the prompt is back, and until what ran is gone.
+PROMPT_S = 1.0
+GONE_S = 2.0
+
+#: Put before a script: a task that leaves processes in every way, and notes their pids.
+TASKS = """
+import os, sys, time
+from fxhpc import Executor, FuncXClient
+
+def hold(folder, number=0):
+    import os, subprocess, time
+    child = subprocess.Popen(["sleep", "1000"])
+    reader, writer = os.pipe()
+    between = os.fork()
+    if between == 0:
+        os.setsid()  # a daemon: a session of its own, and soon no parent
+        daemon = os.fork()
+        if daemon == 0:
+            os.execvp("sleep", ["sleep", "1000"])
+        os.write(writer, str(daemon).encode())
+        os._exit(0)
+    os.waitpid(between, 0)
+    daemon = int(os.read(reader, 100))
+    part = os.path.join(folder, f"part-{number}")
+    with open(part, "w") as file:
+        file.write(f"{os.getpid()} {child.pid} {daemon}")
+    os.rename(part, os.path.join(folder, f"pids-{number}"))
+    time.sleep(1000)
+
+def double(x):
+    return 2 * x
+
+def at_prompt():
+    print("prompt", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def script(code: str) -> str:
+    """A script that knows TASKS."""
+    return TASKS + textwrap.dedent(code)
+
+
+def launch(home: TestHome, name: str, code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Run a script in a process group of its own, as a shell does."""
+    path = home.write(name, code)
+    process = subprocess.Popen(
+        [sys.executable, str(path), *map(str, arguments)],
+        env=home.environment,
+        cwd=home.scripts,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    home._started.append(process)
+    return process
+
+
+def held(folder: Path, count: int) -> list[int]:
+    """The pids of so many tasks that hold on, and of what they have started; waits for them."""
+    eventually(lambda: len(list(folder.glob("pids-*"))) >= count)
+    return [int(pid) for path in sorted(folder.glob("pids-*")) for pid in path.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def gone(pids: list[int], within: float = GONE_S) -> float:
+    """Wait until none of these is alive; the seconds that it took."""
+    began = time.monotonic()
+    eventually(lambda: not any(map(alive, pids)), within)
+    return time.monotonic() - began
+
+
+def read_line(process: subprocess.Popen[str], within: float = LIMIT) -> str:
+    """The next line that a script prints; what it wrote to stderr, if there is none."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    ready, _, _ = select.select([process.stdout], [], [], within)
+    assert ready, f"printed nothing for {within} s"
+    line = process.stdout.readline()
+    assert line, f"has ended: {process.stderr.read()}"
+    return line.rstrip("\n")
+
+
+def say(process: subprocess.Popen[str], line: str = "") -> None:
+    """Write a line to a script."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def titled(home: TestHome, word: str) -> list[psutil.Process]:
+    """The processes of this test whose title has this word."""
+    found = []
+    for process in home.processes():
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue  # it has ended meanwhile
+    return found
+
+
+def only_forwarder_left(home: TestHome, within: float = GONE_S) -> None:
+    """Wait until nothing of a home's clients is left."""
+
+    def others() -> list[str]:
+        found = []
+        for process in home.processes():
+            try:
+                words = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if "forwarder" not in words:
+                found.append(words)
+        return found
+
+    deadline = time.monotonic() + within
+    while left := others():
+        assert time.monotonic() < deadline, f"still there after {within} s: {left}"
+        time.sleep(0.01)
+
+
+def socket_directories() -> set[str]:
+    """The directories of embedded forwarders and of homes that there are now."""
+    return {name for name in os.listdir("/tmp") if name.startswith(f"fxhpc-{os.getuid()}-")}
