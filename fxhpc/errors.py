@@ -381,7 +381,7 @@ class FuncXUnreachable(ForwarderError):
     def __init__(self, address: str, detail: str = "") -> None:
         super().__init__(
             f"The forwarder at {address} cannot be reached{f': {detail}' if detail else ''}. "
-            f"`fxhpc doctor` tells why; FXHPC_HOME names the home whose forwarder is meant."
+            f"Its log, forwarder.log in the home (~/.fxhpc, or FXHPC_HOME), says more."
         )
         self.address = address
         self.detail = detail
@@ -500,7 +500,7 @@ FuncxAPIError = FuncxResponseError
 class UserUnauthenticated(FuncxResponseError):
     code, http_status_code = 1, 401
     REASON = "Could not find user. You must be logged in to perform this function"
-    ADVICE = "A key is missing on the endpoint's allow-list: `fxhpc endpoint export-access`."
+    ADVICE = "Its key is not on the endpoint's allow-list."
 
 
 class UserNotFound(FuncxResponseError):
@@ -522,7 +522,7 @@ class FunctionNotFound(FuncxResponseError):
 class EndpointNotFound(FuncxResponseError):
     code, http_status_code = 4, 404
     REASON = "Endpoint {} could not be resolved"
-    ADVICE = "`fxhpc endpoint list` shows those of this home; `local` is always there."
+    ADVICE = "Endpoints belong to one home (FXHPC_HOME); `local` is always there."
 
     @property
     def uuid(self) -> str:
@@ -584,7 +584,7 @@ class ForwarderRegistrationError(FuncxResponseError):
 class ForwarderContactError(FuncxResponseError):
     code, http_status_code = 13, 502
     REASON = "Contacting forwarder failed - {}"
-    ADVICE = "`fxhpc doctor` tells why."
+    ADVICE = "forwarder.log in the home says more."
 
 
 class EndpointStatsError(FuncxResponseError):

@@ -49,8 +49,8 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
 def _full(path: str, detail: str | None) -> StoreFull:
     return StoreFull(
         f"There is no room left for the store {path} ({detail}); nothing of this request was "
-        f"stored, running work goes on. Free space or quota there, let `fxhpc store purge` "
-        f"remove old work, or put the store on another file system."
+        f"stored, running work goes on. Free space or quota there, or use a home "
+        f"on another file system (FXHPC_HOME)."
     )
 
 

@@ -92,7 +92,7 @@ def fill(store: Store, size: int) -> int:
         except StoreFull as refused:
             text = str(refused)
             break
-    for part in (store.path, "no room left", "fxhpc store purge"):
+    for part in (store.path, "no room left", "FXHPC_HOME"):
         assert part in text
     return row - first
 
