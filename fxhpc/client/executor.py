@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fxhpc import chunks
 from fxhpc.client import attachments
 from fxhpc.client.attachments import Attachment
-from fxhpc.client.futures import TaskFuture
+from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.names import endpoint_name, group_id
 from fxhpc.client.submitter import Submitter
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
@@ -243,16 +243,22 @@ def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[
         yield chunk
 
 
+def _take_last(futures: list[TaskFuture], deadline: float | None) -> Any:
+    """The last future's value; only then the future is taken off the list."""
+    value = futures[-1].result(None if deadline is None else deadline - time.monotonic())
+    futures.pop()
+    return value
+
+
 def _values(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]:
     """The futures' values in order; whoever stops reading cancels the rest."""
     futures.reverse()  # so that what was read is forgotten
     try:
         while futures:
-            limit = None if deadline is None else deadline - time.monotonic()
-            value = futures[-1].result(limit)
-            futures.pop()
-            yield value
-            del value
+            yield _take_last(futures, deadline)  # no name here keeps the value alive
+    except KeyboardInterrupt:
+        interrupt(futures)
+        raise
     finally:
         for future in futures:
             future.cancel()

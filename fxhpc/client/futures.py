@@ -43,6 +43,9 @@ class FutureGroup(Protocol):
     def cancel_future(self, future: TaskFuture) -> bool:
         """Cancel one that is pending; the condition is held. False if it runs."""
 
+    def interrupt(self, indices: list[int]) -> None:
+        """Ctrl-C: have tasks end that were sent, those that run too. Never waits."""
+
     def is_stored(self, index: int) -> bool:
         """Whether the forwarder has stored this task."""
 
@@ -127,12 +130,14 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     def result(self, timeout: float | None = None) -> Any:
         """The function's value, unpacked in this thread at the first call.
 
+        Ctrl-C ends the task with the wait for it.
+
         Raises:
             CancelledError: the task was cancelled.
             TimeoutError: it has not ended within so many seconds.
             Exception: what the function raised, or why the task was lost.
         """
-        self._wait(timeout)
+        self._await(timeout)
         if self._exception is not None:
             try:
                 raise self._exception
@@ -142,7 +147,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the function raised, or None; raises as `result` does where there is neither."""
-        self._wait(timeout)
+        self._await(timeout)
         return self._exception
 
     def __repr__(self) -> str:
@@ -208,6 +213,13 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         """Have the callbacks called; the condition is not held."""
         if self._extra is not None and self._extra.callbacks:
             self._group.callbacks.add(self)
+
+    def _await(self, timeout: float | None) -> None:
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt:
+            interrupt([self])
+            raise
 
     def _wait(self, timeout: float | None) -> None:
         """Return when the future has ended and is unpacked."""
@@ -324,6 +336,17 @@ def fail(futures: Iterable[TaskFuture], group: FutureGroup, error: BaseException
             future._end(FINISHED, True)
     for future in ended:
         future._tell()
+
+
+def interrupt(futures: Iterable[TaskFuture]) -> None:
+    """Ctrl-C has ended a wait for these: cancel them, and end those that run."""
+    groups: dict[int, tuple[FutureGroup, list[int]]] = {}
+    for future in futures:
+        if future._state != FINISHED:
+            future.cancel()
+            groups.setdefault(id(future._group), (future._group, []))[1].append(future._index)
+    for group, indices in groups.values():
+        group.interrupt(indices)
 
 
 def set_running(futures: Iterable[TaskFuture], group: FutureGroup) -> None:

@@ -71,6 +71,10 @@ class Group:
         self.submitter.cancel(self, index)
         return True
 
+    def interrupt(self, indices: list[int]) -> None:
+        """Ctrl-C: have tasks end that were sent, those that run too. Never waits."""
+        self.submitter.interrupt(self, indices)
+
     def is_stored(self, index: int) -> bool:
         """Whether the forwarder has stored this task."""
         return index < self.stored
@@ -294,6 +298,15 @@ class Submitter:
         if indices and self._attachment is not None:
             tasks = [service.StreamRanges(group.stream, ids.to_ranges(indices))]
             self._attachment.connection.post(service.CancelTasks(0, tasks))
+
+    def interrupt(self, group: Group, indices: list[int]) -> None:
+        """Have tasks end that were sent; work that stays without its submitter stays."""
+        attachment = self._attachment
+        sent = [index for index in indices if index < group.first]
+        stays = group.info.keep and group.info.endpoint != LOCAL_ENDPOINT
+        if sent and attachment is not None and attachment.usable and not stays:
+            tasks = [service.StreamRanges(group.stream, ids.to_ranges(sent))]
+            attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
 
     # --- answers (in the connection's thread) ---------------------------------------------------
 
