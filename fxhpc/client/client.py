@@ -447,14 +447,14 @@ class FuncXClient:
             digest = self._digests[function_id] = answer.records[0].digest
         return digest
 
-    def _open(self, endpoint: str, function_id: str, group: str) -> Stream:
+    def _open(self, endpoint: str, function_id: str, group: str, submitter: bytes) -> Stream:
         stream = Stream(
             StreamInfo(
                 stream=ids.new_stream(),
                 endpoint=endpoint,
                 function=self._digest(function_id),
                 function_id=function_id,
-                submitter=self._submitter_id,
+                submitter=submitter,
                 keep=True,
                 group=group,
                 retries=self.retries,
@@ -473,17 +473,19 @@ class FuncXClient:
     def _stream_of_calls(self, endpoint: str, function_id: str) -> Stream:
         stream = self._streams.get((endpoint, function_id))
         if stream is None:
-            stream = self._open(endpoint, function_id, self.session_task_group_id)
+            group = self.session_task_group_id
+            stream = self._open(endpoint, function_id, group, self._submitter_id)
             stream = self._streams.setdefault((endpoint, function_id), stream)
         return stream
 
     def _submit(self, parts: list[tuple[str, str, list[bytes]]], group: str) -> list[list[str]]:
         """Submit tasks, a stream for each part, and return their ids by part."""
         now = time.monotonic()
+        submitter = os.urandom(16)  # a batch has a turn of its own: single calls do not wait for it
         submissions: list[Submission] = []
         found = []
         for endpoint, function, payloads in parts:
-            stream = self._open(endpoint, function, group)
+            stream = self._open(endpoint, function, group, submitter)
             with stream.lock:
                 first = stream.take(len(payloads), now)
             submissions += cut(stream.info, first, payloads)
