@@ -6,7 +6,6 @@ import array
 import os
 import socket
 import struct
-import tempfile
 from collections import deque
 from collections.abc import Sequence
 
@@ -153,6 +152,8 @@ def shared_memory(size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("fxhpc", os.MFD_CLOEXEC)
     else:
+        import tempfile  # takes its time, and is not needed on Linux
+
         fd, path = tempfile.mkstemp()
         os.unlink(path)
     if size:

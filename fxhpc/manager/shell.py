@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 
-import psutil
 import zmq
 
 from fxhpc.manager import events as ev
@@ -236,7 +235,7 @@ def _host(spec: pool.ManagerSpec, now: float) -> ev.Host:
         pid=os.getpid(),
         python=platform.python_version(),
         cores=len(_cores()),
-        memory=psutil.virtual_memory().total,
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         block=spec.block,
         alone_s=spec.alone_s,
         wall_offset_s=time.time() - now,

@@ -7,8 +7,6 @@ import selectors
 import signal
 from collections.abc import Callable
 
-import psutil
-
 from fxhpc.protocol.pool import ManagerSpec
 
 #: Where a process cannot be watched by a descriptor, it is looked for so often.
@@ -58,6 +56,8 @@ class Watch:
         else:
             selector.register(fd, selectors.EVENT_READ, lambda _: self._gone())
         if not self._is_parent and spec.watch_started:
+            import psutil  # takes its time, and a client's own manager does without
+
             try:
                 started = psutil.Process(self._pid).create_time()
             except psutil.Error:
@@ -69,7 +69,13 @@ class Watch:
     def _alive(self) -> bool:
         if self._is_parent:
             return os.getppid() == self._pid
-        return psutil.pid_exists(self._pid)
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def _gone(self) -> None:
         self._reason = f"process {self._pid}, for which it worked, is gone"

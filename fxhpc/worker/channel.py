@@ -6,7 +6,6 @@ import array
 import os
 import socket
 import struct
-import tempfile
 from collections.abc import Sequence
 
 from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES
@@ -94,6 +93,8 @@ def write_file(parts: Sequence[bytes | memoryview]) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("fxhpc", os.MFD_CLOEXEC)
     else:
+        import tempfile  # takes its time, and is not needed on Linux
+
         fd, path = tempfile.mkstemp()
         os.unlink(path)
     try:
