@@ -163,6 +163,8 @@ class Forwarder:
                 self._new_endpoint(Endpoint(key, event.endpoint, False))
         elif isinstance(event, ev.InterchangeUp):
             if endpoint := self._endpoints.get(event.key):
+                # Nothing more is sent before it has said what it holds: that would not be in it.
+                endpoint.connected = False
                 actions.append(ev.ToInterchange(endpoint.key, msg.Hello(self.epoch, __version__)))
         elif isinstance(event, ev.InterchangeGone):
             if endpoint := self._endpoints.get(event.key):
@@ -326,6 +328,7 @@ class Forwarder:
         endpoint = self._endpoints.pop(instance, None)
         self._expected.discard(instance)
         if endpoint is not None:
+            endpoint.connected = False
             self._payloads_size -= sum(segment.memory for segment in endpoint.queue)
         left = [stream for stream in self._streams.values() if stream.owner == instance]
         gone = [s for s in left if not s.info.keep and s.pusher not in self._clients]
@@ -557,7 +560,7 @@ class Forwarder:
         """What of a segment that was taken is still to be sent, after something had to be waited
         for: its tasks may have been cancelled, or queued again for an interchange that came back.
         """
-        if endpoint.greetings != greetings or self._endpoint_of(segment.stream) is not endpoint:
+        if endpoint.greetings != greetings or not endpoint.connected:
             return []
         return segment.waiting(SENT)
 
