@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 
@@ -51,7 +52,11 @@ def main() -> int:
     )
     from fxhpc.manager.shell import Shell
 
-    return Shell(spec, (ours, pid)).run()
+    code = Shell(spec, (ours, pid)).run()
+    if spec.remove and os.getppid() != spec.watch_pid:
+        # Killed, the process that started this one could not do it by itself.
+        shutil.rmtree(spec.remove, ignore_errors=True)
+    return code
 
 
 def _empty_stdin() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import array
+import mmap
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Sequence
 
-from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES
+from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES, SIZE
 
-_SIZE = struct.Struct("<I")
+_NOTHING = memoryview(b"")
 _MAX_FDS = 4
 _FD_SPACE = socket.CMSG_SPACE(4 * _MAX_FDS)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -54,17 +54,18 @@ class Channel:
         """Whether there is something that the socket did not take."""
         return bool(self._unsent)
 
-    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message, with copies of these descriptors.
+    def send(self, data: bytes, fds: Sequence[int] = (), behind: Sequence[bytes] = ()) -> None:
+        """Send a message, with copies of these descriptors, and with what is to lie behind it.
 
         Raises:
             Closed: nobody is there to receive it.
         """
         kept = [os.dup(fd) for fd in fds]
         if self._stream:
-            data = _SIZE.pack(len(data)) + data
-        elif len(data) > INLINE_BYTES:
-            kept.append(write_file(data))
+            size = len(data) + sum(map(len, behind))
+            data = b"".join([SIZE.pack(SIZE.size + size), SIZE.pack(len(data)), data, *behind])
+        elif behind or len(data) > INLINE_BYTES:
+            kept.append(write_file([SIZE.pack(len(data)), data, *behind]))
             data = IN_FILE
         self._unsent.append((data, kept))
         if len(self._unsent) == 1:
@@ -92,10 +93,10 @@ class Channel:
             else:
                 self._unsent.popleft()
 
-    def receive(self) -> tuple[memoryview | bytes, list[int]] | None:
-        """The next message and the descriptors that came with it, or None if none has come.
+    def receive(self) -> tuple[memoryview, memoryview, list[int]] | None:
+        """The next message, what lies behind it, and the descriptors that came with it.
 
-        The message is valid until the next call.
+        None if none has come. The message is valid until the next call.
 
         Raises:
             Closed: there will be none.
@@ -124,8 +125,8 @@ class Channel:
                 os.close(fd)
             raise Closed("a message was cut short")
         if size == 1 and fds and self._view[:1] == IN_FILE:
-            return read_file(fds.pop()), fds
-        return self._view[:size], fds
+            return *split(map_file(fds.pop())), fds
+        return self._view[:size], _NOTHING, fds
 
     def close(self) -> None:
         """Close this end."""
@@ -135,16 +136,16 @@ class Channel:
         self._unsent.clear()
         self._sock.close()
 
-    def _next_of_stream(self) -> tuple[bytes, list[int]] | None:
-        if len(self._received) < _SIZE.size:
+    def _next_of_stream(self) -> tuple[memoryview, memoryview, list[int]] | None:
+        if len(self._received) < SIZE.size:
             return None
-        end = _SIZE.size + _SIZE.unpack_from(self._received)[0]
+        end = SIZE.size + SIZE.unpack_from(self._received)[0]
         if len(self._received) < end:
             return None
-        data = bytes(self._received[_SIZE.size : end])
+        data = bytes(self._received[SIZE.size : end])
         del self._received[:end]
         fds, self._received_fds = self._received_fds, []
-        return data, fds
+        return *split(memoryview(data)), fds
 
 
 def shared_memory(size: int) -> int:
@@ -161,21 +162,29 @@ def shared_memory(size: int) -> int:
     return fd
 
 
-def write_file(data: bytes) -> int:
+def write_file(parts: Sequence[bytes]) -> int:
     """A descriptor of a file without a name that holds these bytes."""
     fd = shared_memory(0)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def read_file(fd: int) -> bytes:
-    """What `write_file` wrote; closes the descriptor."""
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        file.seek(0)
-        return file.readall()
+def map_file(fd: int) -> memoryview:
+    """A view of what `write_file` wrote; closes the descriptor."""
+    try:
+        return memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+    finally:
+        os.close(fd)
+
+
+def split(data: memoryview) -> tuple[memoryview, memoryview]:
+    """A message, and what lies behind it."""
+    end = SIZE.size + SIZE.unpack_from(data)[0]
+    return data[SIZE.size : end], data[end:]

@@ -237,7 +237,8 @@ class Manager:
         while backlog.suspects and self._staff.suspect is None and self._staff.idle:
             slot = next(iter(self._staff.idle.values()))
             self._staff.suspect = slot.worker
-            self._give(slot, [backlog.suspects.popleft()], LOOK_AHEAD_S)
+            part = backlog.suspects.popleft()
+            self._give(slot, [part], LOOK_AHEAD_S, part.payload_bytes())
         while backlog.queue and (self._staff.idle or self._staff.short):
             slots = list(self._staff.idle.values()) or list(self._staff.short.values())
             waiting = sum(map(len, backlog.queue)) if len(backlog.queue) < 64 else MESSAGE_TASKS
@@ -258,7 +259,8 @@ class Manager:
             if slot.tasks:
                 self._staff.withhold(slot)  # who knows how long that would have to wait there
                 return
-            self._give(slot, [self._next_part(1)], LOOK_AHEAD_S)
+            part = self._next_part(1)
+            self._give(slot, [part], LOOK_AHEAD_S, part.payload_bytes())
             return
         parts: list[Part] = []
         count = min(limit, max(1, int(MESSAGE_S / each_s)))
@@ -268,7 +270,7 @@ class Manager:
             size += part.payload_bytes()
             count -= len(part)
             parts.append(part)
-        self._give(slot, parts, each_s)
+        self._give(slot, parts, each_s, size)
 
     def _next_part(self, count: int, room: int = 1) -> Part:
         """Up to so many tasks from the front, in so many bytes if they are more than one."""
@@ -285,7 +287,7 @@ class Manager:
             return part.take(count)
         return self._backlog.queue.popleft()
 
-    def _give(self, slot: Slot, parts: list[Part], each_s: float) -> None:
+    def _give(self, slot: Slot, parts: list[Part], each_s: float, size: int) -> None:
         runs: list[pool.WorkRun] = []
         place = slot.next_place
         for part in parts:
@@ -306,7 +308,7 @@ class Manager:
                 )
             )
             slot.give(part, each_s)
-        self._desk.actions.append(ev.ToWorker(slot.worker, pool.Work(place, runs)))
+        self._desk.actions.append(ev.ToWorker(slot.worker, pool.Work(place, runs), size))
         self._staff.offer(slot)
 
     def _level(self) -> None:

@@ -129,13 +129,17 @@ class Crew:
         worker.handed_over()
         self._watch_writes(self._seed)
 
-    def send(self, number: int, message: pool.ToWorker) -> None:
-        """Send to a worker; one that is dead will be reported as such."""
+    def send(self, number: int, message: pool.ToWorker, size: int) -> None:
+        """Send to a worker; one that is dead will be reported as such. `size`: of its payloads."""
         worker = self._workers.get(number)
         if worker is None or worker.gone:
             return
         try:
-            worker.channel.send(_encode(message))
+            if size > pool.DETACHED_BYTES and isinstance(message, pool.Work):
+                message, behind = pool.detach_payloads(message)
+                worker.channel.send(_encode(message), behind=behind)
+            else:
+                worker.channel.send(_encode(message))
         except Closed:
             return
         if worker.channel.waits:
@@ -208,8 +212,7 @@ class Crew:
             received = worker.channel.receive()
             if received is None:
                 return
-            data, _ = received
-            yield pool.decode_batch(data)
+            yield pool.decode_batch(received[0], received[1])
 
     def _on_output(self, worker: Worker) -> None:
         if worker.number in self._workers and not worker.read_output():
@@ -249,7 +252,7 @@ class Crew:
             return
         try:
             while not worker.gone and (received := worker.channel.receive()):
-                self._tell(ev.WorkerSaid(number, pool.decode_batch(received[0])))
+                self._tell(ev.WorkerSaid(number, pool.decode_batch(received[0], received[1])))
         except (Closed, msgspec.DecodeError, struct.error):
             pass
         try:

@@ -109,6 +109,7 @@ class ToWorker:
 
     worker: int
     message: pool.ToWorker
+    payload_bytes: int = 0  # of the tasks' arguments in it
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,13 @@ class Seed:
                         self._bury()
                     else:
                         while received := self._channel.receive():
-                            self._obey(*received)
+                            self._obey(received[0], received[2])
         except Closed:
             return
         finally:
             processes.kill_children(set())
 
-    def _obey(self, data: bytes | memoryview, fds: list[int]) -> None:
+    def _obey(self, data: memoryview, fds: list[int]) -> None:
         message = _decode(data)
         if isinstance(message, Fork):
             pid = os.fork()

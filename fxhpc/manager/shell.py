@@ -112,7 +112,7 @@ class Shell:
     def _do(self, actions: list[ev.Action]) -> None:
         for action in actions:
             if isinstance(action, ev.ToWorker):
-                self._crew.send(action.worker, action.message)
+                self._crew.send(action.worker, action.message, action.payload_bytes)
             elif isinstance(action, ev.Say):
                 if self._opener is not None and not self._opener.broken:
                     self._opener.send(action.message)

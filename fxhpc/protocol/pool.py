@@ -18,10 +18,12 @@ The page (see `docs/decisions/0020-the-workers-page.md`) says:
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import msgspec
 
 from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.payload import Payload
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 # --- starting a manager -------------------------------------------------------------------------
@@ -52,6 +54,7 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     nice: int = 0  # added to the workers' niceness
     alone_s: float = 600.0  # how long it stays without an interchange
     log_file: str = ""  # empty: standard error
+    remove: str = ""  # a directory of the watched process, removed if that has left it behind
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
@@ -108,7 +111,7 @@ class WorkRun(msgspec.Struct, array_like=True):
     stream: bytes
     first: int
     function: bytes
-    payloads: list[bytes]
+    payloads: list[Payload]
     shared: list[bytes] = []
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
 
@@ -143,8 +146,43 @@ ToWorker = Work | Bytes | Forget | Stop
 #: descriptor goes instead, so that none is ever larger than a socket's buffer.
 INLINE_BYTES = 64 * 1024
 
-#: What a message that lies in a file looks like in the socket: this, and the file's size.
+#: What a message that lies in a file looks like in the socket.
 IN_FILE = b"\xc1"  # the one byte that msgpack never begins with
+
+#: Where a message does not go through the socket as it is, in a file or on a stream, this comes
+#: first: how long the message is. What is left after it are the payloads that were detached.
+SIZE = struct.Struct("<I")
+
+#: Payloads above this size are not copied into their message, but put behind it.
+DETACHED_BYTES = 16 * 1024
+
+
+def detach_payloads(work: Work) -> tuple[Work, list[bytes]]:
+    """The message with their sizes in the places of large payloads, and these payloads."""
+    detached: list[bytes] = []
+    runs: list[WorkRun] = []
+    for run in work.runs:
+        payloads: list[Any] = []
+        for payload in run.payloads:
+            if len(payload) > DETACHED_BYTES:
+                payloads.append(len(payload))
+                detached.append(payload)
+            else:
+                payloads.append(payload)
+        runs.append(msgspec.structs.replace(run, payloads=payloads))
+    return Work(work.place, runs), detached
+
+
+def attach_payloads(work: Work, rest: memoryview) -> None:
+    """Put views of the detached payloads, which lie one behind the other, in their places."""
+    begin = 0
+    for run in work.runs:
+        payloads: list[Any] = run.payloads
+        for position, payload in enumerate(payloads):
+            if type(payload) is int:
+                payloads[position] = rest[begin : begin + payload]
+                begin += payload
+
 
 # --- the page -----------------------------------------------------------------------------------
 
@@ -175,14 +213,19 @@ class Batch(msgspec.Struct):
     outcomes: list[Outcome]
 
 
-def decode_batch(data: bytes | bytearray | memoryview) -> Batch:
-    """The batch that a worker sent.
+def decode_batch(data: memoryview, rest: memoryview) -> Batch:
+    """The batch that a worker sent; the data of a large outcome is what lies behind it.
 
     Raises:
         msgspec.DecodeError, struct.error: it is none.
     """
     place, spent_s, _, count = BATCH_HEAD.unpack_from(data)
-    return Batch(place, spent_s, _outcomes.decode(memoryview(data)[ARRAY:]) if count else [])
+    outcomes = _outcomes.decode(data[ARRAY:]) if count else []
+    if rest:
+        for outcome in outcomes:
+            if not isinstance(outcome.data, bytes):
+                outcome.data = bytes(rest)
+    return Batch(place, spent_s, outcomes)
 
 
 def held_batch(page: memoryview, words: memoryview) -> Batch:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import array
+import mmap
 import os
 import socket
-import struct
 from collections.abc import Sequence
 
-from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES
+from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES, SIZE
 
-_SIZE = struct.Struct("<I")
+_NOTHING = memoryview(b"")
 _FD_SPACE = socket.CMSG_SPACE(4)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -28,8 +28,8 @@ class Channel:
         self._buffer = bytearray(INLINE_BYTES + 64)
         self._view = memoryview(self._buffer)
 
-    def receive(self) -> memoryview | bytes:
-        """The next message; it is valid until the next call.
+    def receive(self) -> tuple[memoryview, memoryview]:
+        """The next message, valid until the next call, and what lies behind it.
 
         Raises:
             Closed: there will be none.
@@ -46,23 +46,24 @@ class Channel:
             raise RuntimeError("a message from the manager was cut short; the worker cannot go on")
         if ancillary:
             (_, _, data) = ancillary[0]
-            return read_file(array.array("i", data)[0])
-        return self._view[:size]
+            return split(map_file(array.array("i", data)[0]))
+        return self._view[:size], _NOTHING
 
-    def send(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Send one message.
+    def send(self, message: Sequence[bytes | memoryview], behind: bytes = b"") -> None:
+        """Send one message, in parts, and what is to lie behind it.
 
         Raises:
             Closed: nobody is there to receive it.
         """
-        size = sum(map(len, parts))
+        size = sum(map(len, message))
         try:
             if self._stream:
-                self._sock.sendall(b"".join([_SIZE.pack(size), *parts]))
-            elif size <= INLINE_BYTES:
-                self._sock.sendmsg(parts)
+                head = SIZE.pack(SIZE.size + size + len(behind)) + SIZE.pack(size)
+                self._sock.sendall(b"".join([head, *message, behind]))
+            elif not behind and size <= INLINE_BYTES:
+                self._sock.sendmsg(message)
             else:
-                fd = write_file(parts)
+                fd = write_file([SIZE.pack(size), *message, behind])
                 try:
                     self._sock.sendmsg(
                         [IN_FILE], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
@@ -72,8 +73,8 @@ class Channel:
         except ConnectionError:
             raise Closed from None
 
-    def _receive_stream(self) -> bytes:
-        return self._exactly(_SIZE.unpack(self._exactly(_SIZE.size))[0])
+    def _receive_stream(self) -> tuple[memoryview, memoryview]:
+        return split(memoryview(self._exactly(SIZE.unpack(self._exactly(SIZE.size))[0])))
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
@@ -108,8 +109,15 @@ def write_file(parts: Sequence[bytes | memoryview]) -> int:
     return fd
 
 
-def read_file(fd: int) -> bytes:
-    """What `write_file` wrote; closes the descriptor."""
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        file.seek(0)
-        return file.readall()
+def map_file(fd: int) -> memoryview:
+    """A view of what `write_file` wrote; closes the descriptor."""
+    try:
+        return memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+    finally:
+        os.close(fd)
+
+
+def split(data: memoryview) -> tuple[memoryview, memoryview]:
+    """A message, and what lies behind it."""
+    end = SIZE.size + SIZE.unpack_from(data)[0]
+    return data[SIZE.size : end], data[end:]

@@ -16,6 +16,7 @@ from fxhpc.protocol.pool import (
     ARRAY_32,
     BATCH_HEAD,
     BEGUN,
+    DETACHED_BYTES,
     HELD,
     HELD_FROM,
     OUTCOMES,
@@ -29,6 +30,7 @@ from fxhpc.protocol.pool import (
     ToWorker,
     Work,
     WorkRun,
+    attach_payloads,
 )
 from fxhpc.worker.channel import Channel, Closed
 from fxhpc.worker.run import ERROR, Runner
@@ -71,8 +73,11 @@ class Worker:
         try:
             self._channel.send([BATCH_HEAD.pack(0, 0.0, ARRAY_32, 0)])  # ready
             while True:
-                message = _decode(self._channel.receive())
+                data, rest = self._channel.receive()
+                message = _decode(data)
                 if isinstance(message, Work):
+                    if rest:
+                        attach_payloads(message, rest)
                     self._work(message)
                 elif isinstance(message, Bytes):
                     self._bodies[message.digest] = message.data
@@ -130,15 +135,13 @@ class Worker:
 
     def _add(self, outcome: Outcome, place: int, start: float) -> None:
         """Put an outcome into the batch."""
+        if len(outcome.data) > DETACHED_BYTES:
+            self._send_large(outcome, place, start)
+            return
         data = _encode(outcome)
         size = len(data)
         if self._used + size > OUTCOMES_BYTES:
             self._flush(place)
-            if size > OUTCOMES_BYTES:
-                head = BATCH_HEAD.pack(place, _clock() - start, ARRAY_32, 1)
-                self._check_process()
-                self._channel.send([head, data])
-                return
         if not self._count:
             self._place = self._words[HELD_FROM] = place
             self._since = start
@@ -147,6 +150,16 @@ class Worker:
         self._used += size
         self._count += 1
         self._words[HELD] = self._count << 32 | self._used
+
+    def _send_large(self, outcome: Outcome, place: int, start: float) -> None:
+        """Send an outcome on its own, its data behind it."""
+        if self._count:
+            self._flush(place)
+        self._check_process()
+        head = BATCH_HEAD.pack(place, _clock() - start, ARRAY_32, 1)
+        size: Any = len(outcome.data)
+        small = Outcome(outcome.index, outcome.kind, size, outcome.ran)
+        self._channel.send([head, _encode(small)], outcome.data)
 
     def _flush(self, place: int) -> None:
         """Send the batch, or just the place that the worker has come to."""
