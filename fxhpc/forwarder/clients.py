@@ -22,17 +22,31 @@ class HomeClients:
 
     def sockets(self) -> list[Any]:
         """What to poll for reading."""
-        watches = [*self._watches.values(), *self._expected.values()]
-        return [self.acceptor.socket, *(watch.fd for watch in watches if watch.fd >= 0)]
+        watched = [watch.fd for watch in self._watching() if watch.fd >= 0]
+        return [self.acceptor.socket, *watched]
 
     def expect(self, instance: bytes, pid: int, started: float) -> None:
         """A process that was attached before a restart, and lives."""
         self.processes[instance] = (pid, started)
         self._expected[instance] = Watch(pid, started)
 
-    def receive(self) -> list[ev.Event]:
-        """What clients have said."""
+    def waiting(self) -> list[ev.Event]:
+        """Nothing: other processes speak through sockets."""
+        return []
+
+    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+        """What clients have said, and which of them have ended."""
         events: list[ev.Event] = []
+        if self.acceptor.socket in ready:
+            self._read(events)
+        if any(watch.fd in ready for watch in self._watching()):
+            events += self._ended(any_descriptor=False)
+        return events
+
+    def _watching(self) -> list[Watch]:
+        return [*self._watches.values(), *self._expected.values()]
+
+    def _read(self, events: list[ev.Event]) -> None:
         for peer, message in self.acceptor.receive():
             if isinstance(message, service.Attach):
                 self.processes[message.local] = (message.pid, message.started)
@@ -41,8 +55,6 @@ class HomeClients:
                 if watch := self._expected.pop(message.local, None):
                     watch.close()
             events.append(ev.ClientSaid(peer, message))
-        events += self._ended(any_descriptor=False)
-        return events
 
     def tick(self) -> list[ev.Event]:
         """Look after processes that cannot be watched by a descriptor."""
@@ -61,7 +73,7 @@ class HomeClients:
 
     def close(self) -> None:
         """The forwarder ends."""
-        for watch in [*self._watches.values(), *self._expected.values()]:
+        for watch in self._watching():
             watch.close()
         self.acceptor.close()
 

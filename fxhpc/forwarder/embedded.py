@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.directories import OwnedDirectory
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.store import Store
@@ -41,8 +41,10 @@ class EmbeddedForwarder:
         durable = path != MEMORY
         epoch = store.raise_epoch()
         self._writer = Writer(store, self._waker.wake) if durable else DirectWriter(store)
-        self._directory = ipc.make_ipc_directory()
-        managers = ipc.ipc_address(self._directory, "managers")
+        directory = OwnedDirectory()
+        self.directory = directory.path
+        self._owned = directory
+        managers = ipc.ipc_address(self.directory, "managers")
         self._context = sockets.make_context()
         host = LocalHost(
             Acceptor(
@@ -91,7 +93,7 @@ class EmbeddedForwarder:
         self._loop.host.shut_down(keep_journals=False)
         self._writer.close()
         self._waker.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._owned.remove()
         self._context.term()
 
 
@@ -119,7 +121,10 @@ class _Threads:
     def sockets(self) -> list[Any]:
         return []
 
-    def receive(self) -> list[ev.Event]:
+    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+        return []
+
+    def waiting(self) -> list[ev.Event]:
         events: list[ev.Event] = []
         while self.inbox:
             events.append(ev.ClientSaid(*self.inbox.popleft()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Any, Protocol
@@ -26,8 +27,11 @@ class Clients(Protocol):
     def sockets(self) -> list[Any]:
         """What to poll for reading."""
 
-    def receive(self) -> list[ev.Event]:
-        """What has happened to clients."""
+    def waiting(self) -> list[ev.Event]:
+        """What has happened to clients and needs no look at a socket."""
+
+    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+        """What has happened to clients, as far as what is ready tells."""
 
     def tick(self) -> list[ev.Event]:
         """What time tells about them."""
@@ -58,34 +62,39 @@ class Loop:
         self.waker = waker
         self.remotes = remotes
         self._events: deque[ev.Event] = deque()
+        self._watched: list[Any] = []
+        self._last_poller = zmq.Poller()
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
         self._next_tick = time.monotonic() + TICK_S
         self._dirty = False  # something was handled since the last end of a turn
 
     def turn(self) -> None:
         """Wait until something happens, at most until the next tick, and handle it."""
-        poller = zmq.Poller()
-        poller.register(self.host.acceptor.socket, zmq.POLLIN)
-        others = self.clients.sockets() + (self.remotes.sockets() if self.remotes else [])
-        for socket in others:
-            poller.register(socket, zmq.POLLIN)
         managers = self.host.descriptors()
-        for descriptor in managers:
-            poller.register(descriptor, zmq.POLLIN)
-        poller.register(self.waker.fileno(), zmq.POLLIN)
+        poller = self._poller(
+            [
+                self.waker.fileno(),
+                self.host.acceptor.socket,
+                *self.clients.sockets(),
+                *managers,
+                *(self.remotes.sockets() if self.remotes else ()),
+            ]
+        )
         self.waker.arm()
         self._gather()
         wait = 0.0 if self._events else max(0.0, self._next_tick - time.monotonic())
-        ready = dict(poller.poll(int(wait * 1000)))
+        ready = dict(poller.poll(math.ceil(wait * 1000)))
         self.waker.clear()
         self._gather()
+        self._events.extend(self.clients.receive(ready))
         for descriptor, peer in managers.items():
             if descriptor in ready:
                 # What it said before it ended comes first.
                 self._interchanges_said(self.host.receive())
                 if peer in self.host.descriptors().values():
                     self._interchanges_said([self.host.manager_ended(peer)])
-        self._interchanges_said(self.host.receive())
+        if self.host.acceptor.socket in ready:
+            self._interchanges_said(self.host.receive())
         if self.remotes is not None:
             self._events.extend(self.remotes.receive())
         if time.monotonic() >= self._next_tick:
@@ -97,13 +106,22 @@ class Loop:
             self._events.append(ev.Tick())
         self._handle_all()
 
+    def _poller(self, watched: list[Any]) -> zmq.Poller:
+        """A poller for these; the last one, as long as they are the same."""
+        if watched != self._watched:
+            self._watched = watched
+            self._last_poller = zmq.Poller()
+            for one in watched:
+                self._last_poller.register(one, zmq.POLLIN)
+        return self._last_poller
+
     def feed(self, event: ev.Event) -> None:
         """Let the core know of something, and do what it wants."""
         self._events.append(event)
         self._handle_all()
 
     def _gather(self) -> None:
-        self._events.extend(self.clients.receive())
+        self._events.extend(self.clients.waiting())
         self._take_completed()
 
     def _take_completed(self) -> None:
