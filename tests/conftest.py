@@ -1,0 +1,11 @@
+"""Where tests find each other: `tests.model...` is below the checkout, which comes last in the path.
+
+Last, so that what is tested is the fxhpc that was installed; the checkout's own if none was.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
