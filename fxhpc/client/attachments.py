@@ -20,7 +20,9 @@ LOCAL_ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
 class Attachment:
     """A connection and this process's `local` endpoint on it, held by one or more clients."""
 
-    def __init__(self, connection: Connection, workers: int | None, key: str = "") -> None:
+    def __init__(
+        self, connection: Connection, workers: int | None, key: str = "", remove: str = ""
+    ) -> None:
         attached = connection.attached
         assert attached is not None, "a connection is made only when it is attached"
         self.connection = connection
@@ -29,7 +31,11 @@ class Attachment:
         self.told_older = False
         self.listeners: list[Callable[[errors.FxhpcError], None]] = []
         self.local = LocalEndpoint(
-            connection.local_id, attached.managers, workers, self._on_local_failure
+            connection.local_id,
+            attached.managers,
+            workers,
+            self._on_local_failure,
+            remove=remove,
         )
         connection.on_need_local = self.local.want
         connection.on_attached = self._on_attached
@@ -110,7 +116,8 @@ def embed(path: str = ":memory:", workers: int | None = None) -> Attachment:
     from fxhpc.client.embedded import EmbeddedConnection
     from fxhpc.forwarder.embedded import EmbeddedForwarder
 
-    return Attachment(EmbeddedConnection(EmbeddedForwarder(path)), workers)
+    forwarder = EmbeddedForwarder(path)
+    return Attachment(EmbeddedConnection(forwarder), workers, remove=forwarder.directory)
 
 
 def hold(attachment: Attachment) -> Attachment:

@@ -42,6 +42,7 @@ class LocalEndpoint:
         workers: how many; None leaves it to affinity, cgroup and batch system.
         on_failure: told why, when managers fail to start again and again.
         command: what starts a manager; for tests.
+        remove: a directory that must not outlive this process, whatever kills it.
     """
 
     exit_rank = 1
@@ -53,12 +54,14 @@ class LocalEndpoint:
         workers: int | None = None,
         on_failure: Callable[[errors.FxhpcError], None] | None = None,
         command: list[str] | None = None,
+        remove: str = "",
     ) -> None:
         self.failure: errors.FxhpcError | None = None
         self._endpoint = endpoint
         self._address = _Address(address)
         self._workers = workers
         self._on_failure = on_failure
+        self._remove = remove
         self._command = command or [sys.executable, "-m", "fxhpc.manager"]
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -168,6 +171,7 @@ class LocalEndpoint:
             watch_pid=self._pid,
             watch_started=process_started(),
             nice=share.nice,
+            remove=self._remove,
         )
         process = subprocess.Popen(
             self._command,
