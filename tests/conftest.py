@@ -1,4 +1,4 @@
-"""Where tests find each other: `tests.model...` is below the checkout, which comes last in the path.
+"""Where tests find each other: `tests.model...` is below the checkout, the last entry of the path.
 
 Last, so that what is tested is the fxhpc that was installed; the checkout's own if none was.
 """
