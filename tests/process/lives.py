@@ -98,11 +98,15 @@ def read_line(process: subprocess.Popen[str], within: float = LIMIT) -> str:
     """The next line that a script prints; what it wrote to stderr, if there is none."""
     assert process.stdout is not None
     assert process.stderr is not None
-    ready, _, _ = select.select([process.stdout], [], [], within)
-    assert ready, f"printed nothing for {within} s"
-    line = process.stdout.readline()
-    assert line, f"has ended: {process.stderr.read()}"
-    return line.rstrip("\n")
+    deadline = time.monotonic() + within
+    line = b""
+    while not line.endswith(b"\n"):  # from the pipe itself: its buffer would hide further lines
+        ready, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
+        assert ready, f"printed nothing for {within} s, but {line!r}"
+        read = os.read(process.stdout.fileno(), 1)
+        assert read, f"has ended: {process.stderr.read()}"
+        line += read
+    return line.decode().rstrip("\n")
 
 
 def say(process: subprocess.Popen[str], line: str = "") -> None:
@@ -144,6 +148,7 @@ def only_forwarder_left(home: TestHome, within: float = GONE_S) -> None:
         time.sleep(0.01)
 
 
-def socket_directories() -> set[str]:
-    """The directories of embedded forwarders and of homes that there are now."""
-    return {name for name in os.listdir("/tmp") if name.startswith(f"fxhpc-{os.getuid()}-")}
+def socket_directories(process: int) -> set[str]:
+    """The directories of the sockets that a process listens on."""
+    addresses = [one.laddr for one in psutil.Process(process).net_connections("unix")]
+    return {os.path.dirname(one) for one in addresses if one.startswith("/tmp/fxhpc-")}
