@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import array
-import mmap
 import os
 import socket
 from collections import deque
 from collections.abc import Sequence
 
-from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES, SIZE
+from fxhpc.protocol.pool import (
+    IN_FILE,
+    IN_FILE_MARK,
+    INLINE_BYTES,
+    READ_BY_MANAGER,
+    READ_BY_WORKER,
+    REUSED_BYTES,
+    REUSED_FILES,
+    SIZE,
+)
 
 _NOTHING = memoryview(b"")
 _MAX_FDS = 4
@@ -26,17 +34,18 @@ class Closed(Exception):
     """The other side has closed its end, or is gone."""
 
 
-def make_pair() -> tuple[Channel, socket.socket]:
-    """A pair: this process's end, and the other side's."""
+def make_pair(words: memoryview | None = None) -> tuple[Channel, socket.socket]:
+    """A pair: this process's end, and the other side's. `words`: those of a worker's page."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, PAIR_TYPE)
-    return Channel(ours), theirs
+    return Channel(ours, words), theirs
 
 
 class Channel:
     """One end. What the socket does not take at once waits here."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, words: memoryview | None = None) -> None:
         sock.setblocking(False)
+        self._files = Files(words, READ_BY_WORKER, READ_BY_MANAGER)
         self._sock = sock
         self._stream = sock.type == socket.SOCK_STREAM
         self._buffer = bytearray(INLINE_BYTES + 64)
@@ -65,8 +74,8 @@ class Channel:
             size = len(data) + sum(map(len, behind))
             data = b"".join([SIZE.pack(SIZE.size + size), SIZE.pack(len(data)), data, *behind])
         elif behind or len(data) > INLINE_BYTES:
-            kept.append(write_file([SIZE.pack(len(data)), data, *behind]))
-            data = IN_FILE
+            fd, data = self._files.write([SIZE.pack(len(data)), data, *behind])
+            kept.append(os.dup(fd))
         self._unsent.append((data, kept))
         if len(self._unsent) == 1:
             self.flush()
@@ -124,8 +133,8 @@ class Channel:
             for fd in fds:
                 os.close(fd)
             raise Closed("a message was cut short")
-        if size == 1 and fds and self._view[:1] == IN_FILE:
-            return *split(map_file(fds.pop())), fds
+        if fds and size == IN_FILE.size and self._view[0] == IN_FILE_MARK:
+            return *split(self._files.read(fds.pop(), self._view[:size])), fds
         return self._view[:size], _NOTHING, fds
 
     def close(self) -> None:
@@ -134,6 +143,7 @@ class Channel:
             for fd in fds:
                 os.close(fd)
         self._unsent.clear()
+        self._files.close()
         self._sock.close()
 
     def _next_of_stream(self) -> tuple[memoryview, memoryview, list[int]] | None:
@@ -148,40 +158,67 @@ class Channel:
         return *split(memoryview(data)), fds
 
 
-def shared_memory(size: int) -> int:
-    """A descriptor of memory that processes can share: a file without a name."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("fxhpc", os.MFD_CLOEXEC)
-    else:
-        import tempfile  # takes its time, and is not needed on Linux
+class Files:
+    """Files without names that messages lie in. One that has been read is written to again."""
 
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
-    if size:
-        os.ftruncate(fd, size)
-    return fd
+    def __init__(self, words: memoryview | None, read_there: int, read_here: int) -> None:
+        self._words = words
+        self._read_there = read_there
+        self._read_here = read_here
+        self._sent = 0
+        self._in_use: deque[tuple[int, int]] = deque()  # number of the message, descriptor
 
+    def write(self, parts: Sequence[bytes]) -> tuple[int, bytes]:
+        """Put a message into a file: its descriptor, and what is to go through the socket.
 
-def write_file(parts: Sequence[bytes]) -> int:
-    """A descriptor of a file without a name that holds these bytes."""
-    fd = shared_memory(0)
-    try:
+        The descriptor is valid until the next call.
+        """
+        size = sum(map(len, parts))
+        while self._in_use and (
+            self._words is None
+            or len(self._in_use) > REUSED_FILES
+            or os.fstat(self._in_use[0][1]).st_size > REUSED_BYTES
+        ):
+            os.close(self._in_use.popleft()[1])
+        words = self._words
+        if self._in_use and words is not None and self._in_use[0][0] <= words[self._read_there]:
+            fd = self._in_use.popleft()[1]
+        else:
+            fd = anonymous_file()
+        at = 0
         for part in parts:
             rest = memoryview(part)
             while rest:
-                rest = rest[os.write(fd, rest) :]
-    except BaseException:
-        os.close(fd)
-        raise
+                written = os.pwrite(fd, rest, at)
+                rest, at = rest[written:], at + written
+        self._sent += 1
+        self._in_use.append((self._sent, fd))
+        return fd, IN_FILE.pack(IN_FILE_MARK, size)
+
+    def read(self, fd: int, note: memoryview) -> memoryview:
+        """The message in a file that has come; closes the descriptor."""
+        try:
+            return memoryview(os.pread(fd, IN_FILE.unpack(note)[1], 0))
+        finally:
+            os.close(fd)
+            if self._words is not None:
+                self._words[self._read_here] += 1
+
+    def close(self) -> None:
+        """Close all."""
+        while self._in_use:
+            os.close(self._in_use.popleft()[1])
+
+
+def anonymous_file() -> int:
+    """A descriptor of a file in memory that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fxhpc", os.MFD_CLOEXEC)
+    import tempfile  # takes its time, and is not needed on Linux
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
     return fd
-
-
-def map_file(fd: int) -> memoryview:
-    """A view of what `write_file` wrote; closes the descriptor."""
-    try:
-        return memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
-    finally:
-        os.close(fd)
 
 
 def split(data: memoryview) -> tuple[memoryview, memoryview]:

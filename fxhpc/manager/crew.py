@@ -18,7 +18,7 @@ import msgspec
 
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
-from fxhpc.manager.channel import Channel, Closed, make_pair, shared_memory
+from fxhpc.manager.channel import Channel, Closed, anonymous_file, make_pair
 from fxhpc.protocol import pool
 
 #: What is kept of a worker's output, and what of that goes into the story of a loss.
@@ -38,10 +38,11 @@ class Worker:
         self.number = number
         self.pid = 0
         self.gone = False
-        self.channel, self.their_socket = make_pair()
-        self.page_fd = shared_memory(pool.PAGE_BYTES)
+        self.page_fd = anonymous_file()
+        os.ftruncate(self.page_fd, pool.PAGE_BYTES)
         self.page = memoryview(mmap.mmap(self.page_fd, pool.PAGE_BYTES))
         self.words = self.page[: pool.WORD_BYTES].cast("Q")
+        self.channel, self.their_socket = make_pair(self.words)
         self.output_fd, self.their_output_fd = os.pipe()
         os.set_blocking(self.output_fd, False)
         self._output: deque[bytes] = deque()

@@ -38,6 +38,9 @@ from fxhpc.protocol.pool import (
 _SERIALIZER = "fxhpc.serialize"
 _PRELOADED = ("dill", "fxhpc.worker.loop")
 
+#: Free memory that a worker may keep. There may be a hundred.
+_KEPT_BYTES = 16 * 2**20
+
 _decode = msgspec.msgpack.Decoder(ToSeed).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -182,6 +185,7 @@ def run(sock: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _take_standard_streams()
+    processes.keep_memory(_KEPT_BYTES)
     processes.close_descriptors({0, 1, 2, sock.fileno()})
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for name in (*_PRELOADED, _SERIALIZER):

@@ -14,6 +14,7 @@ import time
 import zmq
 
 from fxhpc.manager import events as ev
+from fxhpc.manager import processes
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.watch import Watch
@@ -34,6 +35,9 @@ WELCOME_S = 3.0
 #: Between attempts to reach an interchange that is away, in seconds: doubling, with some chance.
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.05, 2.0
 
+#: Free memory that the process may keep.
+KEPT_BYTES = 64 * 2**20
+
 #: The workers' pages are looked at no more often than this: there may be a hundred.
 LOOK_S = 0.002
 
@@ -44,6 +48,7 @@ class Shell:
     """Runs one manager until it leaves."""
 
     def __init__(self, spec: pool.ManagerSpec, seed: tuple[socket.socket, int]) -> None:
+        processes.keep_memory(KEPT_BYTES)
         self._spec = spec
         self._selector = selectors.DefaultSelector()
         self._context = sockets.make_context()

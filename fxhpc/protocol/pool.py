@@ -146,8 +146,14 @@ ToWorker = Work | Bytes | Forget | Stop
 #: descriptor goes instead, so that none is ever larger than a socket's buffer.
 INLINE_BYTES = 64 * 1024
 
-#: What a message that lies in a file looks like in the socket.
-IN_FILE = b"\xc1"  # the one byte that msgpack never begins with
+#: What a message that lies in a file looks like in the socket: a byte that msgpack never begins
+#: with, and how many bytes of the file it is. The file may have been used before.
+IN_FILE = struct.Struct("<BQ")
+IN_FILE_MARK = 0xC1
+
+#: Files up to this size are used again: new memory costs more than writing to it.
+REUSED_BYTES = 16 * 2**20
+REUSED_FILES = 4
 
 #: Where a message does not go through the socket as it is, in a file or on a stream, this comes
 #: first: how long the message is. What is left after it are the payloads that were detached.
@@ -187,8 +193,9 @@ def attach_payloads(work: Work, rest: memoryview) -> None:
 # --- the page -----------------------------------------------------------------------------------
 
 #: Its words, 64 bits each in the machine's order. `HELD` says how many outcomes the batch holds
-#: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first.
-BEGUN, SKIP_FROM, SKIP_TO, HELD, HELD_FROM = range(5)
+#: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first. The last two
+#: say how many messages that lay in files the worker and the manager have read.
+BEGUN, SKIP_FROM, SKIP_TO, HELD, HELD_FROM, READ_BY_WORKER, READ_BY_MANAGER = range(7)
 WORD_BYTES = 64  # room for all of them
 PAGE_BYTES = INLINE_BYTES
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import array
-import mmap
 import os
 import socket
+from collections import deque
 from collections.abc import Sequence
 
-from fxhpc.protocol.pool import IN_FILE, INLINE_BYTES, SIZE
+from fxhpc.protocol.pool import (
+    IN_FILE,
+    IN_FILE_MARK,
+    INLINE_BYTES,
+    READ_BY_MANAGER,
+    READ_BY_WORKER,
+    REUSED_BYTES,
+    REUSED_FILES,
+    SIZE,
+)
 
 _NOTHING = memoryview(b"")
 _FD_SPACE = socket.CMSG_SPACE(4)
@@ -20,10 +29,11 @@ class Closed(Exception):
 
 
 class Channel:
-    """Blocking, for the one thread that there is."""
+    """Blocking, for the one thread that there is. `words`: those of the page."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, words: memoryview) -> None:
         self._sock = sock
+        self._files = Files(words, READ_BY_MANAGER, READ_BY_WORKER)
         self._stream = sock.type == socket.SOCK_STREAM
         self._buffer = bytearray(INLINE_BYTES + 64)
         self._view = memoryview(self._buffer)
@@ -46,7 +56,7 @@ class Channel:
             raise RuntimeError("a message from the manager was cut short; the worker cannot go on")
         if ancillary:
             (_, _, data) = ancillary[0]
-            return split(map_file(array.array("i", data)[0]))
+            return split(self._files.read(array.array("i", data)[0], self._view[:size]))
         return self._view[:size], _NOTHING
 
     def send(self, message: Sequence[bytes | memoryview], behind: bytes = b"") -> None:
@@ -63,13 +73,9 @@ class Channel:
             elif not behind and size <= INLINE_BYTES:
                 self._sock.sendmsg(message)
             else:
-                fd = write_file([SIZE.pack(size), *message, behind])
-                try:
-                    self._sock.sendmsg(
-                        [IN_FILE], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-                    )
-                finally:
-                    os.close(fd)
+                fd, note = self._files.write([SIZE.pack(size), *message, behind])
+                rights = array.array("i", [fd])
+                self._sock.sendmsg([note], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         except ConnectionError:
             raise Closed from None
 
@@ -89,32 +95,67 @@ class Channel:
         return bytes(data)
 
 
-def write_file(parts: Sequence[bytes | memoryview]) -> int:
-    """A descriptor of a file without a name that holds these bytes."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("fxhpc", os.MFD_CLOEXEC)
-    else:
-        import tempfile  # takes its time, and is not needed on Linux
+class Files:
+    """Files without names that messages lie in. One that has been read is written to again."""
 
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
-    try:
+    def __init__(self, words: memoryview | None, read_there: int, read_here: int) -> None:
+        self._words = words
+        self._read_there = read_there
+        self._read_here = read_here
+        self._sent = 0
+        self._in_use: deque[tuple[int, int]] = deque()  # number of the message, descriptor
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> tuple[int, bytes]:
+        """Put a message into a file: its descriptor, and what is to go through the socket.
+
+        The descriptor is valid until the next call.
+        """
+        size = sum(map(len, parts))
+        while self._in_use and (
+            self._words is None
+            or len(self._in_use) > REUSED_FILES
+            or os.fstat(self._in_use[0][1]).st_size > REUSED_BYTES
+        ):
+            os.close(self._in_use.popleft()[1])
+        words = self._words
+        if self._in_use and words is not None and self._in_use[0][0] <= words[self._read_there]:
+            fd = self._in_use.popleft()[1]
+        else:
+            fd = anonymous_file()
+        at = 0
         for part in parts:
             rest = memoryview(part)
             while rest:
-                rest = rest[os.write(fd, rest) :]
-    except BaseException:
-        os.close(fd)
-        raise
+                written = os.pwrite(fd, rest, at)
+                rest, at = rest[written:], at + written
+        self._sent += 1
+        self._in_use.append((self._sent, fd))
+        return fd, IN_FILE.pack(IN_FILE_MARK, size)
+
+    def read(self, fd: int, note: memoryview) -> memoryview:
+        """The message in a file that has come; closes the descriptor."""
+        try:
+            return memoryview(os.pread(fd, IN_FILE.unpack(note)[1], 0))
+        finally:
+            os.close(fd)
+            if self._words is not None:
+                self._words[self._read_here] += 1
+
+    def close(self) -> None:
+        """Close all."""
+        while self._in_use:
+            os.close(self._in_use.popleft()[1])
+
+
+def anonymous_file() -> int:
+    """A descriptor of a file in memory that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fxhpc", os.MFD_CLOEXEC)
+    import tempfile  # takes its time, and is not needed on Linux
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
     return fd
-
-
-def map_file(fd: int) -> memoryview:
-    """A view of what `write_file` wrote; closes the descriptor."""
-    try:
-        return memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
-    finally:
-        os.close(fd)
 
 
 def split(data: memoryview) -> tuple[memoryview, memoryview]:

@@ -55,9 +55,9 @@ class Worker:
     """One worker process."""
 
     def __init__(self, sock: socket.socket, page: memoryview, serializer: str) -> None:
-        self._channel = Channel(sock)
         self._page = page
         self._words = page[:WORD_BYTES].cast("Q")
+        self._channel = Channel(sock, self._words)
         self._runner = Runner(importlib.import_module(serializer))
         self._bodies: dict[bytes, bytes] = {}
         self._state = State()
