@@ -192,6 +192,8 @@ class Staff:
         back: list[Part] = []
         for begin, part in slot.cut(place):
             back += self._without_cancelled(slot, part, begin)
+        if self.suspect == slot.worker and not slot.tasks:
+            self.suspect = None  # it was taken back, or dropped: the next one may run
         return back
 
     def _end_skip(self, slot: Slot) -> None:
