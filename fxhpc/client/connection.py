@@ -200,7 +200,7 @@ class Connection(abc.ABC):
                 sink = self._sinks.get(run.stream)
                 if sink is not None:
                     sink.take_results(run)
-            self.post(service.Delivered([message.number]))
+            self._acknowledge(message.number)
         elif isinstance(message, Started):
             for refs in message.tasks:
                 sink = self._sinks.get(refs.stream)
@@ -222,6 +222,10 @@ class Connection(abc.ABC):
             self.on_attached(message)
         elif isinstance(message, Refuse):
             self._fail(errors.VersionMismatch(message.reason), for_good=True)
+
+    def _acknowledge(self, push: int) -> None:
+        """A push has been handled."""
+        self.post(service.Delivered([push]))
 
     def _complete(self, reply: Reply, answer: Any) -> None:
         if isinstance(answer, service.Failed):

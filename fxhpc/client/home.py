@@ -35,6 +35,8 @@ _HEARTBEAT_S = 5.0
 _SILENCE_S = 15.0  # without any message: the link is opened again
 _GREETING_S = 10.0  # for the answer to a greeting
 _GIVE_UP_S = 60.0  # without a forwarder: calls are failed
+_ACKNOWLEDGE_S = 0.01  # that pushes may wait for company before they are acknowledged
+_ACKNOWLEDGE_AT = 8  # pushes that are acknowledged without waiting
 _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)  # between attempts to open the link
 
 
@@ -73,6 +75,8 @@ class HomeConnection(Connection):
         self._link = Link(0)
         self._greeted = False  # Attached has come in this session
         self._unsent: list[bytes] | None = None  # stamped, and the socket was full
+        self._delivered: list[int] = []  # pushes that are not acknowledged
+        self._acknowledge_at = 0.0
         self._address = ""
         self._dormant = False  # no forwarder, and nobody needs one for now
         self._pidfd = -1
@@ -191,6 +195,7 @@ class HomeConnection(Connection):
         self._link = Link(random.getrandbits(63))
         self._greeted = False
         self._unsent = None
+        self._delivered.clear()  # their numbers were the last session's
         self._opened = self._heard = self._said = time.monotonic()
         send(self._socket, FROM_CLIENT.encode(self._link.stamp(self._greeting())))
         with self._lock:
@@ -257,18 +262,35 @@ class HomeConnection(Connection):
             if not send(self._socket, self._unsent):
                 return False
             self._unsent = None
-        while self._greeted and self._outbox:
+        while self._greeted:
             assert self._socket is not None
-            with self._lock:
-                if not self._outbox:
-                    break
-                message = self._outbox.popleft()
+            if self._delivered and self._should_acknowledge():
+                # Before what else is sent: it then costs no wake-up of its own.
+                message: Any = service.Delivered(self._delivered)
+                self._delivered = []
+            else:
+                with self._lock:
+                    if not self._outbox:
+                        break
+                    message = self._outbox.popleft()
             frames = FROM_CLIENT.encode(self._link.stamp(message))
             if not send(self._socket, frames):
                 self._unsent = frames  # it has its number, so it goes before all others
                 return False
             self._said = time.monotonic()
         return True
+
+    def _acknowledge(self, push: int) -> None:
+        if not self._delivered:
+            self._acknowledge_at = time.monotonic() + _ACKNOWLEDGE_S
+        self._delivered.append(push)
+
+    def _should_acknowledge(self) -> bool:
+        return (
+            bool(self._outbox)
+            or len(self._delivered) >= _ACKNOWLEDGE_AT
+            or time.monotonic() >= self._acknowledge_at
+        )
 
     def _receive(self, poller: zmq.Poller) -> None:
         for _ in range(100):  # then look at the rest of the world
@@ -316,7 +338,8 @@ class HomeConnection(Connection):
             return self._retry_at if self._wants_link() else now + _HEARTBEAT_S
         if not self._greeted:
             return self._opened + _GREETING_S
-        return min(self._said + _HEARTBEAT_S, self._heard + _SILENCE_S)
+        deadline = min(self._said + _HEARTBEAT_S, self._heard + _SILENCE_S)
+        return min(deadline, self._acknowledge_at) if self._delivered else deadline
 
     def _check_time(self, poller: zmq.Poller) -> None:
         if self._socket is None:
