@@ -95,6 +95,8 @@ class Forwarder:
         self._outcomes: dict[bytes, list[msg.ResultRun]] = {}  # gathered in this turn
         self._acknowledge: dict[bytes, list[int]] = {}
         self._refused: list[tuple[float, list[op.Operation], Any]] = []
+        self._retrying = 0  # of these, how many the store has been asked for again
+        self._unacknowledged: list[dict[bytes, list[int]]] = []  # numbers of Results, by endpoint
         self._recovered = False  # just now: it is not known yet who of before is still there
         self._now = 0.0
 
@@ -742,8 +744,8 @@ class Forwarder:
                 self._refused.append((self._now + RETRY_S, operations, stored))
                 return
             self._results_stored(rows, actions)
-            for key, theirs in numbers.items():
-                actions.append(ev.ToInterchange(key, msg.ResultsStored(theirs)))
+            self._unacknowledged.append(numbers)
+            self._acknowledge_stored(actions)
 
         if operations or self._durable:
             self._store(operations, stored, actions)
@@ -752,6 +754,16 @@ class Forwarder:
         for key in numbers:
             if endpoint := self._endpoints.get(key):
                 self._feed(endpoint, actions)
+
+    def _acknowledge_stored(self, actions: list[ev.Action]) -> None:
+        """Tell interchanges what is durable. Not while outcomes wait to be stored once more: what
+        has come in may be one of these, sent again."""
+        if self._refused or self._retrying:
+            return
+        for numbers in self._unacknowledged:
+            for key, theirs in numbers.items():
+                actions.append(ev.ToInterchange(key, msg.ResultsStored(theirs)))
+        self._unacknowledged.clear()
 
     def _push_at_once(
         self, stream: Stream, runs: list[msg.ResultRun], actions: list[ev.Action]
@@ -1000,9 +1012,19 @@ class Forwarder:
         refused, self._refused = self._refused, []
         for due, operations, stored in refused:
             if self._now >= due:
-                self._store(operations, stored, actions)
+                self._retry(operations, stored, actions)
             else:
                 self._refused.append((due, operations, stored))
+
+    def _retry(self, operations: list[op.Operation], then: Any, actions: list[ev.Action]) -> None:
+        """Ask once more for what the store has refused."""
+        self._retrying += 1
+
+        def stored(error: Exception | None, actions: list[ev.Action]) -> None:
+            self._retrying -= 1
+            then(error, actions)
+
+        self._store(operations, stored, actions)
 
     # --- small things ---------------------------------------------------------------------------
 

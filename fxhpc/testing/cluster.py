@@ -37,6 +37,7 @@ class Cluster:
         excuses: how often each task was cut off by a fault that allows it to run again.
         deaths: how often a worker was killed while it ran a task and its manager could tell of
             it, since the interchange started: what counts against the task.
+        given_up: how often a manager was given up, whatever had become of it.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Cluster:
         self.executions: Counter[Task] = Counter()
         self.excuses: Counter[Task] = Counter()
         self.deaths: Counter[Task] = Counter()
+        self.given_up = 0
         self._client_links: dict[bytes, tuple[bytes, ClientLink]] = {}  # client's name, link
         self._node_peers: dict[bytes, tuple[str, InterchangeHost]] = {}
         self._doubtful: set[str] = set()  # managers that were given up while they lived
@@ -421,6 +423,7 @@ class Cluster:
         self.excuses[task] += 1
 
     def _on_lost(self, manager: str) -> None:
+        self.given_up += 1
         for node in self.nodes:
             if node.name == manager and node.alive and manager not in self._doubtful:
                 self._doubtful.add(manager)
