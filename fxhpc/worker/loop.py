@@ -160,10 +160,10 @@ class Worker:
         size: Any = len(outcome.data)
         small = Outcome(outcome.index, outcome.kind, size, outcome.ran)
         self._channel.send([head, _encode(small)], outcome.data)
+        self._state.restore_rest()
 
     def _flush(self, place: int) -> None:
         """Send the batch, or just the place that the worker has come to."""
-        self._state.restore_rest()
         self._check_process()
         if not self._count:
             self._channel.send([BATCH_HEAD.pack(place, 0.0, ARRAY_32, 0)])
@@ -174,6 +174,7 @@ class Worker:
         # is killed. Their places tell.
         self._words[HELD] = 0
         self._count = self._used = 0
+        self._state.restore_rest()
 
     def _check_process(self) -> None:
         """A child that a task made without Python's notice must not touch the socket."""
