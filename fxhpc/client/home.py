@@ -244,8 +244,12 @@ class HomeConnection(Connection):
         self._retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
         down = now - self._down_since
-        # A refusal for good (permissions, a newer store) will not mend itself by waiting.
-        if down < self._patience and not isinstance(error, errors.FxhpcError):
+        # What is wrong with the home (permissions, a newer store) does not mend itself; that no
+        # forwarder starts may, but at the first attempt somebody sits and waits for the reason.
+        may_mend = not isinstance(error, errors.FxhpcError) or (
+            isinstance(error, errors.FuncXUnreachable) and self._first.is_set()
+        )
+        if down < self._patience and may_mend:
             return
         if not isinstance(error, errors.FxhpcError):
             error = errors.ForwarderUnreachable(
