@@ -10,23 +10,22 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fxhpc import errors, ids
 from fxhpc.client import attachments, outcomes, processes, tasks
-from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment
+from fxhpc.client.attachments import Attachment
 from fxhpc.client.batch import Batch
-from fxhpc.client.connection import Connection, Reply, author
+from fxhpc.client.connection import author
 from fxhpc.client.names import endpoint_name, function_name, group_id
+from fxhpc.client.results import Results
 from fxhpc.client.search import FunctionSearchResults
 from fxhpc.client.status import status_dict
-from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
+from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service, states
-from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
-from fxhpc.protocol.service import FunctionRecord, Submission, TaskState
+from fxhpc.protocol.service import FunctionRecord, TaskState
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 log = logging.getLogger(__name__)
@@ -35,9 +34,6 @@ _Id = str | uuid.UUID
 
 #: Seconds from its submission that get_result waits for a task, where nothing else is said.
 DEFAULT_WAIT_S = 5.0
-
-_AHEAD = 4  # messages of one batch that are sent ahead of their answers
-_KNOWN_STREAMS = 10_000  # whose submission times are remembered
 
 
 class FuncXClient:
@@ -106,11 +102,8 @@ class FuncXClient:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._attachment: Attachment | None = None
-        self._submitter_id = os.urandom(16)
-        self._digests: dict[str, bytes] = {}
-        self._streams: dict[tuple[str, str], Stream] = {}  # of single calls
-        self._known: dict[bytes, Stream] = {}
-        self._asked: dict[bytes, float] = {}  # streams of others: first asked for, monotonic
+        self._submissions = Submissions(self._attached, self)
+        self._results = Results(self._attached, self._submissions)
 
     # --- functions ------------------------------------------------------------------------------
 
@@ -148,7 +141,7 @@ class FuncXClient:
             created=time.time(),
         )
         self._ask(service.RegisterFunction(0, record, packed.body))
-        self._digests[record.function_id] = packed.digest
+        self._submissions.digests[record.function_id] = packed.digest
         return record.function_id
 
     def search_function(
@@ -176,17 +169,7 @@ class FuncXClient:
         """
         endpoint, function = endpoint_name(endpoint_id), function_name(function_id)
         payload = self._pack_arguments(args, kwargs, self.max_payload)
-        stream = self._stream_of_calls(endpoint, function)
-        with stream.lock:
-            index = stream.take(1, time.monotonic())
-            submission = Submission(stream.info, index, [payload])
-            reply = self._connection.call(service.Submit(0, [submission]))
-        try:
-            reply.wait()
-        except errors.FxhpcError:
-            self._streams.pop((endpoint, function), None)  # its numbers have a gap now
-            raise
-        return ids.task_id(stream.info.stream, index)
+        return self._submissions.submit_one(endpoint, function, payload)
 
     def create_batch(self, task_group_id: _Id | None = None, **ignored: Any) -> Batch:
         """An empty batch."""
@@ -215,7 +198,7 @@ class FuncXClient:
             parts = [(endpoint, function, payloads) for _, function, payloads in parts]
         elif not all(part[0] for part in parts):
             raise errors.MissingArgument("endpoint_id")
-        found = self._submit(parts, batch.task_group_id)
+        found = self._submissions.submit_parts(parts, batch.task_group_id)
         if endpoint is None:
             return batch.in_order(found)
         by_function: dict[str, list[str]] = {}
@@ -247,7 +230,8 @@ class FuncXClient:
         payloads = [pack((item,), kwargs, limit) for item in iterable]
         if not payloads:
             return []
-        return self._submit([(endpoint, function, payloads)], self.session_task_group_id)[0]
+        parts = [(endpoint, function, payloads)]
+        return self._submissions.submit_parts(parts, self.session_task_group_id)[0]
 
     # --- results --------------------------------------------------------------------------------
 
@@ -259,7 +243,7 @@ class FuncXClient:
             SerializationError: its result cannot be unpacked here.
         """
         selection = tasks.Selection([task_id])
-        state = self._state(selection)
+        state = self._results.state(selection)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(selection.names[0])
         return outcomes.task_dict(state, selection.names[0])
@@ -283,7 +267,8 @@ class FuncXClient:
         """
         selection = tasks.Selection([task_id])
         name = selection.names[0]
-        state = self._await(selection, timeout, wait)
+        seconds = self.wait_s if wait is None else wait
+        state = self._results.await_one(selection, timeout, seconds)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(name)
         if state.outcome is None:
@@ -313,8 +298,8 @@ class FuncXClient:
             raise errors.NotAList(type(task_id_list).__name__)
         selection = tasks.Selection(task_id_list)
         if timeout is not None:
-            self._wait(selection, timeout, cf.ALL_COMPLETED)
-        found = self._reader.fetch(selection.by_stream())
+            self._results.wait(selection, timeout, cf.ALL_COMPLETED)
+        found = self._results.reader.fetch(selection.by_stream())
         nothing = TaskState(0, states.UNKNOWN)
         return {
             name: outcomes.task_dict_in_batch(found[stream].get(index, nothing), name)
@@ -328,7 +313,7 @@ class FuncXClient:
         return_when: str = cf.ALL_COMPLETED,
     ) -> tuple[list[str], list[str]]:
         """Wait for tasks; return the ids of those that have ended and of those that have not."""
-        return self._wait(tasks.Selection(task_ids), timeout, return_when)
+        return self._results.wait(tasks.Selection(task_ids), timeout, return_when)
 
     def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
         """The ids of tasks as they end.
@@ -336,12 +321,7 @@ class FuncXClient:
         Raises:
             TimeoutError: not all have ended within so many seconds.
         """
-        selection = tasks.Selection(task_ids)
-        try:
-            yield from tasks.as_completed(self._reader, selection, timeout)
-        except KeyboardInterrupt:
-            self._interrupt(selection)
-            raise
+        return self._results.as_completed(tasks.Selection(task_ids), timeout)
 
     def cancel(
         self, task_id: _Id | Iterable[_Id], interrupt: bool = False
@@ -405,10 +385,10 @@ class FuncXClient:
 
     def abandon(self) -> None:
         """This is a forked child: it attaches anew at its next use, under streams of its own."""
-        processes.bury(self._attachment, self._streams, self._lock)
-        digests = self._digests
+        processes.bury(self._attachment, self._submissions, self._results, self._lock)
+        digests = self._submissions.digests
         self._begin()
-        self._digests = digests
+        self._submissions.digests.update(digests)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -427,148 +407,8 @@ class FuncXClient:
         """The attachment, held once more: for an executor."""
         return attachments.hold(self._attached())
 
-    @property
-    def _connection(self) -> Connection:
-        return self._attached().connection
-
-    @property
-    def _reader(self) -> tasks.Reader:
-        return tasks.Reader(self._connection)
-
     def _ask(self, message: Any) -> Any:
-        return self._connection.ask(message)
-
-    def _digest(self, function_id: str) -> bytes:
-        digest = self._digests.get(function_id)
-        if digest is None:
-            answer: service.Functions = self._ask(service.GetFunctions(0, [function_id]))
-            if not answer.records:
-                raise errors.FunctionNotFound(function_id)
-            digest = self._digests[function_id] = answer.records[0].digest
-        return digest
-
-    def _open(self, endpoint: str, function_id: str, group: str, submitter: bytes) -> Stream:
-        stream = Stream(
-            StreamInfo(
-                stream=ids.new_stream(),
-                endpoint=endpoint,
-                function=self._digest(function_id),
-                function_id=function_id,
-                submitter=submitter,
-                keep=True,
-                group=group,
-                retries=self.retries,
-                result_limit=self.max_payload,
-                created=time.time(),
-            )
-        )
-        if endpoint == LOCAL_ENDPOINT:
-            self._attached().local.want()
-        with self._lock:
-            if len(self._known) >= _KNOWN_STREAMS:
-                del self._known[next(iter(self._known))]
-            self._known[stream.info.stream] = stream
-        return stream
-
-    def _stream_of_calls(self, endpoint: str, function_id: str) -> Stream:
-        stream = self._streams.get((endpoint, function_id))
-        if stream is None:
-            group = self.session_task_group_id
-            stream = self._open(endpoint, function_id, group, self._submitter_id)
-            stream = self._streams.setdefault((endpoint, function_id), stream)
-        return stream
-
-    def _submit(self, parts: list[tuple[str, str, list[bytes]]], group: str) -> list[list[str]]:
-        """Submit tasks, a stream for each part, and return their ids by part."""
-        now = time.monotonic()
-        submitter = os.urandom(16)  # a batch has a turn of its own: single calls do not wait for it
-        submissions: list[Submission] = []
-        found = []
-        for endpoint, function, payloads in parts:
-            stream = self._open(endpoint, function, group, submitter)
-            with stream.lock:
-                first = stream.take(len(payloads), now)
-            submissions += cut(stream.info, first, payloads)
-            found.append(ids.task_ids(stream.info.stream, range(first, first + len(payloads))))
-        connection = self._connection
-        waiting: deque[Reply] = deque()
-        sent: list[Submission] = []
-        try:
-            for message in pack_messages(submissions):
-                waiting.append(connection.call(service.Submit(0, message)))
-                sent += message
-                if len(waiting) > _AHEAD:
-                    waiting.popleft().wait()
-            while waiting:
-                waiting.popleft().wait()
-        except BaseException:
-            if connection.usable:
-                connection.post(service.CancelTasks(0, tasks_of(sent)))
-            raise
-        return found
-
-    def _state(self, selection: tasks.Selection, wait_s: float = 0.0) -> TaskState:
-        """The state of the one task of a selection."""
-        stream, index = selection.places[0]
-        reader = self._reader
-        found = reader.fetch({stream: [index]}, wait_s=wait_s, need=1 if wait_s > 0 else 0)
-        if stream not in self._known and stream not in self._asked:
-            created = reader.created.get(stream)
-            age = max(0.0, time.time() - created) if created else 0.0
-            self._asked[stream] = time.monotonic() - age
-        return found[stream].get(index) or TaskState(index, states.UNKNOWN)
-
-    def _await(
-        self, selection: tasks.Selection, timeout: float | None, wait: float | None
-    ) -> TaskState:
-        """The state of one task when it has ended, or at the time that was given for that."""
-        stream, index = selection.places[0]
-        now = time.monotonic()
-        deadline = None if timeout is None else now + timeout
-        known = self._known.get(stream)
-        try:
-            while True:
-                if deadline is None:
-                    born = known.submitted(index) if known else self._asked.get(stream, -1.0)
-                    if born >= 0:
-                        deadline = born + (self.wait_s if wait is None else wait)
-                remaining = 0.0 if deadline is None else deadline - time.monotonic()
-                state = self._state(selection, max(0.0, min(remaining, tasks.SLICE_S)))
-                if state.status not in states.PENDING:
-                    return state
-                self._check_local(stream)
-                if deadline is not None and deadline <= time.monotonic():
-                    return state
-        except KeyboardInterrupt:
-            self._interrupt(selection)
-            raise
-
-    def _wait(
-        self, selection: tasks.Selection, timeout: float | None, return_when: str
-    ) -> tuple[list[str], list[str]]:
-        try:
-            return tasks.wait(self._reader, selection, timeout, return_when)
-        except KeyboardInterrupt:
-            self._interrupt(selection)
-            raise
-
-    def _check_local(self, stream: bytes) -> None:
-        """Tasks of a `local` endpoint that cannot start must not be waited for."""
-        attachment, known = self._attachment, self._known.get(stream)
-        if attachment is None or known is None or known.info.endpoint != LOCAL_ENDPOINT:
-            return
-        if attachment.local.failure is not None:
-            raise attachment.local.failure
-
-    def _interrupt(self, selection: tasks.Selection) -> None:
-        """Ctrl-C: end what was waited for, as far as it runs in this process's name."""
-        local = {
-            stream: indices
-            for stream, indices in selection.by_stream().items()
-            if stream in self._known and self._known[stream].info.endpoint == LOCAL_ENDPOINT
-        }
-        if local:
-            self._connection.post(service.CancelTasks(0, tasks.to_ranges(local), interrupt=True))
+        return self._attached().connection.ask(message)
 
     def _tell_older(self, attachment: Attachment) -> None:
         attached = attachment.connection.attached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from typing import Any
 
@@ -35,6 +36,8 @@ def function_name(function: str | uuid.UUID | None) -> str:
     """
     if not function:
         raise errors.MissingArgument("function_id")
+    if isinstance(function, str) and len(function) == 36 and _is_uuid(function):
+        return function.lower()
     try:
         return str(ids.parse_uuid(function))
     except ValueError:
@@ -72,6 +75,7 @@ def task_name(task: Any) -> tuple[bytes, int]:
         raise errors.InvalidUUID(repr(task)) from None
 
 
+@functools.lru_cache(maxsize=4096)  # calls in a loop name the same few again and again
 def _is_uuid(text: str) -> bool:
     try:
         uuid.UUID(text)

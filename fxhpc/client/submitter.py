@@ -12,16 +12,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from fxhpc import errors, ids
 from fxhpc.client import processes
 from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment, release
-from fxhpc.client.futures import Callbacks, TaskFuture, complete, fail, set_running
+from fxhpc.client.futures import Callbacks, TaskFuture
+from fxhpc.client.groups import Group, Key
 from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.protocol import service
-from fxhpc.protocol.messages import ResultRun, StreamInfo
+from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.serialize import PackedFunction
 
@@ -32,84 +33,6 @@ _IN_FLIGHT = 2
 
 #: Streams kept open for functions that are not in use at the moment.
 _IDLE_GROUPS = 64
-
-
-#: An endpoint, a function's digest, and a generation of options.
-Key = tuple[str, bytes, int]
-
-
-class Group:
-    """The tasks of one function at one endpoint: a stream, its futures, and what is not sent."""
-
-    def __init__(self, submitter: Submitter, info: StreamInfo, key: Key) -> None:
-        self.submitter = submitter
-        self.key = key
-        self.info = info
-        self.stream = info.stream
-        self.condition = submitter.condition
-        self.callbacks = submitter.callbacks
-        self.pid = submitter.pid
-        self.futures: dict[int, TaskFuture] = {}
-        self.pending: list[bytes] = []  # the payloads that are not sent
-        self.first = 0  # the index of the first of them
-        self.next = 0
-        self.stored = 0
-        self.cancels: list[int] = []
-
-    # --- for its futures (the condition is held) ------------------------------------------------
-
-    def cancel_future(self, future: TaskFuture) -> bool:
-        """Cancel a pending task here, and ask for the same there."""
-        index = future._index
-        if self.futures.pop(index, None) is None:
-            return False
-        self.submitter.count_ended(1)
-        if index >= self.first:
-            # Its number must be sent all the same, for the stream to have no gap. Without
-            # arguments it cannot run, whatever comes first.
-            self.pending[index - self.first] = b""
-        self.submitter.cancel(self, index)
-        return True
-
-    def interrupt(self, indices: list[int]) -> None:
-        """Ctrl-C: have tasks end that were sent, those that run too. Never waits."""
-        self.submitter.interrupt(self, indices)
-
-    def is_stored(self, index: int) -> bool:
-        """Whether the forwarder has stored this task."""
-        return index < self.stored
-
-    # --- for the connection's thread ------------------------------------------------------------
-
-    def take_results(self, run: ResultRun) -> None:
-        """Tasks of this stream have ended."""
-        self.end(run.outcomes)
-
-    def take_started(self, indices: list[int]) -> None:
-        """Tasks of this stream run."""
-        futures = [self.futures.get(index) for index in indices]
-        set_running((future for future in futures if future is not None), self)
-
-    def take_loss(self, error: BaseException, stored_only: bool = False) -> None:
-        """Nobody knows of these tasks any more; what was not stored is on its way again."""
-        self.fail_all(error, self.stored if stored_only else None)
-
-    def end(self, outcomes: Iterable[Outcome]) -> None:
-        """End futures by the outcomes of their tasks."""
-        self.submitter.ended(self, complete(self.futures, self, outcomes))
-
-    def fail_all(self, error: BaseException, before: int | None = None) -> None:
-        """End all futures by an error, or those of the tasks before this index."""
-        with self.condition:
-            if before is None:
-                futures, self.futures = list(self.futures.values()), {}
-                self.first += len(self.pending)
-                self.pending = []
-            else:
-                indices = [index for index in self.futures if index < before]
-                futures = [self.futures.pop(index) for index in indices]
-            fail(futures, self, error)
-        self.submitter.ended(self, len(futures))
 
 
 class Submitter:

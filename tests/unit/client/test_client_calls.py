@@ -257,7 +257,7 @@ def test_ctrl_c_ends_what_was_waited_for(
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "_state", interrupted)
+    monkeypatch.setattr(client._results, "state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         client.get_result(task)
     eventually(lambda: any(isinstance(m, service.CancelTasks) for m in forwarder.service.seen))

@@ -1,0 +1,107 @@
+"""A client's waiting for tasks: until when, what may end it, and what Ctrl-C ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from fxhpc.client import tasks
+from fxhpc.client.attachments import Attachment
+from fxhpc.client.submissions import Submissions
+from fxhpc.protocol import service, states
+from fxhpc.protocol.service import TaskState
+
+
+class Results:
+    """Waits for tasks in a client's name.
+
+    Args:
+        attached: the client's attachment, made if it has to be.
+        submissions: what the client knows of its own tasks.
+    """
+
+    def __init__(self, attached: Callable[[], Attachment], submissions: Submissions) -> None:
+        self._attached = attached
+        self._submissions = submissions
+        self._asked: dict[bytes, float] = {}  # streams of others: when opened, monotonic
+
+    @property
+    def reader(self) -> tasks.Reader:
+        """Whoever asks the forwarder."""
+        return tasks.Reader(self._attached().connection)
+
+    def state(self, selection: tasks.Selection, wait_s: float = 0.0) -> TaskState:
+        """The state of the one task of a selection, at once or when it has ended."""
+        stream, index = selection.places[0]
+        reader = self.reader
+        found = reader.fetch({stream: [index]}, wait_s=wait_s, need=1 if wait_s > 0 else 0)
+        if stream not in self._submissions.known and stream not in self._asked:
+            created = reader.created.get(stream)
+            age = max(0.0, time.time() - created) if created else 0.0
+            self._asked[stream] = time.monotonic() - age
+        return found[stream].get(index) or TaskState(index, states.UNKNOWN)
+
+    def await_one(
+        self, selection: tasks.Selection, timeout: float | None, wait: float
+    ) -> TaskState:
+        """The state of one task when it has ended, or when it is time to give up.
+
+        Args:
+            selection: it has one task.
+            timeout: seconds from now.
+            wait: seconds from the task's submission, where there is no timeout.
+        """
+        stream, index = selection.places[0]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        known = self._submissions.known.get(stream)
+        try:
+            while True:
+                if deadline is None:
+                    born = known.submitted(index) if known else self._asked.get(stream)
+                    if born is not None:
+                        deadline = born + wait
+                remaining = 0.0 if deadline is None else deadline - time.monotonic()
+                state = self.state(selection, max(0.0, min(remaining, tasks.SLICE_S)))
+                if state.status not in states.PENDING:
+                    return state
+                self._check_local(stream)
+                if deadline is not None and deadline <= time.monotonic():
+                    return state
+        except KeyboardInterrupt:
+            self._interrupt(selection)
+            raise
+
+    def wait(
+        self, selection: tasks.Selection, timeout: float | None, return_when: str
+    ) -> tuple[list[str], list[str]]:
+        """The ids of tasks that have ended and of those that have not."""
+        try:
+            return tasks.wait(self.reader, selection, timeout, return_when)
+        except KeyboardInterrupt:
+            self._interrupt(selection)
+            raise
+
+    def as_completed(self, selection: tasks.Selection, timeout: float | None) -> Iterator[str]:
+        """The ids of tasks as they end."""
+        try:
+            yield from tasks.as_completed(self.reader, selection, timeout)
+        except KeyboardInterrupt:
+            self._interrupt(selection)
+            raise
+
+    def _check_local(self, stream: bytes) -> None:
+        """Tasks of a `local` endpoint that cannot start must not be waited for."""
+        failure = self._attached().local.failure
+        if failure is not None and self._submissions.is_local(stream):
+            raise failure
+
+    def _interrupt(self, selection: tasks.Selection) -> None:
+        """Ctrl-C: end what was waited for, as far as it runs on this process's own endpoint."""
+        local = {
+            stream: indices
+            for stream, indices in selection.by_stream().items()
+            if self._submissions.is_local(stream)
+        }
+        if local:
+            message = service.CancelTasks(0, tasks.to_ranges(local), interrupt=True)
+            self._attached().connection.post(message)

@@ -1,0 +1,143 @@
+"""What a client has submitted: its streams, when, and how tasks are sent and known to be stored."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from fxhpc import errors, ids
+from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment
+from fxhpc.client.connection import Reply
+from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
+from fxhpc.protocol import service
+from fxhpc.protocol.messages import StreamInfo
+from fxhpc.protocol.service import Submission
+
+#: Endpoint, function and packed arguments of tasks that make one stream.
+Part = tuple[str, str, list[bytes]]
+
+_AHEAD = 4  # messages of one batch that are sent ahead of their answers
+_KNOWN_STREAMS = 10_000  # whose submission times are remembered
+
+
+class Options(Protocol):
+    """What a client sets for its tasks, and may change."""
+
+    max_payload: int
+    retries: int
+    session_task_group_id: str
+
+
+class Submissions:
+    """Numbers and sends a client's tasks.
+
+    Args:
+        attached: the client's attachment, made if it has to be.
+        options: looked at whenever a stream is opened.
+    """
+
+    def __init__(self, attached: Callable[[], Attachment], options: Options) -> None:
+        self.known: dict[bytes, Stream] = {}  # the streams opened here
+        self.digests: dict[str, bytes] = {}  # by the function's id
+        self._attached = attached
+        self._options = options
+        self._submitter_id = os.urandom(16)
+        self._lock = threading.Lock()
+        self._of_calls: dict[tuple[str, str], Stream] = {}  # single calls share a stream
+
+    def is_local(self, stream: bytes) -> bool:
+        """Whether a stream was opened here, for this process's own endpoint."""
+        known = self.known.get(stream)
+        return known is not None and known.info.endpoint == LOCAL_ENDPOINT
+
+    def submit_one(self, endpoint: str, function: str, payload: bytes) -> str:
+        """Submit one task, and return its id when it is stored.
+
+        Raises:
+            FunctionNotFound, EndpointNotFound: nobody knows it.
+        """
+        stream = self._stream_of_calls(endpoint, function)
+        with stream.lock:
+            index = stream.take(1, time.monotonic())
+            submission = Submission(stream.info, index, [payload])
+            reply = self._attached().connection.call(service.Submit(0, [submission]))
+        try:
+            reply.wait()
+        except errors.FxhpcError:
+            self._of_calls.pop((endpoint, function), None)  # its numbers have a gap now
+            raise
+        return ids.task_id(stream.info.stream, index)
+
+    def submit_parts(self, parts: list[Part], group: str) -> list[list[str]]:
+        """Submit tasks, a stream for each part; return their ids, by part, when they are stored.
+
+        If a message of several is refused, the tasks of those before it are cancelled.
+        """
+        now = time.monotonic()
+        submissions: list[Submission] = []
+        found = []
+        for endpoint, function, payloads in parts:
+            stream = self._open(endpoint, function, group)
+            with stream.lock:
+                first = stream.take(len(payloads), now)
+            submissions += cut(stream.info, first, payloads)
+            found.append(ids.task_ids(stream.info.stream, range(first, first + len(payloads))))
+        connection = self._attached().connection
+        waiting: deque[Reply] = deque()
+        sent: list[Submission] = []
+        try:
+            for message in pack_messages(submissions):
+                waiting.append(connection.call(service.Submit(0, message)))
+                sent += message
+                if len(waiting) > _AHEAD:
+                    waiting.popleft().wait()
+            while waiting:
+                waiting.popleft().wait()
+        except BaseException:
+            connection.post(service.CancelTasks(0, tasks_of(sent)))
+            raise
+        return found
+
+    def _stream_of_calls(self, endpoint: str, function_id: str) -> Stream:
+        stream = self._of_calls.get((endpoint, function_id))
+        if stream is None:
+            stream = self._open(endpoint, function_id, self._options.session_task_group_id)
+            stream = self._of_calls.setdefault((endpoint, function_id), stream)
+        return stream
+
+    def _open(self, endpoint: str, function_id: str, group: str) -> Stream:
+        stream = Stream(
+            StreamInfo(
+                stream=ids.new_stream(),
+                endpoint=endpoint,
+                function=self._digest(function_id),
+                function_id=function_id,
+                submitter=self._submitter_id,
+                keep=True,
+                group=group,
+                retries=self._options.retries,
+                result_limit=self._options.max_payload,
+                created=time.time(),
+            )
+        )
+        if endpoint == LOCAL_ENDPOINT:
+            self._attached().local.want()
+        with self._lock:
+            if len(self.known) >= _KNOWN_STREAMS:
+                del self.known[next(iter(self.known))]
+            self.known[stream.info.stream] = stream
+        return stream
+
+    def _digest(self, function_id: str) -> bytes:
+        digest = self.digests.get(function_id)
+        if digest is None:
+            connection = self._attached().connection
+            answer: service.Functions = connection.ask(service.GetFunctions(0, [function_id]))
+            if not answer.records:
+                raise errors.FunctionNotFound(function_id)
+            digest = self.digests[function_id] = answer.records[0].digest
+        return digest
