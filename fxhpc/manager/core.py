@@ -12,7 +12,7 @@ from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Part, Slot, refs
-from fxhpc.manager.pace import LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
+from fxhpc.manager.pace import HOLD_TASKS, LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
 from fxhpc.manager.staff import SETTLE_S, Staff
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
@@ -27,6 +27,9 @@ WORTH_TAKING_S = 0.003
 #: Bytes of tasks that are held, and of results that nobody has stored before work stops.
 HELD_BYTES = 64 * 2**20
 UNSTORED_BYTES = 128 * 2**20
+
+#: Results smaller than this cannot fill that while they are in workers' hands.
+SMALL_RESULT_BYTES = 4096
 
 #: Bytes of arguments in one message to a worker, if it has more than one task.
 WORK_BYTES = 1 << 20
@@ -206,8 +209,8 @@ class Manager:
         self._staff.turn()
         if self._desk.linked and not self._desk.draining:
             self._return_some()
-        self._dispatch()
         self._send_results()
+        self._dispatch()
         if not self._desk.linked:
             if now - self._heard > self._desk.host.alone_s:
                 self._leave("there was no interchange for too long")
@@ -232,7 +235,8 @@ class Manager:
 
     def _dispatch(self) -> None:
         backlog = self._backlog
-        if self._outbox.bytes > UNSTORED_BYTES or self._desk.leaving:
+        room = self._room()
+        if room <= 0 or self._desk.leaving:
             return
         while backlog.suspects and self._staff.suspect is None and self._staff.idle:
             slot = next(iter(self._staff.idle.values()))
@@ -244,24 +248,33 @@ class Manager:
             waiting = sum(map(len, backlog.queue)) if len(backlog.queue) < 64 else MESSAGE_TASKS
             share = max(1, -(-waiting // (len(self._staff.idle) + len(self._staff.short))))
             for slot in slots:
-                if not backlog.queue:
+                if not backlog.queue or room <= 0:
                     return
-                self._give_next(slot, min(share, MESSAGE_TASKS))
+                room -= self._give_next(slot, min(share, MESSAGE_TASKS, room))
         if self._staff.idle and not backlog.queue and not self._desk.draining:
             self._level()
 
-    def _give_next(self, slot: Slot, limit: int) -> None:
-        """Give a worker what is next, about a millisecond of it."""
+    def _room(self) -> int:
+        """For how many more tasks there is room for what they may make."""
+        free = UNSTORED_BYTES - self._outbox.bytes
+        each = self._pace.result_bytes()
+        if free < 0 or each < SMALL_RESULT_BYTES:
+            return HOLD_TASKS if free >= 0 else 0
+        given = sum(slot.tasks for slot in self._staff.slots.values())
+        return max(int(free / each) - given, 0 if given else 1)
+
+    def _give_next(self, slot: Slot, limit: int) -> int:
+        """Give a worker what is next, about a millisecond of it; how many tasks."""
         queue, expected = self._backlog.queue, self._pace.expected
         function = queue[0].run.function
         each_s = expected(function)
         if each_s is None:
             if slot.tasks:
                 self._staff.withhold(slot)  # who knows how long that would have to wait there
-                return
+                return 0
             part = self._next_part(1)
             self._give(slot, [part], LOOK_AHEAD_S, part.payload_bytes())
-            return
+            return 1
         parts: list[Part] = []
         count = min(limit, max(1, int(MESSAGE_S / each_s)))
         size = 0
@@ -271,6 +284,7 @@ class Manager:
             count -= len(part)
             parts.append(part)
         self._give(slot, parts, each_s, size)
+        return sum(map(len, parts))
 
     def _next_part(self, count: int, room: int = 1) -> Part:
         """Up to so many tasks from the front, in so many bytes if they are more than one."""

@@ -24,9 +24,10 @@ class Pace:
         self._by_function: dict[bytes, float] = {}
         self._spent_s = 0.0
         self._count = 0.0
+        self._bytes = 0.0
 
-    def note(self, function: bytes, count: int, spent_s: float) -> None:
-        """So many tasks of a function took so long in all."""
+    def note(self, function: bytes, count: int, spent_s: float, result_bytes: int) -> None:
+        """So many tasks of a function took so long, and made so much, in all."""
         mean = max(_LEAST_S, spent_s / count)
         before = self._by_function.get(function)
         if before is None:
@@ -39,10 +40,15 @@ class Pace:
             self._by_function[function] = before + weight * (mean - before)
         self._spent_s = 0.8 * self._spent_s + spent_s
         self._count = 0.8 * self._count + count
+        self._bytes = 0.8 * self._bytes + result_bytes
 
     def expected(self, function: bytes) -> float | None:
         """Seconds that a task of this function takes, or None if none has ended."""
         return self._by_function.get(function)
+
+    def result_bytes(self) -> float:
+        """Bytes that a task's outcome has, of late."""
+        return self._bytes / self._count if self._count else 0.0
 
     def hold(self, slots: int) -> int:
         """How many tasks to hold for so many workers."""

@@ -51,7 +51,7 @@ class SimulatedWorker:
                 ran = float(run.payloads[position])
                 if not self.held:
                     self.held_from = place
-                self.held.append(Outcome(run.first + position, OutcomeKind.VALUE, b"", ran))
+                self.held.append(Outcome(run.first + position, OutcomeKind.VALUE, node.result, ran))
                 if last or self.until - self.since >= FLUSH_S:
                     self.flush(place + 1)
             if not self.work:
@@ -96,6 +96,7 @@ class Node:
         self.ran: Counter[Task] = Counter()
         self.ended: dict[Task, list[str]] = {}
         self.store = True
+        self.result = b""
         self.do(self.core.start())
         if linked:
             self.link()

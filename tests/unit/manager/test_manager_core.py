@@ -272,6 +272,21 @@ def test_full_of_unstored_results_it_begins_nothing_more(
     assert not node.ran
 
 
+def test_large_results_are_not_begun_without_room_for_them(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_module, "UNSTORED_BYTES", 1_000_000)
+    node.result = b"x" * 100_000
+    node.store = False
+    node.send(S, [b"0"] * 500)
+    node.run_for(1)
+    assert 5 <= len(node.ended) <= 15
+    node.say(msg.ResultsStored([results.number for results in node.of(msg.Results)]))
+    node.store = True
+    node.run_for(1)
+    assert len(node.ended) == 500
+
+
 def test_a_large_argument_goes_alone(node: Node) -> None:
     node.send(S, [b"0"] * 100)
     node.run_for(0.1)
