@@ -19,23 +19,50 @@ from pickle import loads
 from typing import Any
 
 from fxhpc.errors import SerializationError
-from fxhpc.serialize import classes
+from fxhpc.serialize import by_source, classes, twins
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C at compile time
 
 # --- functions --------------------------------------------------------------------------------
 
 
-def code(version: str, packed: bytes) -> types.CodeType:
-    """A code object; `version` is the Python that it was made by, as "3.11"."""
+def code(version: str, packed: bytes, source: tuple[Any, ...] | None = None) -> types.CodeType:
+    """A code object; compiled from its source if it is of another Python than this.
+
+    Args:
+        version: the Python that made it, as "3.11".
+        source: a `by_source.Text`, if the function has one.
+    """
     here = python_version()
-    if version != here:
-        raise SerializationError(
-            f"unpacking a function: its code was made by Python {version}, and this is Python "
-            f"{here} ({sys.executable}). Use the same minor version on both sides, or put the "
-            f"function in a module that is installed on both"
-        )
-    return marshal.loads(packed)  # type: ignore[no-any-return]
+    why = "it came without its source"
+    if version == here:
+        try:
+            return marshal.loads(packed)  # type: ignore[no-any-return]
+        except (ValueError, EOFError, TypeError):
+            if source is None:
+                raise
+    if source is not None:
+        text = by_source.Text(*source)
+        try:
+            return by_source.compiled(text)
+        except (SyntaxError, ValueError) as error:
+            why = f"its source ({text.file}, line {text.line}) does not compile here: {error}"
+    raise SerializationError(
+        f"unpacking a function: its code was made by Python {version}, this is Python {here} "
+        f"({sys.executable}), and {why}. Use the same minor version on both sides, or put the "
+        f"function in a module that is installed on both"
+    )
+
+
+def code_of_dataclass(version: str, packed: bytes, free: tuple[str, ...]) -> types.CodeType:
+    """The code of a method that `dataclass` has written; `set_class` has it written anew."""
+    if version == python_version():
+        return marshal.loads(packed)  # type: ignore[no-any-return]
+    return _to_be_written.__code__.replace(co_freevars=free)
+
+
+def _to_be_written(*_: Any, **__: Any) -> None:
+    raise SerializationError("an instance is made before its dataclass is complete")
 
 
 def python_version() -> str:
@@ -213,12 +240,12 @@ def set_methods(made: type, methods: dict[str, Any]) -> dict[str, Any]:
     return methods
 
 
-def set_class(made: type, state: tuple[dict[str, Any], dict[str, Any], list[type]]) -> None:
+def set_class(made: type, state: tuple[Any, ...]) -> None:
     """The state of a class, unless this process knows better: it made it, or has a newer one."""
     if not classes.wants_state(made):
         return
     classes.has_state(made)
-    methods, others, registered = state
+    methods, others, registered, *of_dataclass = state
     attributes = {**methods, **others}
     for name in [name for name in vars(made) if is_own_name(made, name)]:
         if name not in attributes:
@@ -227,6 +254,10 @@ def set_class(made: type, state: tuple[dict[str, Any], dict[str, Any], list[type
         type.__setattr__(made, name, value)
     for virtual in registered:
         made.register(virtual)  # type: ignore[attr-defined]
+    if of_dataclass:
+        version, names = of_dataclass
+        if version != python_version():
+            twins.write(made, names)
 
 
 #: What the interpreter puts into every class, and what `make_class` is given.
@@ -239,6 +270,14 @@ _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 def is_own_name(cls: type, name: str) -> bool:
     """Whether an attribute of a class is part of its state."""
     return name not in _GIVEN and not isinstance(vars(cls)[name], _DESCRIPTORS)
+
+
+def slots(cls: type, values: dict[str, Any]) -> Any:
+    """An object with those of the values that this Python's class has a slot for."""
+    made: Any = object.__new__(cls)
+    for name in cls.__slots__:  # type: ignore[attr-defined]
+        setattr(made, name, values.get(name, False))
+    return made
 
 
 def enum_member(cls: Any, name: str, arguments: tuple[Any, ...]) -> Any:

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 #: Classes that are kept though nobody seems to use them: a result may still name them.
@@ -31,7 +32,7 @@ class Absent:
 class Entry:
     """What this process knows of one dynamic class."""
 
-    __slots__ = ("body", "built", "dependencies", "modules", "revision", "token")
+    __slots__ = ("body", "built", "dependencies", "modules", "revision", "token", "written")
 
     def __init__(self, token: bytes, built: bool) -> None:
         self.token = token
@@ -40,6 +41,8 @@ class Entry:
         self.body = b""  # what others build it from
         self.modules: frozenset[str] = frozenset()  # user modules that the body refers to
         self.dependencies: Dependencies | None = None  # if none of these changed, the body holds
+        #: codes of methods, and the names of those that `dataclass` has written
+        self.written: tuple[dict[str, CodeType], list[str]] | None = None
 
     def is_current(self) -> bool:
         """Whether the body is still what packing the class again would give."""

@@ -16,7 +16,7 @@ from fxhpc.serialize.build import python_version
 from fxhpc.serialize.pack import pack
 
 #: Raised when an older worker could not load what is packed now.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

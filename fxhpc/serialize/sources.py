@@ -100,6 +100,21 @@ def _imported(name: str, is_package: bool, text: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
+@lru_cache(maxsize=64)
+def bound_by_imports(text: str, nested: bool) -> frozenset[str]:
+    """The names that the import statements of a source bind, with `nested` indented ones too."""
+    names: set[str] = set()
+    for match in _IMPORT.finditer(text):
+        _, imported, plain = match.groups()
+        if match[0][0] in " \t" and not nested:
+            continue
+        for part in (imported or plain).strip().strip("()").split(","):
+            words = part.split()
+            if words:
+                names.add(words[-1] if "as" in words else words[0].partition(".")[0])
+    return frozenset(names)
+
+
 def _words(text: str) -> list[str]:
     parts = text.strip().strip("()").split(",")
     return [words[0] for part in parts if (words := part.split()) and words[0] != "*"]

@@ -1,0 +1,103 @@
+"""Methods that `dataclass` writes: they have no source, but another Python writes its own.
+
+What stands in for their source is an empty class with the same fields, which `dataclass` is
+applied to: on the side that packs, to see that a method is what `dataclass` would write, and on a
+worker of another version, to get that version's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from fxhpc.serialize.by_source import same_code
+
+_WRITTEN = frozenset(
+    {"__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__"}
+    | {"__setattr__", "__delattr__"}
+)
+_Codes = dict[str, types.CodeType]
+
+
+def candidates(cls: type) -> _Codes:
+    """The methods of a class that `dataclass` may have written, by their codes."""
+    own = vars(cls)
+    if "__dataclass_params__" not in own:
+        return {}
+    return {
+        name: code
+        for name in sorted(_WRITTEN & own.keys())
+        if (code := _inner_code(own[name])) is not None and code.co_filename == "<string>"
+    }
+
+
+def written(cls: type, codes: _Codes) -> list[str]:
+    """Those of the candidates that `dataclass` has written."""
+    try:
+        twin = vars(_twin(cls, codes))
+    except Exception:  # fields of the user's making: they go as they are
+        return []
+    found = []
+    for name, code in codes.items():
+        other = _inner_code(twin.get(name))
+        if other is not None and same_code(code, other):
+            found.append(name)
+    return found
+
+
+def write(cls: type, names: Iterable[str]) -> None:
+    """Give a class these methods as this Python's `dataclass` writes them.
+
+    Raises:
+        Exception: whatever `dataclass` has against the fields.
+    """
+    twin = _twin(cls, names)
+    for name in names:
+        method = vars(twin)[name]
+        given = inspect.unwrap(vars(cls)[name])
+        for part in (method, inspect.unwrap(method)):
+            for cell in part.__closure__ or ():
+                if cell.cell_contents is twin:
+                    cell.cell_contents = cls
+            for attribute in ("__qualname__", "__module__", "__doc__", "__annotations__"):
+                setattr(part, attribute, getattr(given, attribute))
+        type.__setattr__(cls, name, method)
+
+
+def _inner_code(method: Any) -> types.CodeType | None:
+    return inspect.unwrap(method).__code__ if isinstance(method, types.FunctionType) else None
+
+
+def _twin(cls: Any, names: Iterable[str]) -> type:
+    params = cls.__dataclass_params__
+    annotations: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__module__": "builtins", "__annotations__": annotations}
+    if hasattr(cls, "__post_init__"):
+        namespace["__post_init__"] = None  # `__init__` calls it where there is one
+    for field in cls.__dataclass_fields__.values():
+        kind = field._field_type.name
+        if kind == "_FIELD_CLASSVAR":
+            continue
+        annotations[field.name] = (
+            dataclasses.InitVar[object] if kind == "_FIELD_INITVAR" else object
+        )
+        namespace[field.name] = dataclasses.field(
+            default=field.default,
+            default_factory=field.default_factory,
+            init=field.init,
+            repr=field.repr,
+            hash=field.hash,
+            compare=field.compare,
+            kw_only=field.kw_only,
+        )
+    return dataclasses.dataclass(
+        init=params.init,
+        repr=params.repr,
+        eq=params.eq,
+        order=params.order,
+        unsafe_hash=params.unsafe_hash or "__hash__" in names,
+        frozen=params.frozen,
+    )(type(cls.__name__, (), namespace))
