@@ -48,6 +48,9 @@ RETURN_S = 30.0
 BASE_WINDOW_TASKS = 64
 BASE_WINDOW_BYTES = 16 * 2**20
 
+#: In the journal, in the place of a manager's name: these were lost, and must not run again.
+LOST = ""
+
 #: Bytes of functions and shared arguments that are kept for managers yet to come.
 BODY_CACHE_BYTES = 256 * 2**20
 
@@ -173,19 +176,19 @@ class Interchange:
         elsewhere = self._outbox.tasks_of(run.stream)
         for index in range(run.first, run.first + len(run.payloads)):
             task = (run.stream, index)
-            name = self._sent_to.pop(task, "")
+            name = self._sent_to.pop(task, None)
             if index in elsewhere:
                 continue
             if claim := self._claimed.pop(task, None):
                 self._adopt(claim, single(run, index))
             elif loss := self._fates.pop(task, None):
                 self._lose(single(run, index), loss, False, actions)
-            elif name in self._expected:
+            elif name is not None and name in self._expected:
                 self._waiting.setdefault(name, {})[task] = single(run, index)
-            elif (manager := self._by_name.get(name)) and manager.unstored:
+            elif name and (manager := self._by_name.get(name)) and manager.unstored:
                 manager.hold(single(run, index))
                 manager.missing.append(task)
-            elif name and run.retries == 0:
+            elif name is not None and run.retries == 0:
                 gone = Manager(b"", name, 0, "", 0.0)
                 loss = manager_lost(gone, "it has gone since", False)
                 self._lose(single(run, index), loss, False, actions)
@@ -480,6 +483,10 @@ class Interchange:
             return
         loss.attempts = self._histories.earlier(key)
         self._histories.forget(key)
+        if task.retries == 0:
+            # It must not run again, even if this outcome is lost with this process.
+            ref = msg.TaskRefs(task.stream, [task.first, 1], task.epoch, task.attempt)
+            actions.append(ev.Sent(LOST, [ref]))
         outcome = Outcome(task.first, OutcomeKind.LOST, pack_loss(loss))
         run = msg.ResultRun(task.stream, task.epoch, task.attempt, [outcome], host=loss.host)
         self._outbox.add(b"", 0, [run], actions)

@@ -209,9 +209,11 @@ class FxhpcMachine(RuleBasedStateMachine):
 
     @rule(who=small)
     def client_comes_back_after_goodbye(self, who: int) -> None:
-        """The process closes its connection on purpose and opens another."""
+        """The process ends its managers and its connection on purpose, and opens another."""
         client = self.client(who)
         if client.attached and not client.open and not client.calls:
+            for node in self.cluster.live_nodes(client.instance):
+                node.end()
             client.link.say(msg.Bye())
             client.reconnect()
 
