@@ -97,9 +97,13 @@ class Interchange:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is outstanding."""
+        """Whether nothing is outstanding, so that the journal is of no use any more."""
         return not (
-            self._queue
+            self._expected
+            or self._sent_to
+            or self._claimed
+            or self._fates
+            or self._queue
             or self._suspects
             or self._outbox
             or self._waiting
@@ -431,6 +435,7 @@ class Interchange:
                 return
         self._claimed.pop((stream, index), None)
         self._fates.pop((stream, index), None)
+        self._sent_to.pop((stream, index), None)
         actions.extend(
             ev.ToManager(other.peer, cancel)
             for other in self._managers.values()
