@@ -8,6 +8,7 @@ from fxhpc import errors
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind, unpack_loss
 from fxhpc.protocol.service import TaskState
+from fxhpc.serialize import unpack_exception, unpack_result
 
 
 class FailedTask:
@@ -38,8 +39,6 @@ def value_of(outcome: Outcome) -> Any:
     Raises:
         SerializationError: it cannot be unpacked here.
     """
-    from fxhpc.serialize import unpack_result
-
     return unpack_result(outcome.data)
 
 
@@ -50,8 +49,6 @@ def failure_of(outcome: Outcome, task_id: str) -> Any:
         SerializationError: it cannot be unpacked here.
     """
     if outcome.kind == OutcomeKind.ERROR:
-        from fxhpc.serialize import unpack_exception
-
         return unpack_exception(outcome.data)
     if outcome.kind == OutcomeKind.CANCELLED:
         return FailedTask(errors.TaskCancelled(task_id))

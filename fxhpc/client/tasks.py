@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client.connection import Connection
+from fxhpc.client.connection import Connection, Reply
 from fxhpc.client.names import task_name
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import TaskState
 
 #: Seconds that one question waits for its answer at the forwarder.
 SLICE_S = 5.0
+
+#: Tasks in one question for outcomes, and questions that are asked ahead of their answers.
+_PIECE = 2000
+_AHEAD = 3
 
 #: How often at most progress of many tasks is asked for, in seconds.
 _PROGRESS_S = 0.1
@@ -67,6 +72,40 @@ def to_ranges(tasks: dict[bytes, list[int]]) -> list[service.StreamRanges]:
     ]
 
 
+def _pieces(asked: list[service.StreamRanges]) -> Iterator[list[service.StreamRanges]]:
+    """The same tasks in questions of a limited size, so that one is answered while one is read."""
+    question: list[service.StreamRanges] = []
+    room = _PIECE
+    for part in asked:
+        ranges: list[int] = []
+        for start, number in zip(part.ranges[::2], part.ranges[1::2], strict=True):
+            first, count = start, number
+            while count:
+                size = min(count, room)
+                ranges += (first, size)
+                first, count, room = first + size, count - size, room - size
+                if not room:
+                    question.append(service.StreamRanges(part.stream, ranges))
+                    yield question
+                    question, ranges, room = [], [], _PIECE
+        if ranges:
+            question.append(service.StreamRanges(part.stream, ranges))
+    if question:
+        yield question
+
+
+def _without(
+    asked: list[service.StreamRanges], found: dict[bytes, dict[int, TaskState]]
+) -> list[service.StreamRanges]:
+    """What is still missing of a question's tasks."""
+    return to_ranges(
+        {
+            part.stream: [i for i in ids.from_ranges(part.ranges) if i not in found[part.stream]]
+            for part in asked
+        }
+    )
+
+
 class Reader:
     """Asks a forwarder for tasks."""
 
@@ -85,25 +124,26 @@ class Reader:
     ) -> dict[bytes, dict[int, TaskState]]:
         """The states of tasks, when `need` of them have ended or after `wait_s` seconds."""
         found: dict[bytes, dict[int, TaskState]] = {stream: {} for stream in tasks}
-        missing = tasks
-        while True:
-            answer: service.States = self._connection.ask(
-                service.Fetch(0, to_ranges(missing), wait_s, need, outcomes, adopt)
-            )
+        asked = to_ranges(tasks)
+        questions = deque(_pieces(asked) if outcomes and not wait_s else [asked])
+        replies: deque[tuple[list[service.StreamRanges], Reply]] = deque()
+        while questions or replies:
+            while questions and len(replies) < _AHEAD:
+                asked = questions.popleft()
+                question = service.Fetch(0, asked, wait_s, need, outcomes, adopt)
+                replies.append((asked, self._connection.call(question)))
+            asked, reply = replies.popleft()
+            answer: service.States = reply.wait()
             for part in answer.streams:
-                found[part.stream].update((state.index, state) for state in part.states)
+                found[part.stream].update([(state.index, state) for state in part.states])
                 if part.created:
                     self.created[part.stream] = part.created
-            if not answer.more or not any(part.states for part in answer.streams):
-                return found
-            missing = {
-                stream: rest
-                for stream, indices in missing.items()
-                if (rest := [index for index in indices if index not in found[stream]])
-            }
-            if not missing:
-                return found
-            wait_s, need = 0.0, 0
+            if answer.more and any(part.states for part in answer.streams):
+                wait_s, need = 0.0, 0
+                rest = _without(asked, found)
+                if rest:
+                    questions.appendleft(rest)
+        return found
 
     def pending(
         self, tasks: dict[bytes, list[int]], *, wait_s: float = 0.0, need: int = 0
@@ -123,11 +163,12 @@ class Reader:
         return rest, ended
 
     def progress(
-        self, tasks: dict[bytes, list[int]], deadline: float | None
+        self, tasks: dict[bytes, list[int]], deadline: float | None, *, in_steps: bool = True
     ) -> Iterator[dict[bytes, dict[int, TaskState]]]:
         """Those of the tasks that have ended since the last step, until all have.
 
-        Ends early, with an empty step, at the deadline (monotonic).
+        Ends early, with an empty step, at the deadline (monotonic). Whoever wants all or nothing
+        spares the forwarder steps that tell of a part.
         """
         rest = {stream: list(dict.fromkeys(indices)) for stream, indices in tasks.items()}
         wait_s = 0.0
@@ -135,13 +176,15 @@ class Reader:
             count = sum(map(len, rest.values()))
             # Each answer tells of every task asked for: with many of them, questions that wait
             # for one alone would cost the square of their number.
-            need = max(1, count // 32)
+            need = max(1, count // 8) if in_steps else count
             rest, ended = self.pending(rest, wait_s=wait_s, need=need)
             if ended:
                 yield ended
             if not rest:
                 return
-            wait_s = SLICE_S if count < 32 else _PROGRESS_S * max(1.0, count / 10_000)
+            wait_s = SLICE_S
+            if in_steps and count >= 16:
+                wait_s = _PROGRESS_S * max(1.0, count / 10_000)
             if deadline is not None:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
@@ -177,7 +220,8 @@ def wait(
         raise ValueError(f"Invalid return condition: {return_when!r}")
     deadline = None if timeout is None else time.monotonic() + timeout
     done: set[tuple[bytes, int]] = set()
-    for ended in reader.progress(selection.by_stream(), deadline):
+    in_steps = return_when != cf.ALL_COMPLETED
+    for ended in reader.progress(selection.by_stream(), deadline, in_steps=in_steps):
         failed = False
         for stream, found in ended.items():
             done.update((stream, index) for index in found)

@@ -27,9 +27,10 @@ def _with_managers(_no_managers: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _command(tmp_path: Path, then: str) -> list[str]:
+    spec, ready = str(tmp_path / "spec"), str(tmp_path / "ready")
     program = (
-        f"import os, sys, time; open({str(tmp_path / 'spec')!r}, 'wb').write(sys.stdin.buffer.read())\n"
-        f"open({str(tmp_path / 'ready')!r}, 'a').write('x')\n{then}"
+        f"import os, sys, time; open({spec!r}, 'wb').write(sys.stdin.buffer.read())\n"
+        f"open({ready!r}, 'a').write('x')\n{then}"
     )
     return [sys.executable, "-c", program]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fxhpc import errors, ids
-from fxhpc.client import streams, workers
+from fxhpc.client import streams, tasks, workers
 from fxhpc.client.batch import Batch
 from fxhpc.client.functions import FunctionCache, watch_of
 from fxhpc.client.search import FunctionSearchResults, draw_table, share_width
 from fxhpc.protocol.messages import StreamInfo
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import FunctionRecord, StreamRanges
 
 FUNCTION = "5e3f2b0c-8a11-4f6e-9a62-0a9b6a4f3b11"
 ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
@@ -137,6 +137,18 @@ def test_rows(sizes: list[int], rows: list[int]) -> None:
 def test_messages() -> None:
     rows = list(streams.cut(_stream(), 0, [bytes(1_000_000)] * 20))
     assert [len(message) for message in streams.pack_messages(rows)] == [8, 8, 4]
+
+
+def test_questions_are_cut_at_a_number_of_tasks() -> None:
+    one, two = ids.new_stream(), ids.new_stream()
+    asked = [StreamRanges(one, [0, 3, 10, 4500]), StreamRanges(two, [7, 1])]
+    pieces = list(tasks._pieces(asked))
+    assert [[(p.stream, p.ranges) for p in piece] for piece in pieces] == [
+        [(one, [0, 3, 10, 1997])],
+        [(one, [2007, 2000])],
+        [(one, [4007, 503]), (two, [7, 1])],
+    ]
+    assert list(tasks._pieces([])) == []
 
 
 def test_submission_times() -> None:
