@@ -178,12 +178,12 @@ class Submitter:
         self._cancelled[group] = None
         self.flush()
 
-    def flush(self) -> None:
-        """Send what waits, as far as little is under way."""
+    def flush(self, *, everything: bool = False) -> None:
+        """Send what waits, as far as little is under way, or all of it."""
         attachment = self._attachment
         if attachment is None:
             return
-        while self._dirty and self._in_flight < _IN_FLIGHT:
+        while self._dirty and (everything or self._in_flight < _IN_FLIGHT):
             submissions = self._collect()
             if submissions:
                 self._in_flight += 1
@@ -332,8 +332,10 @@ class Submitter:
             if cancel:
                 self._cancel_unbegun()
 
-    def _cancel_unbegun(self) -> None:
+    def _cancel_unbegun(self, *, spare_kept: bool = False) -> None:
         for group in list(self._streams.values()):
+            if spare_kept and group.info.keep:
+                continue
             unsent = range(group.first, group.first + len(group.pending))
             group.pending = []  # nothing comes after these, so there is no gap
             self._dirty.pop(group, None)
@@ -417,10 +419,11 @@ class Submitter:
         group.end([Outcome(index, OutcomeKind.CANCELLED) for index in list(group.futures)])
 
     def leave(self, deadline: float) -> None:
-        """The interpreter ends: what has not begun is cancelled, what runs ends with it."""
+        """The interpreter ends: what has not begun is cancelled, but for the tasks of a group."""
         with self.condition:
             self.is_shut = True
-            self._cancel_unbegun()
+            self._cancel_unbegun(spare_kept=True)
+            self.flush(everything=True)
             groups = list(self._streams.values())
         for group in groups:
             self._end_here(group)
