@@ -68,13 +68,12 @@ def run_kept(
     """
     # The fxhpc that is tested is the one that this process has, installed or not.
     path = [str(Path(fxhpc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environ = dict(
-        os.environ,
-        FXHPC_HOME=str(home),
-        FXHPC_FORWARDER_GRACE="1",
-        PYTHONPATH=os.pathsep.join(filter(None, path)),
-        **(env or {}),
-    )
+    environ = os.environ | {
+        "FXHPC_HOME": str(home),
+        "FXHPC_FORWARDER_GRACE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+    }
+    environ |= env or {}
     keeper = subprocess.Popen(
         [sys.executable, "-c", _SOURCE, str(limit), str(LEFT_BEHIND), *command],
         stdout=subprocess.PIPE,

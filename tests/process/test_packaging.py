@@ -6,7 +6,6 @@ has no route, not even a loopback that is up.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,8 +14,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.conformance.keeper import run_kept
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,11 +75,9 @@ def test_installs_and_runs_without_network_and_compiler(
     run([*offline, *pip, "--no-index", "--find-links", str(wheelhouse), asked], environ)
     for name in ("executor.py", "batch.py"):
         shutil.copy(ROOT / "examples" / name, tmp_path)
-        environ |= {"FXHPC_HOME": str(tmp_path / "home"), "FXHPC_FORWARDER_GRACE": "0"}
-        run([*offline, str(tmp_path / name)], environ)
-    pid = json.loads((tmp_path / "home" / "forwarder.json").read_text())["pid"]
-    if psutil.pid_exists(pid):
-        psutil.Process(pid).wait(timeout=20)
+        command = [*offline, str(tmp_path / name)]
+        ended = run_kept(command, tmp_path / "home", env=environ | {"PYTHONPATH": ""})
+        assert ended.returncode == 0, ended.stderr
 
 
 _NO_ROUTE = """
