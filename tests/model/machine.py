@@ -34,9 +34,9 @@ SMALL = {
     "fxhpc.manager.core.MESSAGE_TASKS": 3,
     "fxhpc.manager.core.UNSTORED_BYTES": 3000,
     "fxhpc.manager.pace.HOLD_TASKS": 4,
-    "fxhpc.forwarder.core.PAYLOAD_BYTES": 1500,
-    "fxhpc.forwarder.core.BODY_BYTES": 1,
-    "fxhpc.forwarder.core.ROW_TASKS": 4,
+    "fxhpc.forwarder.submitting.PAYLOAD_BYTES": 1500,
+    "fxhpc.forwarder.state.BODY_BYTES": 1,
+    "fxhpc.forwarder.gathering.ROW_TASKS": 4,
     "fxhpc.forwarder.delivery.PUSHES_OUT": 2,
     "fxhpc.forwarder.delivery.CACHE_BYTES": 400,
     "fxhpc.protocol.turns.QUANTUM": 2,
@@ -374,9 +374,9 @@ class FxhpcMachine(RuleBasedStateMachine):
 
     def counts_are_right(self) -> None:
         forwarder = self.cluster.forwarder
-        for key, endpoint in forwarder._endpoints.items():
+        for key, endpoint in forwarder._state.endpoints.items():
             out = 0
-            for stream in forwarder._by_endpoint.get(key, {}).values():
+            for stream in forwarder._state.by_endpoint.get(key, {}).values():
                 pending = [state for state in stream.states if state < STORING]
                 assert stream.pending == len(pending)
                 out += pending.count(SENT) + pending.count(RUNNING)
@@ -434,16 +434,16 @@ class FxhpcMachine(RuleBasedStateMachine):
 
     def is_over(self) -> bool:
         forwarder = self.cluster.forwarder
-        return all(stream.pending == 0 for stream in forwarder._streams.values()) and all(
+        return all(stream.pending == 0 for stream in forwarder._state.streams.values()) and all(
             is_done(host) for host in self.cluster.hosts()
         )
 
     def check_end(self, heir: Client) -> None:
         forwarder = self.cluster.forwarder
-        for stream in forwarder._streams.values():
+        for stream in forwarder._state.streams.values():
             left = [index for index, state in enumerate(stream.states) if state < STORING]
             assert not left, f"tasks {to_ranges(left)} of {stream.info.stream.hex()} never end"
-        for endpoint in forwarder._endpoints.values():
+        for endpoint in forwarder._state.endpoints.values():
             assert endpoint.out_tasks == 0, "an endpoint keeps credit for tasks that have ended"
         for host in self.cluster.hosts():
             assert is_done(host), f"the interchange of {host.endpoint} keeps something"

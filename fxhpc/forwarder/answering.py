@@ -1,0 +1,156 @@
+"""Calls that wait for outcomes, and outcomes that are pushed: who gets what, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
+from fxhpc.forwarder.gathering import StoredRow
+from fxhpc.forwarder.state import State
+from fxhpc.forwarder.streams import DELIVERED
+from fxhpc.protocol import service, states
+
+
+class Answering:
+    """Answers Fetch calls, and pushes what clients want without asking."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._cache = RowCache()
+        self._waiters: dict[bytes, list[Waiter]] = {}  # by stream
+        self._reading: dict[int, list[Waiter | Client]] = {}  # result rows on their way here
+
+    def waiter(self, client: Client, message: service.Fetch) -> Waiter:
+        """A call, and which of its tasks are pending."""
+        waiter = Waiter(client.peer, message, self._state.now + message.wait_s)
+        waiter.look(self._state.streams)
+        return waiter
+
+    def answer_or_wait(self, waiter: Waiter) -> None:
+        """Answer a call, now or when enough of its tasks have ended."""
+        if waiter.satisfied or waiter.deadline <= self._state.now:
+            self._answer(waiter)
+            return
+        for name in waiter.pending:
+            self._waiters.setdefault(name, []).append(waiter)
+
+    def stored(self, rows: list[StoredRow]) -> None:
+        """Outcomes are durable: tell whoever waits for them."""
+        told: set[bytes] = set()
+        for stream, number, row, indices in rows:
+            stream.end(indices, number)
+            self._cache.add(number, row)
+            name = stream.info.stream
+            if client := self._state.clients.get(stream.pusher):
+                client.to_push.append((name, number))
+                told.add(client.peer)
+            for waiter in self._waiters.get(name, ()):
+                if waits := waiter.pending.get(name):
+                    waits.difference_update(indices)
+        for peer in told:
+            self.push(self._state.clients[peer])
+        done = {
+            waiter
+            for name in {stream.info.stream for stream, _, _, _ in rows}
+            for waiter in self._waiters.get(name, ())
+            if waiter.satisfied
+        }
+        for waiter in done:
+            self._answer(waiter)
+
+    def tick(self) -> None:
+        """Answer those who have waited long enough."""
+        late = {
+            waiter
+            for waiters in self._waiters.values()
+            for waiter in waiters
+            if self._state.now >= waiter.deadline
+        }
+        for waiter in late:
+            self._answer(waiter)
+
+    def forget(self, peer: bytes) -> None:
+        """Nobody waits for these answers any more: a client that comes back asks again."""
+        for name in list(self._waiters):
+            left = [waiter for waiter in self._waiters[name] if waiter.peer != peer]
+            if left:
+                self._waiters[name] = left
+            else:
+                del self._waiters[name]
+
+    def delivered(self, client: Client, numbers: list[int]) -> None:
+        """A client has these pushes."""
+        for number in numbers:
+            name, indices = client.pushed.pop(number, (b"", []))
+            if stream := self._state.streams.get(name):
+                for index in indices:
+                    stream.states[index] = DELIVERED
+        self.push(client)
+
+    def push(self, client: Client) -> None:
+        """Push what waits for a client, as far as it keeps up."""
+        if self._state.clients.get(client.peer) is not client:
+            return
+        pushes, missing = push_rows(client, self._state.streams, self._cache)
+        self._state.actions += pushes
+        if missing is not None:
+            self._read_row(missing, client)
+
+    def _answer(self, waiter: Waiter) -> None:
+        for name in waiter.pending:
+            waiters = self._waiters.get(name, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiters[name]
+        reasons = {name: self._reason(name) for name, _ in waiter.wanted}
+        reply, missing = answer(waiter, self._state.streams, self._cache, reasons)
+        if reply is not None:
+            self._state.say(waiter.peer, reply)
+            return
+        waiter.loading = missing
+        for number in missing:
+            self._read_row(number, waiter)
+
+    def _reason(self, name: bytes) -> tuple[str, str]:
+        stream = self._state.streams.get(name)
+        endpoint = None if stream is None else self._state.endpoint_of(stream)
+        if endpoint is None or not endpoint.connected:
+            where = "its endpoint" if endpoint is None else f"endpoint {endpoint.name}"
+            return states.WAITING_FOR_ENDPOINT, f"{where} is not running"
+        if endpoint.status is None or not endpoint.status.workers:
+            why = endpoint.status.reason if endpoint.status else "it has just come up"
+            return states.WAITING_FOR_NODES, f"endpoint {endpoint.name} has no workers: {why}"
+        return states.WAITING_FOR_LAUNCH, "all workers are busy with other tasks"
+
+    def _read_row(self, number: int, reader: Waiter | Client) -> None:
+        if readers := self._reading.get(number):
+            if reader not in readers:
+                readers.append(reader)
+            return
+        self._reading[number] = [reader]
+
+        def loaded(value: Any, error: Exception | None) -> None:
+            readers = self._reading.pop(number)
+            if error is not None or value is None:
+                # The row is gone (purged meanwhile): as if it had never been there.
+                self._cache.add(number, Row([], 0.0, ""))
+                self._forget_row(number)
+            else:
+                outcomes, ended, host = value
+                self._cache.add(number, Row(outcomes, ended, host))
+            for reader in readers:
+                if isinstance(reader, Client):
+                    self.push(reader)
+                else:
+                    reader.loading.discard(number)
+                    if not reader.loading:
+                        self._answer(reader)
+
+        self._state.load("load_results", (number,), loaded)
+
+    def _forget_row(self, number: int) -> None:
+        for stream in self._state.streams.values():
+            for index, row in enumerate(stream.rows_of):
+                if row == number:
+                    stream.states[index] = DELIVERED

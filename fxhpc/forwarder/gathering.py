@@ -1,0 +1,185 @@
+"""Outcomes on their way into the store: gathered in a turn, committed at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.delivery import Row
+from fxhpc.forwarder.state import State, Stored
+from fxhpc.forwarder.streams import DELIVERED, RUNNING, SENT, STORING, Stream
+from fxhpc.ids import to_ranges
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol import service
+from fxhpc.protocol.outcome import Outcome
+
+#: A result row is cut at so many tasks or bytes.
+ROW_TASKS = 1000
+ROW_BYTES = 2**20
+
+#: Seconds between two tries to store outcomes that the store has refused.
+RETRY_S = 2.0
+
+#: A row that was stored: its stream, its number, what is in it, and the indices of its tasks.
+StoredRow = tuple[Stream, int, Row, list[int]]
+
+
+class Gathering:
+    """Takes outcomes in, once each, and stores them.
+
+    Attributes:
+        on_ended: told of outcomes that go to their client at once, and are not stored.
+        on_stored: told of rows that are durable.
+    """
+
+    on_ended: Callable[[bytes, list[Outcome]], None]
+    on_stored: Callable[[list[StoredRow]], None]
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._outcomes: dict[bytes, list[msg.ResultRun]] = {}  # of this turn, by stream
+        self._acknowledge: dict[bytes, list[int]] = {}  # of this turn, by interchange
+        self._unacknowledged: list[dict[bytes, list[int]]] = []  # stored, and not told yet
+        self._refused: list[tuple[float, list[op.Operation], Stored]] = []
+        self._retrying = 0
+
+    def results(self, key: bytes, message: msg.Results) -> None:
+        """An interchange's outcomes."""
+        for run in message.runs:
+            self._results(run)
+        self._acknowledge.setdefault(key, []).append(message.number)
+
+    def add(
+        self, stream: Stream, outcomes: list[Outcome], ended: float = 0.0, host: str = ""
+    ) -> None:
+        """Gather outcomes; they are stored at the end of the turn."""
+        known = stream.states
+        out = 0
+        for outcome in outcomes:
+            out += known[outcome.index] in (SENT, RUNNING)
+            known[outcome.index] = STORING
+        stream.pending -= len(outcomes)
+        endpoint = self._state.endpoint_of(stream)
+        if endpoint is not None and out:
+            endpoint.came_back(stream, out)
+        name = stream.info.stream
+        gathered = self._outcomes.setdefault(name, [])
+        if gathered and gathered[-1].host == host:
+            gathered[-1].outcomes.extend(outcomes)
+            gathered[-1].ended = max(gathered[-1].ended, ended)
+        else:
+            gathered.append(msg.ResultRun(name, 0, 0, list(outcomes), ended, host))
+
+    def flush(self) -> list[bytes]:
+        """Store what was gathered; then tell whoever waits, and the interchanges.
+
+        Returns the keys of the interchanges that outcomes came from: they have room now.
+        """
+        if not (self._outcomes or self._acknowledge):
+            return []
+        gathered, self._outcomes = self._outcomes, {}
+        numbers, self._acknowledge = self._acknowledge, {}
+        operations: list[op.Operation] = []
+        rows: list[StoredRow] = []
+        for name, runs in gathered.items():
+            stream = self._state.streams.get(name)
+            if stream is None:
+                continue
+            if not (self._state.durable or stream.info.keep):
+                self._push_at_once(stream, runs)
+                continue
+            for run in runs:
+                for outcomes in _cut(run.outcomes):
+                    number, self._state.next_row = self._state.next_row, self._state.next_row + 1
+                    indices = [outcome.index for outcome in outcomes]
+                    operations.append(
+                        op.AddResults(
+                            number, name, to_ranges(indices), outcomes, run.ended, run.host
+                        )
+                    )
+                    row = Row(outcomes, run.ended, run.host)
+                    rows.append((stream, number, row, indices))
+
+        def stored(error: Exception | None) -> None:
+            if error is not None:
+                self._refused.append((self._state.now + RETRY_S, operations, stored))
+                return
+            self.on_stored(rows)
+            self._unacknowledged.append(numbers)
+            self._acknowledge_stored()
+
+        if operations or self._state.durable:
+            self._state.store(operations, stored)
+        else:
+            stored(None)
+        return list(numbers)
+
+    def _acknowledge_stored(self) -> None:
+        """Tell interchanges what is durable. Not while outcomes wait to be stored once more: what
+        has come in may be one of these, sent again."""
+        if self._refused or self._retrying:
+            return
+        for numbers in self._unacknowledged:
+            for key, theirs in numbers.items():
+                self._state.actions.append(ev.ToInterchange(key, msg.ResultsStored(theirs)))
+        self._unacknowledged.clear()
+
+    def _results(self, run: msg.ResultRun) -> None:
+        stream = self._state.streams.get(run.stream)
+        if stream is None:
+            return  # nobody knows it any more: it is acknowledged all the same
+        known = stream.states
+        outcomes = run.outcomes
+        if any(out.index >= len(known) or known[out.index] >= STORING for out in outcomes):
+            outcomes = [
+                out for out in outcomes if out.index < len(known) and known[out.index] < STORING
+            ]
+        if not outcomes:
+            return
+        self.add(stream, outcomes, run.ended, run.host)
+
+    def _push_at_once(self, stream: Stream, runs: list[msg.ResultRun]) -> None:
+        """Nothing of this stream is stored: its client gets it, and it is forgotten."""
+        client = self._state.clients.get(stream.pusher)
+        for run in runs:
+            for outcome in run.outcomes:
+                stream.states[outcome.index] = DELIVERED
+            self.on_ended(stream.info.stream, run.outcomes)
+        if client is not None:
+            self._state.say(client.peer, service.Push(0, runs))
+
+    def _retry(self, operations: list[op.Operation], then: Stored) -> None:
+        """Ask once more for what the store has refused."""
+        self._retrying += 1
+
+        def stored(error: Exception | None) -> None:
+            self._retrying -= 1
+            then(error)
+
+        self._state.store(operations, stored)
+
+    def tick(self) -> None:
+        """Try once more to store what the store has refused."""
+        refused, self._refused = self._refused, []
+        for due, operations, stored in refused:
+            if self._state.now >= due:
+                self._retry(operations, stored)
+            else:
+                self._refused.append((due, operations, stored))
+
+
+def _cut(outcomes: list[Outcome]) -> list[list[Outcome]]:
+    """Outcomes in rows of a bounded size."""
+    rows: list[list[Outcome]] = []
+    row: list[Outcome] = []
+    size = 0
+    for outcome in outcomes:
+        if row and (len(row) >= ROW_TASKS or size + len(outcome.data) > ROW_BYTES):
+            rows.append(row)
+            row, size = [], 0
+        row.append(outcome)
+        size += len(outcome.data)
+    if row:
+        rows.append(row)
+    return rows

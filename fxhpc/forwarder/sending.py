@@ -1,0 +1,162 @@
+"""Tasks on their way to interchanges: as many as a window has room for, read back if need be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.feeding import MESSAGE_BYTES, Endpoint, to_run
+from fxhpc.forwarder.gathering import Gathering
+from fxhpc.forwarder.state import Loaded, State
+from fxhpc.forwarder.streams import SENT, Segment, Stream
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
+
+#: A segment that was taken from its queue, for which endpoint, and how often this had greeted.
+Taken = tuple[Segment, Endpoint, int]
+
+
+class Sending:
+    """Feeds interchanges.
+
+    Attributes:
+        payload_bytes: arguments that wait in memory.
+    """
+
+    def __init__(self, state: State, gathering: Gathering) -> None:
+        self._state = state
+        self._gathering = gathering
+        self.payload_bytes = 0
+        # What was taken from a queue and waits for the store: rows that are read, and segments of
+        # which it is being stored that they are sent.
+        self._loading_rows: dict[int, list[Taken]] = {}
+        self._noting: list[Taken] = []
+
+    def feed(self, endpoint: Endpoint) -> None:
+        """Send an interchange what its window has room for."""
+        if endpoint.closing:
+            return
+        ready: list[msg.TaskRun] = []
+        taken = endpoint.take()
+        self.payload_bytes -= endpoint.dropped_bytes
+        endpoint.dropped_bytes = 0
+        for segment in taken:
+            if segment.stream.info.retries == 0 and self._state.durable and not segment.noted:
+                self._note_sent(endpoint, segment)
+            elif segment.payloads is not None:
+                self.payload_bytes -= sum(map(len, segment.payloads))
+                ready.append(to_run(segment, segment.payloads))
+            elif segment.row in self._loading_rows:
+                self._loading_rows[segment.row].append((segment, endpoint, endpoint.greetings))
+            else:
+                self._loading_rows[segment.row] = [(segment, endpoint, endpoint.greetings)]
+                self._state.load("load_submission", (segment.row,), self._row_loaded(segment.row))
+        self._send_runs(endpoint, ready)
+
+    def send_body(self, endpoint: Endpoint, digest: bytes) -> None:
+        """Send an interchange the bytes that it asks for, or that there are none."""
+        if digest in self._state.bodies:
+            endpoint.bodies.add(digest)
+            self._state.actions.append(
+                ev.ToInterchange(endpoint.key, msg.Body(digest, self._state.bodies[digest]))
+            )
+            return
+
+        def loaded(value: Any, error: Exception | None) -> None:
+            if value is None:
+                self._state.actions.append(ev.ToInterchange(endpoint.key, msg.NoBody([digest])))
+            else:
+                self._state.bodies.keep(digest, value)
+                self._state.actions.append(ev.ToInterchange(endpoint.key, msg.Body(digest, value)))
+
+        self._state.load("load_body", (digest,), loaded)
+
+    def unsent(self, stream: Stream) -> set[int]:
+        """Tasks that were taken from the queue, and wait for the store before they are sent."""
+        return {
+            index
+            for taken in [
+                *self._noting,
+                *(one for row in self._loading_rows.values() for one in row),
+            ]
+            if taken[0].stream is stream
+            for part in self._still_out(*taken)
+            for index in range(part.first, part.first + part.count)
+        }
+
+    def _note_sent(self, endpoint: Endpoint, segment: Segment) -> None:
+        """Tasks that must never run twice: that they are sent is stored before they are."""
+        name = segment.stream.info.stream
+        indices = range(segment.first, segment.first + segment.count)
+        operations: list[op.Operation] = [
+            op.AddException(name, index, op.ExceptionKind.SENT) for index in indices
+        ]
+        taken = (segment, endpoint, endpoint.greetings)
+        self._noting.append(taken)
+
+        def stored(error: Exception | None) -> None:
+            self._noting.remove(taken)
+            self.payload_bytes -= segment.memory
+            for part in self._still_out(*taken):
+                part.noted = error is None
+                endpoint.came_back(part.stream, part.count)
+                part.stream.states[part.first : part.first + part.count] = bytes(part.count)
+                self.payload_bytes += part.memory
+                endpoint.push_front(part)
+            if error is None:
+                self.feed(endpoint)
+
+        self._state.store(operations, stored)
+
+    def _still_out(self, segment: Segment, endpoint: Endpoint, greetings: int) -> list[Segment]:
+        """What of a segment that was taken is still to be sent, after something had to be waited
+        for: its tasks may have been cancelled, or queued again for an interchange that came back.
+        """
+        if endpoint.greetings != greetings or not endpoint.connected:
+            return []
+        return segment.waiting(SENT)
+
+    def _row_loaded(self, row: int) -> Loaded:
+        def loaded(value: Any, error: Exception | None) -> None:
+            for taken in self._loading_rows.pop(row):
+                for segment in self._still_out(*taken):
+                    if error is not None:
+                        self._lose_row(segment, error)
+                        continue
+                    payloads, shared = value
+                    if shared:
+                        segment.stream.shared[row] = shared
+                    start = segment.first - segment.row_first
+                    part = payloads[start : start + segment.count]
+                    self._send_runs(taken[1], [to_run(segment, part)])
+
+        return loaded
+
+    def _lose_row(self, segment: Segment, error: Exception) -> None:
+        """The store cannot give back what it took: the tasks end, and say so."""
+        data = pack_loss(Loss(LossCause.UNDELIVERED, f"its arguments could not be read: {error}"))
+        self._gathering.add(
+            segment.stream,
+            [
+                Outcome(index, OutcomeKind.LOST, data)
+                for index in range(segment.first, segment.first + segment.count)
+            ],
+        )
+
+    def _send_runs(self, endpoint: Endpoint, runs: list[msg.TaskRun]) -> None:
+        batch: list[msg.TaskRun] = []
+        size = 0
+        for run in runs:
+            for digest in (run.function, *run.shared):
+                if digest not in endpoint.bodies and digest in self._state.bodies:
+                    endpoint.bodies.add(digest)
+                    body = msg.Body(digest, self._state.bodies[digest])
+                    self._state.actions.append(ev.ToInterchange(endpoint.key, body))
+            batch.append(run)
+            size += sum(map(len, run.payloads))
+            if size >= MESSAGE_BYTES:
+                self._state.actions.append(ev.ToInterchange(endpoint.key, msg.Tasks(batch)))
+                batch, size = [], 0
+        if batch:
+            self._state.actions.append(ev.ToInterchange(endpoint.key, msg.Tasks(batch)))

@@ -1,0 +1,166 @@
+"""What the forwarder's parts share: clients, streams, endpoints, and how the store is asked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.delivery import Client
+from fxhpc.forwarder.feeding import Endpoint
+from fxhpc.forwarder.streams import Stream
+from fxhpc.ids import parse_uuid
+from fxhpc.protocol import service
+
+#: The tutorial's endpoint: the `local` of whoever uses it.
+LOCAL_ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
+
+#: Functions kept in memory, to be sent along with the first tasks that need them, in bytes.
+BODY_BYTES = 64 * 2**20
+
+#: What is done when the store has answered: with its error, or None.
+Stored = Callable[[Exception | None], None]
+
+#: What is done with what the store was asked for, or its error.
+Loaded = Callable[[Any, Exception | None], None]
+
+
+class Bodies:
+    """Functions and shared arguments that were stored or asked for last.
+
+    Args:
+        limit: bytes beyond which the oldest are dropped; None keeps all.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._bodies
+
+    def __getitem__(self, digest: bytes) -> bytes:
+        return self._bodies[digest]
+
+    def keep(self, digest: bytes, body: bytes) -> None:
+        """Keep these bytes, and let the oldest go."""
+        if digest in self._bodies:
+            return
+        self._bodies[digest] = body
+        self._size += len(body)
+        while self._limit is not None and self._size > self._limit and len(self._bodies) > 1:
+            _, old = self._bodies.popitem(last=False)
+            self._size -= len(old)
+
+
+class State:
+    """The forwarder's memory, and the actions that its parts want done.
+
+    Args:
+        epoch: of the store's owner.
+        durable: whether what is not kept is stored too.
+    """
+
+    def __init__(self, epoch: int, durable: bool) -> None:
+        self.epoch = epoch
+        self.durable = durable
+        self.now = 0.0  # monotonic, of the event that is being handled
+        self.actions: list[ev.Action] = []
+        self.clients: dict[bytes, Client] = {}
+        self.streams: dict[bytes, Stream] = {}
+        self.endpoints: dict[bytes, Endpoint] = {}
+        self.by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
+        self.expected: set[bytes] = set()  # local instances of before that will attach again
+        self.bodies = Bodies(BODY_BYTES if durable else None)
+        self.next_row = 1
+        self._next_token = 1
+        self._stored: dict[int, Stored] = {}
+        self._loaded: dict[int, Loaded] = {}
+
+    # --- streams and endpoints ------------------------------------------------------------------
+
+    def add_stream(self, stream: Stream) -> None:
+        """Make a stream known."""
+        self.streams[stream.info.stream] = stream
+        key = stream.owner if is_local(stream) else endpoint_key(stream.info.endpoint)
+        self.by_endpoint.setdefault(key, {})[stream.info.stream] = stream
+
+    def forget_stream(self, stream: Stream) -> None:
+        """Nobody may ask for it any more."""
+        name = stream.info.stream
+        self.streams.pop(name, None)
+        for streams in self.by_endpoint.values():
+            streams.pop(name, None)
+
+    def endpoint_of(self, stream: Stream) -> Endpoint | None:
+        """Where a stream's tasks run, if that is known here."""
+        key = stream.owner if is_local(stream) else endpoint_key(stream.info.endpoint)
+        return self.endpoints.get(key)
+
+    def knows_endpoint(self, endpoint: str) -> bool:
+        """Whether tasks for this endpoint would be accepted."""
+        return endpoint == LOCAL_ENDPOINT or endpoint_key(endpoint) in self.endpoints
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def say(self, peer: bytes, message: service.ToClient) -> None:
+        """Send a message to a client."""
+        self.actions.append(ev.ToClient(peer, message))
+
+    def fail(self, client: Client, call: int, error: str, arguments: list[str]) -> None:
+        """Tell a client that its call is refused, and why."""
+        self.say(client.peer, service.Failed(call, error, arguments))
+
+    # --- the store ------------------------------------------------------------------------------
+
+    def store(self, operations: list[op.Operation], then: Stored) -> None:
+        """Commit these, all or none, and go on with `then`."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        self._stored[token] = then
+        self.actions.append(ev.Store(token, operations))
+
+    def store_for(self, client: Client, call: int, operations: list[op.Operation]) -> None:
+        """Commit these, and tell the client how it went."""
+
+        def stored(error: Exception | None) -> None:
+            if error is None:
+                self.say(client.peer, service.Done(call))
+            else:
+                self.fail(client, call, *error_words(error))
+
+        self.store(operations, stored)
+
+    def load(self, method: str, arguments: tuple[Any, ...], then: Loaded) -> None:
+        """Ask the store, and go on with `then`."""
+        token, self._next_token = self._next_token, self._next_token + 1
+        self._loaded[token] = then
+        self.actions.append(ev.Load(token, method, arguments))
+
+    def store_answered(self, event: ev.Stored | ev.Loaded) -> None:
+        """The store has done what it was asked for."""
+        if isinstance(event, ev.Stored):
+            self._stored.pop(event.token)(event.error)
+        else:
+            self._loaded.pop(event.token)(event.value, event.error)
+
+
+def endpoint_key(endpoint: str) -> bytes:
+    """What an endpoint is called among the forwarder's keys."""
+    return parse_uuid(endpoint).bytes
+
+
+def is_local(stream: Stream) -> bool:
+    """Whether it runs on the `local` endpoint of the client that owns it."""
+    return stream.info.endpoint == LOCAL_ENDPOINT
+
+
+def ignore(error: Exception | None) -> None:
+    """What was to be stored is a convenience, and is made good at the next start."""
+
+
+def error_words(error: Exception) -> tuple[str, list[str]]:
+    """An error of the store, as a client is told it."""
+    return type(error).__name__, [str(argument) for argument in error.args]

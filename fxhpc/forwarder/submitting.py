@@ -1,0 +1,128 @@
+"""Submissions: checked, stored, queued. All of a message is accepted, or nothing of it."""
+
+from __future__ import annotations
+
+from fxhpc.errors import ForwarderError
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.delivery import Client
+from fxhpc.forwarder.feeding import Endpoint
+from fxhpc.forwarder.sending import Sending
+from fxhpc.forwarder.state import State, error_words, ignore
+from fxhpc.forwarder.streams import Segment, Stream
+from fxhpc.protocol import service
+
+#: Arguments that wait in memory; beyond it they are read back from the store when their turn comes.
+PAYLOAD_BYTES = 64 * 2**20
+
+
+class Submitting:
+    """Takes tasks in."""
+
+    def __init__(self, state: State, sending: Sending) -> None:
+        self._state = state
+        self._sending = sending
+
+    def submit(self, client: Client, message: service.Submit) -> None:
+        """Store what a client submits, and queue it when it is stored."""
+        refused = self._reason_to_refuse(message.submissions)
+        if refused is not None:
+            self._state.fail(client, message.call, *refused)
+            return
+        operations: list[op.Operation] = []
+        accepted: list[tuple[Stream, Segment, int]] = []
+        again: list[tuple[Stream, int]] = []  # sent again after a lost answer
+        for submission in message.submissions:
+            info, first, count = submission.info, submission.first, len(submission.payloads)
+            stream = self._state.streams.get(info.stream)
+            if stream is None:
+                stream = Stream(info, client.instance)
+                self._state.add_stream(stream)
+                operations.append(op.AddStream(info, client.instance))
+            if not info.keep:
+                stream.pusher = client.peer
+            if first + count <= stream.accepted:
+                again.append((stream, first + count))  # it is stored, or about to be
+                continue
+            size = sum(map(len, submission.payloads))
+            row, self._state.next_row = self._state.next_row, self._state.next_row + 1
+            stream.accepted = first + count
+            if submission.shared:
+                stream.shared[row] = submission.shared
+            keep = not self._state.durable or self._sending.payload_bytes + size <= PAYLOAD_BYTES
+            segment = Segment(
+                stream, row, first, first, count, submission.payloads if keep else None
+            )
+            accepted.append((stream, segment, size))
+            stream.uncommitted += 1
+            operations.append(
+                op.AddSubmission(row, info.stream, first, submission.payloads, submission.shared)
+            )
+        kept = self._state.durable or any(stream.info.keep for stream, _, _ in accepted)
+
+        def stored(error: Exception | None) -> None:
+            if error is None and any(stream.refusing for stream, _, _ in accepted):
+                # What came before was refused: with this, the numbers would have a gap.
+                error = ForwarderError("tasks before these could not be stored")
+                rows = [segment.row for _, segment, _ in accepted]
+                self._state.store([op.DropSubmissions(rows)], ignore)
+            if error is not None:
+                self._refuse_submission(accepted)
+            elif any(stream.count < end for stream, end in again):
+                # The first time it was refused, which came out after it was sent again.
+                error = ForwarderError("these tasks could not be stored")
+            if error is not None:
+                self._state.fail(client, message.call, *error_words(error))
+                return
+            self._accept(accepted)
+            self._state.say(client.peer, service.Done(message.call))
+
+        if kept:
+            self._state.store(operations, stored)
+        else:
+            stored(None)
+
+    def _reason_to_refuse(
+        self, submissions: list[service.Submission]
+    ) -> tuple[str, list[str]] | None:
+        """What is wrong with a message of submissions, as the error that its client is told."""
+        accepted: dict[bytes, int] = {}
+        for submission in submissions:
+            info, first, count = submission.info, submission.first, len(submission.payloads)
+            if not self._state.knows_endpoint(info.endpoint):
+                return "EndpointNotFound", [info.endpoint]
+            stream = self._state.streams.get(info.stream)
+            known = accepted.get(info.stream, 0 if stream is None else stream.accepted)
+            refusing = stream is not None and stream.refusing
+            if first + count > known and (first != known or refusing):
+                reason = f"task {first} of a stream came where {known} was next"
+                return "ForwarderError", [reason]
+            accepted[info.stream] = max(known, first + count)
+        return None
+
+    def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
+        """Submissions are stored: their tasks wait from now on."""
+        fed: dict[bytes, Endpoint] = {}
+        for stream, segment, size in accepted:
+            stream.uncommitted -= 1
+            if self._state.streams.get(stream.info.stream) is not stream:
+                continue  # its client has gone meanwhile, and the stream with it
+            stream.extend(segment.row, segment.first, segment.count, size)
+            endpoint = self._state.endpoint_of(stream)
+            if endpoint is not None:
+                if segment.payloads is not None:
+                    self._sending.payload_bytes += size
+                endpoint.push(segment)
+                fed[endpoint.key] = endpoint
+        for endpoint in fed.values():
+            self._sending.feed(endpoint)
+
+    def _refuse_submission(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
+        """The store has refused it: the stream goes on from where it stood."""
+        for stream, segment, _ in accepted:
+            stream.uncommitted -= 1
+            # What was sent after it must be refused too, or the numbers would have a gap.
+            stream.refusing = stream.uncommitted > 0
+            stream.accepted = min(stream.accepted, segment.first)
+            known = self._state.streams.get(stream.info.stream) is stream
+            if known and not stream.uncommitted and not stream.count:
+                self._state.forget_stream(stream)
