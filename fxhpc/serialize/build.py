@@ -236,7 +236,8 @@ def set_methods(made: type, methods: dict[str, Any]) -> dict[str, Any]:
     """The methods of a class, before the rest of its state: instances among that may need them."""
     if classes.wants_state(made):
         for name, value in methods.items():
-            type.__setattr__(made, name, value)
+            if value is not classes.Absent:
+                type.__setattr__(made, name, value)
     return methods
 
 
@@ -245,8 +246,10 @@ def set_class(made: type, state: tuple[Any, ...]) -> None:
     if not classes.wants_state(made):
         return
     classes.has_state(made)
-    methods, others, registered, *of_dataclass = state
-    attributes = {**methods, **others}
+    methods, others, registered, *by_version = state
+    attributes = {
+        name: value for name, value in {**methods, **others}.items() if value is not classes.Absent
+    }
     for name in [name for name in vars(made) if is_own_name(made, name)]:
         if name not in attributes:
             type.__delattr__(made, name)
@@ -254,10 +257,11 @@ def set_class(made: type, state: tuple[Any, ...]) -> None:
         type.__setattr__(made, name, value)
     for virtual in registered:
         made.register(virtual)  # type: ignore[attr-defined]
-    if of_dataclass:
-        version, names = of_dataclass
-        if version != python_version():
-            twins.write(made, names)
+    if by_version and by_version[0] != python_version():
+        if by_version[1]:
+            twins.write(made, by_version[1])
+        if twins.is_enum(made):
+            twins.complete_enum(made)
 
 
 #: What the interpreter puts into every class, and what `make_class` is given.
@@ -270,6 +274,14 @@ _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 def is_own_name(cls: type, name: str) -> bool:
     """Whether an attribute of a class is part of its state."""
     return name not in _GIVEN and not isinstance(vars(cls)[name], _DESCRIPTORS)
+
+
+def if_there(module: str, name: str) -> Any:
+    """What a module of the standard library has in some versions of Python."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, classes.Absent)
+    return found
 
 
 def slots(cls: type, values: dict[str, Any]) -> Any:

@@ -207,12 +207,19 @@ def _qualname(code: types.CodeType) -> str:
     found: str | None = getattr(code, "co_qualname", None)  # Python 3.11
     if found is not None:
         return found
+    for constant in _strings(code):
+        before, inside, _ = constant.partition(f"{code.co_name}.<locals>.")
+        if inside and (not before or before.endswith(".")):
+            return before + code.co_name
+    return code.co_name
+
+
+def _strings(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, str):
-            before, inside, _ = constant.partition(f"{code.co_name}.<locals>.")
-            if inside and (not before or before.endswith(".")):
-                return before + code.co_name
-    return code.co_name
+            yield constant
+        elif isinstance(constant, types.CodeType):
+            yield from _strings(constant)
 
 
 def _names(code: types.CodeType) -> set[str]:

@@ -58,6 +58,8 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(obj, type):
         if references.is_importable_object(obj):
             return
+        if type(obj).__module__ == "_ctypes":
+            return  # the type as a whole is what cannot be sent
         for base in obj.__bases__:
             yield f"base class {base.__name__}", base
         for name, value in list(vars(obj).items()):

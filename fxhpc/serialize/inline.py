@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import types
 from typing import Any
 
@@ -30,7 +31,11 @@ class InlineClasses(Run):
                 self.dependencies.append((own, name, value))
             else:
                 self.depend(own, name, value)
-            if isinstance(value, _METHODS):
+            if isinstance(value, types.FunctionType) and value.__module__ == "dataclasses":
+                methods[name] = Call(build.if_there, ("dataclasses", value.__name__))
+            elif name == "_boundary_" and isinstance(value, enum.Enum):  # of a Flag, since 3.11
+                others[name] = Call(build.if_there, ("enum", f"FlagBoundary.{value.name}"))
+            elif isinstance(value, _METHODS):
                 methods[name] = value
             else:
                 others[name] = annotations_of(value) if name == "__annotations__" else value
@@ -49,16 +54,25 @@ class InlineClasses(Run):
             cls.__bases__,
             names,
         )
-        state: tuple[Any, ...] = (Call(build.set_methods, (cls, methods)), others, registered)
-        codes = twins.candidates(cls)
-        if codes:
-            entry = classes.entry_of(cls)
-            if entry.written is None or entry.written[0] != codes:
-                entry.written = codes, twins.written(cls, codes)
-            names_written = entry.written[1]
-            self.written.update(id(codes[name]) for name in names_written)
-            state += (build.python_version(), names_written)
+        state = (
+            Call(build.set_methods, (cls, methods)),
+            others,
+            registered,
+            build.python_version(),
+            self._written_by_dataclass(cls),
+        )
         return build.make_class, args, state, None, None, build.set_class
+
+    def _written_by_dataclass(self, cls: type) -> list[str]:
+        codes = twins.candidates(cls)
+        if not codes:
+            return []
+        entry = classes.entry_of(cls)
+        if entry.written is None or entry.written[0] != codes:
+            entry.written = codes, twins.written(cls, codes)
+        names = entry.written[1]
+        self.written.update(id(codes[name]) for name in names)
+        return names
 
     def enum_member(self, member: Any) -> Reduced:
         """A member as its value and attributes."""

@@ -129,8 +129,15 @@ class Reducers(InlineClasses):
     def _class(self, cls: type) -> Reduced:
         if cls in _TYPES:
             return build.type_named, (_TYPES[cls],)
+        if cls is enum.EnumMeta:
+            return "EnumMeta"  # its name in all versions
         if not cls.__flags__ & build.HEAP_TYPE or self.by_name(cls):
             return NotImplemented
+        if type(cls).__module__ == "_ctypes":
+            raise pickle.PicklingError(
+                "the class statement of a ctypes type lays out its memory. Put it into a module "
+                "beside the script, which a worker imports"
+            )
         if self.inline:
             return self.inline_class(cls)
         entry = classes.entry_of(cls)

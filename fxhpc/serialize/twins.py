@@ -1,13 +1,15 @@
-"""Methods that `dataclass` writes: they have no source, but another Python writes its own.
+"""What the standard library puts into classes, where another version of Python puts other things.
 
-What stands in for their source is an empty class with the same fields, which `dataclass` is
-applied to: on the side that packs, to see that a method is what `dataclass` would write, and on a
-worker of another version, to get that version's.
+Methods that `dataclass` writes have no source, but another Python writes its own. A twin stands in
+for their source, an empty class with the same fields that `dataclass` is applied to: on the side
+that packs, to see that a method is what `dataclass` would write, and on a worker of another
+version, to get that version's. An Enum of another version gets from its twin what it lacks.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import types
 from collections.abc import Iterable
@@ -65,6 +67,31 @@ def write(cls: type, names: Iterable[str]) -> None:
             for attribute in ("__qualname__", "__module__", "__doc__", "__annotations__"):
                 setattr(part, attribute, getattr(given, attribute))
         type.__setattr__(cls, name, method)
+
+
+def complete_enum(cls: Any) -> None:
+    """Give an Enum what this Python's machinery keeps in classes and members, and it lacks."""
+    if not cls._member_map_:
+        return
+    base = next(parent for parent in cls.__mro__ if parent.__module__ == "enum")
+    values = {name: member._value_ for name, member in cls._member_map_.items()}
+    mixin = cls._member_type_
+    kind = None if mixin is object or issubclass(base, mixin) else mixin
+    twin: Any = base(cls.__name__, values, type=kind)
+    pairs = [(cls, twin), *((cls._member_map_[name], twin[name]) for name in values)]
+    for given, complete in pairs:
+        for name, value in vars(complete).items():
+            if _is_machinery(name) and name not in vars(given):
+                (type if given is cls else object).__setattr__(given, name, value)
+
+
+def _is_machinery(name: str) -> bool:
+    return name[:1] == "_" == name[-1:] and name[:2] != "__"
+
+
+def is_enum(cls: type) -> bool:
+    """Whether a class is an Enum."""
+    return isinstance(cls, enum.EnumMeta)
 
 
 def _inner_code(method: Any) -> types.CodeType | None:

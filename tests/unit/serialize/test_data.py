@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import math
 import subprocess
@@ -117,6 +118,17 @@ def test_methods_of_the_user_that_fail() -> None:
         unpack_result(pack_result(Leaves(), LIMIT))
     with pytest.raises(errors.SerializationError, match="refused"):
         pack_result([Refuses()], LIMIT)
+
+
+class Layout(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_int)]
+
+
+def test_a_ctypes_class_of_the_script_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pack_arguments((Layout,), {}, LIMIT)  # of a module that can be imported
+    monkeypatch.setattr(Layout, "__module__", "__main__")
+    with pytest.raises(errors.SerializationError, match=r"lays out its memory.*module"):
+        pack_arguments((Layout(1),), {}, LIMIT)
 
 
 def test_a_missing_module_is_said_with_what_to_do() -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import functools
 import json
+import linecache
 import math
 import operator
 import threading
@@ -643,13 +644,20 @@ def global_state_is_shared_within_a_function(r):
     assert SCALE == 3
 
 
+def define(number, text, namespace):
+    """As a notebook's cell: lines that linecache knows."""
+    file = f"<defined {number}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    exec(compile(text, file, "exec"), namespace)
+
+
 @case
 def redefined_class_has_its_own_identity(r):
     namespace = {"__name__": "__main__"}
-    exec("class Cell:\n    v = 1\n    def get(self): return self.v", namespace)
+    define(1, "class Cell:\n    v = 1\n    def get(self): return self.v", namespace)
     old = namespace["Cell"]
     first = r.call(lambda x: x, old())
-    exec("class Cell:\n    v = 2\n    def get(self): return self.v * 10", namespace)
+    define(2, "class Cell:\n    v = 2\n    def get(self): return self.v * 10", namespace)
     new = namespace["Cell"]
     second = r.call(lambda x: (x, x.get()), new())
     assert type(first) is old

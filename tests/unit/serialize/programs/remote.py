@@ -22,9 +22,12 @@ class Remote:
         environment = dict(os.environ)
         fxhpc_root = environment["FXHPC_ROOT"]
         paths = [fxhpc_root, *(filter(None, sys.path) if same_path else ())]
+        other = environment.get("FXHPC_WORKER_PYTHON")
+        if other:  # it has a standard library of its own
+            paths = [path for path in paths if not path.startswith((sys.prefix, sys.base_prefix))]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         self.process = subprocess.Popen(
-            [sys.executable, CHILD],
+            [other or sys.executable, CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
