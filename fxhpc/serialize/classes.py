@@ -42,7 +42,7 @@ class Entry:
         self.modules: frozenset[str] = frozenset()  # user modules that the body refers to
         self.dependencies: Dependencies | None = None  # if none of these changed, the body holds
         #: codes of methods, and the names of those that `dataclass` has written
-        self.written: tuple[dict[str, CodeType], list[str]] | None = None
+        self.written: tuple[dict[str, list[CodeType]], list[str]] | None = None
 
     def is_current(self) -> bool:
         """Whether the body is still what packing the class again would give."""

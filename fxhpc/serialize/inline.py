@@ -71,7 +71,7 @@ class InlineClasses(Run):
         if entry.written is None or entry.written[0] != codes:
             entry.written = codes, twins.written(cls, codes)
         names = entry.written[1]
-        self.written.update(id(codes[name]) for name in names)
+        self.written.update(id(code) for name in names for code in codes[name])
         return names
 
     def enum_member(self, member: Any) -> Reduced:

@@ -21,7 +21,8 @@ _WRITTEN = frozenset(
     {"__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__"}
     | {"__setattr__", "__delattr__"}
 )
-_Codes = dict[str, types.CodeType]
+#: By name of the method: its code, and that of the function that it wraps, if it does.
+_Codes = dict[str, list[types.CodeType]]
 
 
 def candidates(cls: type) -> _Codes:
@@ -30,9 +31,9 @@ def candidates(cls: type) -> _Codes:
     if "__dataclass_params__" not in own:
         return {}
     return {
-        name: code
+        name: codes
         for name in sorted(_WRITTEN & own.keys())
-        if (code := _inner_code(own[name])) is not None and code.co_filename == "<string>"
+        if (codes := _codes_of(own[name])) and codes[-1].co_filename == "<string>"
     }
 
 
@@ -43,9 +44,9 @@ def written(cls: type, codes: _Codes) -> list[str]:
     except Exception:  # fields of the user's making: they go as they are
         return []
     found = []
-    for name, code in codes.items():
-        other = _inner_code(twin.get(name))
-        if other is not None and same_code(code, other):
+    for name, own in codes.items():
+        others = _codes_of(twin.get(name))
+        if len(own) == len(others) and all(map(same_code, own, others)):
             found.append(name)
     return found
 
@@ -94,8 +95,12 @@ def is_enum(cls: type) -> bool:
     return isinstance(cls, enum.EnumMeta)
 
 
-def _inner_code(method: Any) -> types.CodeType | None:
-    return inspect.unwrap(method).__code__ if isinstance(method, types.FunctionType) else None
+def _codes_of(method: Any) -> list[types.CodeType]:
+    codes = []
+    while isinstance(method, types.FunctionType):
+        codes.append(method.__code__)
+        method = vars(method).get("__wrapped__")
+    return codes
 
 
 def _twin(cls: Any, names: Iterable[str]) -> type:

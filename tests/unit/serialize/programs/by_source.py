@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import sys
 
@@ -102,6 +103,31 @@ class Derived(Base):
     FACTOR = 10
 
 
+@dataclasses.dataclass(order=True, frozen=True)
+class Point:
+    x: int
+    y: list = dataclasses.field(default_factory=list)
+    z: dataclasses.InitVar[int] = 0
+
+    def __post_init__(self, z):
+        object.__setattr__(self, "sum", self.x + z)
+
+
+@dataclasses.dataclass
+class Wrapped:
+    x: int
+
+
+Wrapped.__repr__ = doubled(Wrapped.__repr__)  # not what dataclass would write
+
+
+def change(point):
+    try:
+        point.x = 2
+    except dataclasses.FrozenInstanceError:
+        return "frozen"
+
+
 one, two = (lambda x: x + 1), (lambda x: x - 1)
 in_a_call = sorted(
     [3, 1, 2],
@@ -132,6 +158,10 @@ def main():
         assert r.call(lambda d: (d.get(), d.twice), Derived(1)) == (60, 120)
         assert r.call(lambda: Derived.make(2).get()) == 70
         assert r.call(Derived.plain, 1) == 4
+        assert r.call(lambda: Point(1, z=4).sum) == 5
+        assert r.call(lambda p: (p < Point(2), p == Point(1), hash(p.x)), Point(1)) == (1, 1, 1)
+        assert r.call(repr, Point(1)) == "Point(x=1, y=[])"
+        assert r.call(change, Point(1)) == "frozen"
         assert r.call(one, 1) == 2
         assert r.call(two, 1) == 0
         assert r.call(table["a"]) == "é"
@@ -141,14 +171,15 @@ def main():
         there = r.call(counter, 1)
         assert r.call(there) == 11
         assert there() == 11
-        words = ""
-        try:
-            r.call(eval("lambda: 1"))
-        except SerializationError as error:
-            words = str(error)
-        here = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-        assert f"code was made by {here}" in words
-        assert "it came without its source" in words
+        for without_source in (eval("lambda: 1"), lambda: Wrapped(1)):
+            words = ""
+            try:
+                r.call(without_source)
+            except SerializationError as error:
+                words = str(error)
+            here = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+            assert f"code was made by {here}" in words
+            assert "it came without its source" in words
     print("DONE")
 
 
