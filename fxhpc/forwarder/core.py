@@ -250,7 +250,9 @@ class Forwarder:
                 continue
             indices = from_ranges(ref.ranges)
             for index in indices:
-                if index < stream.count and stream.states[index] <= SENT:
+                # One that is queued runs too, at a manager that was there before its interchange:
+                # the interchange is to have it nevertheless, to know whose it is.
+                if index < stream.count and stream.states[index] == SENT:
                     stream.states[index] = RUNNING
             if stream.pusher in self._state.clients:
                 pushes.setdefault(stream.pusher, []).append(ref)
