@@ -63,6 +63,8 @@ SIGNALS = {
     "SIGINT": signal.SIGINT,
 }
 
+LAST_LINES = {"error": "ArithmeticError: of the script's own", "SIGINT": "KeyboardInterrupt"}
+
 
 @pytest.mark.parametrize(
     ("kind", "end", "code"),
@@ -103,12 +105,16 @@ def test_nothing_is_left_of_a_client(
         say(process)
         limit = GONE_S + PROMPT_S  # of which up to two for the tasks
     at = time.monotonic()
-    assert process.wait(20) == code, process.communicate()
+    _, err = process.communicate(timeout=20)
     took = time.monotonic() - at
+    assert process.returncode == code, err
     assert took < limit, f"the interpreter's end took {took:.1f} s"
     gone(pids)
     only_forwarder_left(home)
     assert not any(map(os.path.exists, own))
+    last = LAST_LINES.get(end, "")  # and not a word from fxhpc
+    assert (err.splitlines() or [""])[-1] == last
+    assert err.count("Traceback") == bool(last), err
 
 
 def test_what_a_killed_job_leaves_goes_with_the_next_executor(home: TestHome) -> None:
@@ -152,7 +158,10 @@ if way == "thread":
             print(sum(executor.map(double, range(100))))
         executor = Executor(2)
         print(executor.submit(double, 3).result())
-        executor.submit(time.sleep, 1000).result()  # never; a thread that the end does not join
+        future = executor.submit(time.sleep, 1000)
+        print("waits")
+        sys.stdout.flush()
+        future.result()  # for ever, and the interpreter's end waits for this thread
     thread = threading.Thread(target=use)
     thread.start()
     at_prompt()
@@ -185,7 +194,7 @@ elif way == "cycle":
 """
 
 
-@pytest.mark.parametrize(("way", "said"), [("thread", ["9900", "6"]), ("pending", [])])
+@pytest.mark.parametrize(("way", "said"), [("thread", ["9900", "6", "waits"]), ("pending", [])])
 def test_the_interpreter_ends_although_futures_are_pending(
     home: TestHome, way: str, said: list[str]
 ) -> None:
@@ -215,3 +224,32 @@ def test_an_executor_that_is_dropped_gives_back_its_processes(
     say(process)
     say(process)
     assert process.wait(20) == 0
+
+
+START = """
+ways = {"home": FuncXClient, "embedded": lambda: FuncXClient(embedded=True), "run": lambda: run()}
+def run():
+    executor = Executor(2)
+    executor.submit(double, 1).result()
+
+print("begin", flush=True)
+ways[sys.argv[1]]()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("way", ["home", "embedded", "run"])
+def test_ctrl_c_while_everything_starts(home: TestHome, way: str) -> None:
+    for count in range(1, 4):  # processes that are there by then
+        process = launch(home, "start.py", script(START), way)
+        assert read_line(process) == "begin"
+        wanted = min(count, {"home": 2, "embedded": 1, "run": 3}[way])
+        eventually(lambda wanted=wanted: len(home.processes()) >= wanted)  # type: ignore[misc]
+        at = time.monotonic()
+        for _ in range(2):  # and once more, for it is never fast enough
+            os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - at < PROMPT_S + GONE_S
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in err
+        only_forwarder_left(home)
