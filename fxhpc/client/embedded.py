@@ -47,7 +47,12 @@ class EmbeddedConnection(Connection):
         self._peer = host.connect(self._dispatch, self._on_closed)
         with self._lock:
             self._transmit(self._greeting())
-        if not self._answered.wait(10.0):
+        try:
+            answered = self._answered.wait(10.0)
+        except BaseException:  # Ctrl-C: nobody will ever close what is made here
+            self.close()
+            raise
+        if not answered:
             self.close()
             raise errors.ForwarderUnreachable("this process", "its thread does not answer")
         if self._closed is not None:

@@ -89,7 +89,11 @@ class HomeConnection(Connection):
         self._first_error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fxhpc-connection", daemon=True)
         self._thread.start()
-        self._first.wait()
+        try:
+            self._first.wait()
+        except BaseException:  # Ctrl-C: nobody will ever close what is made here
+            self.close(0.0)
+            raise
         if self._first_error is not None:
             self.close(0.0)
             raise self._first_error

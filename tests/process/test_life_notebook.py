@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from homes import TestHome
+from homes import TestHome, eventually
 from lives import PROMPT_S, TASKS, alive, gone, held, only_forwarder_left
 from notebook import CellFailed, Notebook
+
+from fxhpc.forwarder.home import Home
 
 
 @pytest.fixture
@@ -111,6 +114,27 @@ def test_the_stop_button(home: TestHome, notebook: Notebook, tmp_path: Path) -> 
         )
         == "(8, 10)"
     )
+
+
+def test_the_stop_button_while_a_client_is_made(home: TestHome, notebook: Notebook) -> None:
+    notebook.run("import threading\nfrom fxhpc import FuncXClient")
+    before = notebook.run("threading.active_count()")
+    there = Home(home.path)
+    there.create()
+    lock = there.take_lock()  # so no forwarder can start
+    assert lock is not None
+    try:
+        cell = notebook.begin("print('begin', flush=True)\nfxc = FuncXClient()")
+        eventually(lambda: len(home.processes()) > 1)
+        at = time.monotonic()
+        notebook.interrupt()
+        with pytest.raises(CellFailed, match="KeyboardInterrupt"):
+            notebook.end(cell)
+        assert time.monotonic() - at < PROMPT_S
+    finally:
+        os.close(lock)
+    eventually(lambda: notebook.run("threading.active_count()") == before, within=30)
+    assert "online" in notebook.run("FuncXClient().get_endpoint_status('local')['status']")
 
 
 def test_the_restart_button_and_the_end_leave_nothing(home: TestHome, tmp_path: Path) -> None:
