@@ -72,7 +72,7 @@ def show(found: dict[str, dict[str, list[float]]], options: argparse.Namespace) 
             f"{figures['tasks'][0]:,.0f}",
             told(figures["rate"]),
             ratio(figures, peer, "rate"),
-            told(figures["cpu_us"]),
+            told(figures["cpu_us"], 0 if min(figures["cpu_us"]) >= 10 else 1),
             told(figures["bytes"]),
         ]
         for name, figures in found.items()
