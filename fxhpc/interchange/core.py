@@ -307,7 +307,7 @@ class Interchange:
         before = self._by_name.pop(message.manager, None)
         if before is not None:
             self._managers.pop(before.peer, None)
-            manager.cancelled = before.cancelled
+            manager.cancelled = dict(before.cancelled)
             if before.peer != peer:
                 actions.append(ev.CloseManager(before.peer))
         self._managers[peer] = self._by_name[message.manager] = manager
@@ -498,7 +498,7 @@ class Interchange:
 
     def _requeue(self, task: msg.TaskRun) -> None:
         if task.suspect:
-            self._suspects.append(task)
+            self._suspects.appendleft(task)
         else:
             self._queue.push_front(task.stream, task)
 
@@ -550,9 +550,13 @@ class Interchange:
             )
             if not ready:
                 break
-            share = math.ceil(len(self._queue) / len(ready))
-            for manager in ready:
-                for run in self._queue.take(min(manager.free, share)):
+            idle = [manager for manager in ready if manager.held_tasks < manager.slots]
+            share = math.ceil(len(self._queue) / len(idle or ready))
+            for manager in idle or ready:
+                limit = min(manager.free, share)
+                if idle:  # a worker that has nothing to do comes before look-ahead elsewhere
+                    limit = min(limit, manager.slots - manager.held_tasks)
+                for run in self._queue.take(limit):
                     for part in self._within_bytes(manager, run):
                         self._assign(manager, part, batches)
         for peer, runs in batches.items():

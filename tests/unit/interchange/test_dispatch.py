@@ -1,0 +1,168 @@
+"""Who gets which tasks: credit, turns, give-backs, bodies, windows."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxhpc.interchange import events as ev
+from fxhpc.protocol import messages as msg
+from tests.unit.interchange.acting import DIGEST, MANY, OTHER, STREAM, Stage
+
+A, B = b"a", b"b"
+
+
+def test_a_manager_gets_as_many_tasks_as_it_wants() -> None:
+    stage = Stage()
+    stage.submit(10)
+    stage.register(A, tasks=3)
+    assert stage.sent(A) == [(STREAM, 0), (STREAM, 1), (STREAM, 2)]
+    stage.take()
+    stage.finish(A, [0, 1])
+    assert stage.sent(A) == [(STREAM, 3), (STREAM, 4)]
+
+
+def test_a_manager_gets_as_many_bytes_as_it_wants_and_one_task_in_any_case() -> None:
+    stage = Stage()
+    stage.submit(10, size=100)
+    stage.register(A, tasks=10, size=250)
+    assert len(stage.sent(A)) == 3  # the one that passes the limit is the last
+    stage.register(B, tasks=10, size=10)
+    assert len(stage.sent(B)) == 1
+
+
+def test_what_is_sent_is_written_down_before() -> None:
+    stage = Stage()
+    stage.submit(2)
+    stage.register(A)
+    kinds = [
+        type(action)
+        for action in stage.take()
+        if isinstance(action, ev.Sent)
+        or (isinstance(action, ev.ToManager) and isinstance(action.message, msg.Tasks))
+    ]
+    assert kinds == [ev.Sent, ev.ToManager]
+
+
+def test_managers_share_what_there_is() -> None:
+    stage = Stage()
+    stage.register(A, tasks=100)
+    stage.register(B, tasks=100)
+    stage.submit(10)
+    assert (len(stage.sent(A)), len(stage.sent(B))) == (5, 5)
+
+
+def test_a_lone_task_behind_very_many_goes_out_next() -> None:
+    stage = Stage()
+    stage.submit(100_000)
+    stage.register(A, tasks=8)
+    stage.submit(1, stream=OTHER)
+    stage.take()
+    for number in range(8):
+        stage.finish(A, [number], number=number)
+    assert (OTHER, 0) in stage.sent(A)
+
+
+def test_what_others_have_not_begun_is_asked_back_for_idle_workers() -> None:
+    stage = Stage()
+    stage.register(A, tasks=8)
+    stage.submit(8)
+    stage.take()
+    stage.register(B, tasks=8)
+    (give_back,) = stage.to(A, msg.GiveBack)
+    assert give_back.count > 0
+    stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [6, 2], 1, 1)]))
+    assert stage.sent(B) == [(STREAM, 6), (STREAM, 7)]
+
+
+def test_what_is_returned_is_of_the_attempt_that_it_names() -> None:
+    stage = Stage()
+    stage.register(A, tasks=2)
+    stage.submit(2)
+    stage.take()
+    stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [0, 1], 1, 7)]))
+    assert not stage.sent(A)
+
+
+def test_a_function_goes_along_with_the_first_task_that_needs_it() -> None:
+    stage = Stage()
+    stage.forwarder(msg.Body(DIGEST, b"body"))
+    stage.register(A, tasks=1)
+    stage.submit(3)
+    assert stage.to(A, msg.Body) == [msg.Body(DIGEST, b"body")]
+    stage.take()
+    stage.finish(A, [0])
+    assert not stage.to(A, msg.Body)
+
+
+def test_a_body_that_is_not_here_is_asked_for_once_and_goes_to_all_who_want_it() -> None:
+    stage = Stage()
+    stage.register(A)
+    stage.register(B)
+    stage.manager(A, msg.NeedBody([DIGEST]))
+    stage.manager(B, msg.NeedBody([DIGEST]))
+    assert stage.up(msg.NeedBody) == [msg.NeedBody([DIGEST])]
+    stage.forwarder(msg.Body(DIGEST, b"body"))
+    assert stage.to(A, msg.Body)
+    assert stage.to(B, msg.Body)
+
+
+def test_that_nobody_has_a_body_is_said_to_who_wants_it() -> None:
+    stage = Stage()
+    stage.register(A)
+    stage.register(B)
+    stage.manager(A, msg.NeedBody([DIGEST]))
+    stage.forwarder(msg.NoBody([DIGEST]))
+    assert stage.to(A, msg.NoBody) == [msg.NoBody([DIGEST])]
+    assert not stage.to(B, msg.NoBody)
+
+
+def test_the_window_grows_with_the_managers() -> None:
+    stage = Stage()
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.register(A, tasks=1000, size=1000)
+    windows = stage.up(msg.Window)
+    assert windows[-1].tasks > windows[0].tasks + 1000
+
+
+def test_why_nothing_runs_is_said() -> None:
+    stage = Stage()
+    stage.forwarder(msg.Hello(1, "1"))
+    assert "no manager" in stage.up(msg.Status)[-1].reason
+    stage.register(A)
+    assert stage.up(msg.Status)[-1].reason == ""
+
+
+@pytest.mark.parametrize("protocol", [0, 99])
+def test_another_protocol_is_refused_and_both_versions_are_named(protocol: int) -> None:
+    stage = Stage()
+    stage.manager(
+        A, msg.Register("m", b"", 1, "7.7", protocol=protocol, oldest_protocol=protocol, host="n1")
+    )
+    (refuse,) = stage.to(A, msg.Refuse)
+    assert "7.7" in refuse.reason
+    assert "0.1.0" in refuse.reason
+    assert "n1" in refuse.reason
+    stage.submit(1)
+    assert not stage.sent(A)
+
+
+def test_a_stranger_is_told_to_greet() -> None:
+    stage = Stage()
+    stage.manager(A, msg.Heartbeat())
+    assert stage.to(A, msg.Reset)
+
+
+def test_a_manager_that_is_silent_for_three_heartbeats_is_given_up() -> None:
+    stage = Stage()
+    stage.register(A)
+    stage.tick(14.0)
+    assert stage.to(A, msg.Heartbeat)
+    stage.take()
+    stage.tick(1.5)
+    assert ev.CloseManager(A) in stage.take()
+    stage.register(A, size=MANY)
+    stage.tick(14.0)
+    stage.manager(A, msg.Heartbeat())
+    stage.take()
+    stage.tick(5.0)
+    assert ev.CloseManager(A) not in stage.take()

@@ -1,0 +1,223 @@
+"""What becomes of lost tasks, and of cancelled ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxhpc.interchange import events as ev
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import LossCause, OutcomeKind
+from tests.unit.interchange.acting import STREAM, Stage
+
+A, B, C = b"a", b"b", b"c"
+
+
+def test_a_lost_task_goes_to_the_front_of_the_queue() -> None:
+    stage = Stage()
+    stage.submit(10)
+    stage.register(A, tasks=2)
+    stage.take()
+    stage.lose(A, 1, LossCause.WORKER_KILLED, 1)
+    assert stage.sent(A) == [(STREAM, 1)]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2, 5])
+def test_a_task_that_kills_workers_runs_once_more_for_each_retry(retries: int) -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=retries)
+    for attempt in range(1, retries + 2):
+        assert not stage.losses()
+        stage.lose(A, 0, LossCause.WORKER_KILLED, attempt)
+    loss = stage.losses()[0]
+    assert loss.text == f"attempt {retries + 1} was lost"
+    assert loss.attempts == [f"attempt {number} was lost" for number in range(1, retries + 1)]
+
+
+def test_what_its_own_code_ended_is_not_tried_again() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1)
+    stage.lose(A, 0, LossCause.WORKER_EXITED, 1)
+    assert stage.losses()[0].cause == LossCause.WORKER_EXITED
+
+
+def test_an_interruption_charges_nobody() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=1)
+    for attempt in range(1, 20):
+        stage.lose(A, 0, LossCause.INTERRUPTED, attempt)
+    assert not stage.losses()
+
+
+def test_a_loss_of_an_earlier_attempt_means_nothing() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=1)
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    stage.take()
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    assert not stage.sent(A)
+    assert not stage.losses()
+
+
+def test_what_ran_at_a_lost_manager_runs_again_one_per_manager() -> None:
+    stage = Stage()
+    stage.register(A, tasks=4, slots=4)
+    stage.submit(4)
+    stage.tell(ev.ManagerGone(A, "its node is gone"))
+    stage.take()
+    stage.register(B, tasks=4)
+    assert len(stage.sent(B)) == 1
+    stage.register(C, tasks=4)
+    assert len(stage.sent(C)) == 1
+    ((_, first),) = stage.sent(B)
+    stage.take()
+    stage.finish(B, [first], attempt=2)
+    assert len(stage.sent(B)) == 1
+
+
+def test_what_had_surely_not_begun_at_a_lost_manager_is_no_suspect() -> None:
+    stage = Stage()
+    stage.register(A, tasks=50, slots=1)
+    stage.submit(50)
+    stage.tell(ev.ManagerGone(A, "its node is gone"))
+    stage.take()
+    stage.register(B, tasks=100)
+    assert len(stage.sent(B)) == 50 - 2 + 1
+
+
+def test_a_suspect_is_charged_when_it_loses_another_manager() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1, slots=1)
+    stage.submit(1, retries=1)
+    stage.tell(ev.ManagerGone(A, "the first node is gone"))
+    for number, peer in enumerate((B, C)):
+        stage.register(peer, tasks=1)
+        assert not stage.losses(), number
+        stage.tell(ev.ManagerGone(peer, "another node is gone"))
+    loss = stage.losses()[0]
+    assert "another node is gone" in loss.text
+    assert len(loss.attempts) == 2
+
+
+def test_others_at_the_manager_that_a_suspect_loses_are_not_suspected() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1, slots=1)
+    stage.submit(3)
+    stage.tell(ev.ManagerGone(A, "gone"))
+    stage.register(B, tasks=3, slots=3)
+    stage.tell(ev.ManagerGone(B, "gone too"))
+    stage.take()
+    stage.register(C, tasks=3, slots=3)
+    assert len(stage.sent(C)) == 3
+
+
+def test_a_manager_that_greets_again_keeps_its_suspect() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1, slots=1)
+    stage.submit(2)
+    stage.tell(ev.ManagerGone(A, "gone"))
+    stage.register(B, tasks=1, slots=1)
+    suspect = msg.TaskRefs(STREAM, [0, 1], 1, 2)
+    stage.register(B, tasks=1, slots=1, running=[suspect])
+    for peer in (B, C):
+        stage.register(peer, tasks=1) if peer == C else None
+        stage.tell(ev.ManagerGone(peer, "gone as well"))
+    assert stage.core._histories._charged[STREAM, 0] == 2
+
+
+def test_without_retries_nothing_that_was_sent_runs_again() -> None:
+    stage = Stage()
+    stage.register(A, tasks=4, slots=1)
+    stage.submit(4, retries=0)
+    stage.take()
+    stage.tell(ev.ManagerGone(A, "gone"))
+    assert stage.losses().keys() == {0, 1, 2, 3}
+    written = [action for action in stage.take() if isinstance(action, ev.Sent)]
+    assert {record.manager for record in written} == {""}
+
+
+def test_without_retries_what_was_given_back_runs_elsewhere() -> None:
+    stage = Stage()
+    stage.register(A, tasks=4, slots=1)
+    stage.submit(2, retries=0)
+    stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [1, 1], 1, 1)]))
+    stage.take()
+    stage.register(B)
+    stage.lose(A, 1, LossCause.WORKER_KILLED, 1)
+    assert 1 not in stage.losses()
+
+
+def test_a_late_outcome_counts_and_ends_the_other_attempt() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1)
+    stage.tick(16.0)
+    stage.register(B, tasks=1)
+    assert stage.sent(B) == [(STREAM, 0)]
+    stage.register(A, tasks=0, unstored=[1])
+    stage.finish(A, [0])
+    assert stage.outcomes()[0].data == b"value"
+    (cancel,) = stage.to(B, msg.Cancel)
+    assert cancel.interrupt
+    assert not any(manager.held_tasks for manager in stage.core._managers.values())
+
+
+def test_an_outcome_of_an_earlier_attempt_ends_the_later_one_at_the_same_manager() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1)
+    stage.lose(A, 0, LossCause.INTERRUPTED, 1)
+    stage.take()
+    stage.finish(A, [0], attempt=1)
+    assert stage.outcomes()[0].data == b"value"
+    assert stage.to(A, msg.Cancel)
+
+
+# --- cancelling ---------------------------------------------------------------------------------
+
+
+def cancel(stage: Stage, *indices: int, interrupt: bool = False) -> None:
+    refs = [msg.TaskRefs(STREAM, [index, 1]) for index in indices]
+    stage.forwarder(msg.Cancel(refs, interrupt))
+
+
+def test_what_waits_here_is_cancelled_at_once() -> None:
+    stage = Stage()
+    stage.submit(3)
+    cancel(stage, 1)
+    assert stage.outcomes()[1].kind == OutcomeKind.CANCELLED
+    stage.register(A, tasks=10)
+    assert stage.sent(A) == [(STREAM, 0), (STREAM, 2)]
+
+
+def test_what_a_manager_has_is_cancelled_there() -> None:
+    stage = Stage()
+    stage.register(A, tasks=3)
+    stage.submit(3)
+    cancel(stage, 2, interrupt=True)
+    assert stage.to(A, msg.Cancel) == [msg.Cancel([msg.TaskRefs(STREAM, [2, 1])], True)]
+    assert not stage.outcomes()
+
+
+def test_a_cancellation_that_was_lost_on_the_way_is_said_again() -> None:
+    stage = Stage()
+    stage.register(A, tasks=3)
+    stage.submit(3)
+    cancel(stage, 2)
+    stage.take()
+    stage.register(A, queued=[msg.TaskRefs(STREAM, [0, 3], 1, 1)])
+    assert stage.to(A, msg.Cancel) == [msg.Cancel([msg.TaskRefs(STREAM, [2, 1])], False)]
+
+
+def test_a_suspect_that_waits_is_cancelled() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1)
+    stage.tell(ev.ManagerGone(A, "gone"))
+    cancel(stage, 0)
+    assert stage.outcomes()[0].kind == OutcomeKind.CANCELLED
+    stage.register(B)
+    assert not stage.sent(B)
