@@ -159,7 +159,8 @@ def answer(
             size += len(outcome.data)
             found.append(_ended(index, outcome, row.ended, waiter.outcomes))
         if found:
-            parts.append(service.StreamStates(name, found))
+            created = stream.info.created if stream is not None else 0.0
+            parts.append(service.StreamStates(name, found, created))
         if more:
             break
     if missing:
