@@ -17,6 +17,9 @@ from homes import LIMIT, TestHome, eventually
 PROMPT_S = 1.0
 GONE_S = 2.0
 
+#: Seconds that a forwarder stays: long enough for a next client to find it, mostly.
+GRACE = "0.3"
+
 #: Put before a script: a task that leaves processes in every way, and notes their pids.
 TASKS = """
 import os, sys, time
@@ -61,7 +64,7 @@ def launch(home: TestHome, name: str, code: str, *arguments: object) -> subproce
     path = home.write(name, code)
     process = subprocess.Popen(
         [sys.executable, str(path), *map(str, arguments)],
-        env=home.environment,
+        env={**home.environment, "FXHPC_FORWARDER_GRACE": GRACE},
         cwd=home.scripts,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
