@@ -62,7 +62,9 @@ class Endpoint:
                 stream = part.stream
                 size = stream.mean_bytes * part.count
                 fits = int((self.window_bytes - self.out_bytes) / max(1.0, stream.mean_bytes))
-                if self.out_tasks and fits < part.count:
+                if not self.out_tasks:
+                    fits = max(1, fits)  # a task larger than the window goes alone
+                if fits < part.count:
                     if fits <= 0:
                         self.push_front(part)
                         continue

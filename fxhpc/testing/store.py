@@ -23,10 +23,12 @@ class ModelStore:
 
     Attributes:
         full: refuse whatever adds something, as a full disk does.
+        refuse_next: refuse so many requests to write, whatever they are.
     """
 
     def __init__(self) -> None:
         self.full = False
+        self.refuse_next = 0
         self.epoch = 0
         self.requests: deque[ev.Store | ev.Load] = deque()
         self._tables = _Tables()
@@ -57,6 +59,9 @@ class ModelStore:
         self.requests.clear()
 
     def _apply(self, operations: list[op.Operation]) -> Exception | None:
+        if self.refuse_next:
+            self.refuse_next -= 1
+            return StoreFull("the disk is full")
         if self.full and any(
             type(operation).__name__.startswith("Add") for operation in operations
         ):

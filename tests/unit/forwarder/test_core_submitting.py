@@ -1,0 +1,273 @@
+"""Submissions: durable when they are answered, stored once, all or none; and how they go out."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder import operations as op
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol import service
+from tests.unit.forwarder.acting import DIGEST, KEY, OTHER, STREAM, Stage, info
+
+C, D = b"c", b"d"
+
+
+@pytest.fixture
+def stage() -> Stage:
+    stage = Stage()
+    stage.attach(C)
+    stage.clear()
+    return stage
+
+
+def test_it_is_answered_when_it_is_durable_and_not_before(stage: Stage) -> None:
+    stage.slow = True
+    stage.submit(C, 3)
+    assert not stage.said(C, service.Done)
+    stage.work()
+    assert stage.said(C, service.Done) == [service.Done(1)]
+    assert stage.store.stored_tasks(STREAM) == 3
+
+
+def test_sent_again_after_a_lost_answer_it_is_stored_once_and_answered(stage: Stage) -> None:
+    stage.submit(C, 3)
+    stage.submit(C, 3)
+    assert len(stage.said(C, service.Done)) == 2
+    assert stage.store.stored_tasks(STREAM) == 3
+
+
+def test_sent_again_while_it_is_being_stored_it_is_stored_once(stage: Stage) -> None:
+    stage.slow = True
+    stage.submit(C, 3, call=1)
+    stage.submit(C, 3, call=2)
+    stage.work()
+    assert stage.said(C, service.Done) == [service.Done(1), service.Done(2)]
+    assert stage.store.stored_tasks(STREAM) == 3
+
+
+def test_sent_again_after_a_restart_it_is_stored_once(stage: Stage) -> None:
+    stage.submit(C, 3)
+    after = Stage(stage.store)
+    after.attach(C)
+    after.submit(C, 3)
+    assert after.said(C, service.Done)
+    assert after.store.stored_tasks(STREAM) == 3
+
+
+def test_an_endpoint_that_nobody_knows_is_named(stage: Stage) -> None:
+    unknown = "00000000-0000-4000-8000-00000000dead"
+    stage.submit(C, 1, info(endpoint=unknown))
+    (failed,) = stage.said(C, service.Failed)
+    assert (failed.error, failed.arguments) == ("EndpointNotFound", [unknown])
+
+
+def test_a_full_disk_refuses_in_words_and_the_stream_goes_on_later(stage: Stage) -> None:
+    stage.submit(C, 2)
+    stage.store.full = True
+    stage.submit(C, 2, first=2, call=2)
+    (failed,) = stage.said(C, service.Failed)
+    assert failed.error == "StoreFull"
+    stage.store.full = False
+    stage.submit(C, 2, first=2, call=3)
+    assert service.Done(3) in stage.said(C, service.Done)
+    assert stage.store.stored_tasks(STREAM) == 4
+
+
+def test_what_follows_a_refused_submission_is_refused_too(stage: Stage) -> None:
+    stage.slow = True
+    stage.store.full = True
+    stage.submit(C, 2, call=1)
+    stage.submit(C, 2, first=2, call=2)
+    stage.work(1)
+    stage.store.full = False
+    stage.work()
+    assert [failed.call for failed in stage.said(C, service.Failed)] == [1, 2]
+    assert stage.store.stored_tasks(STREAM) == 0
+    stage.slow = False
+    stage.submit(C, 4, call=3)
+    assert service.Done(3) in stage.said(C, service.Done)
+    assert stage.store.stored_tasks(STREAM) == 4
+
+
+def test_it_is_not_called_done_when_the_first_try_fails_after_it_was_sent_again(
+    stage: Stage,
+) -> None:
+    stage.slow = True
+    stage.store.full = True
+    stage.submit(C, 2, call=1)
+    stage.submit(C, 2, call=2)
+    stage.work(1)
+    stage.store.full = False
+    stage.work()
+    assert not stage.said(C, service.Done)
+
+
+def test_a_gap_in_the_numbers_refuses_the_whole_message(stage: Stage) -> None:
+    rows = [
+        service.Submission(info(), 0, [b"x"]),
+        service.Submission(info(OTHER), 5, [b"x"]),
+    ]
+    stage.client(C, service.Submit(1, rows))
+    assert stage.said(C, service.Failed)
+    assert stage.store.stored_tasks(STREAM) == 0
+    stage.client(C, service.Submit(2, rows[:1]))
+    assert stage.said(C, service.Done) == [service.Done(2)]
+    assert stage.store.stored_tasks(STREAM) == 1
+
+
+def test_a_stream_whose_client_has_gone_meanwhile_is_not_run(stage: Stage) -> None:
+    stage.up()
+    stage.slow = True
+    stage.submit(C, 2, info(keep=False))
+    stage.tell(ev.ClientGone(C))
+    stage.work()
+    assert not stage.sent()
+
+
+# --- how they go out ----------------------------------------------------------------------------
+
+
+def test_no_more_goes_out_than_the_window_has_room_for(stage: Stage) -> None:
+    stage.up(tasks=3)
+    stage.submit(C, 10)
+    assert stage.sent() == [0, 1, 2]
+    stage.finish([0])
+    assert stage.sent() == [0, 1, 2, 3]
+    stage.interchange(msg.Window(5, 1 << 30))
+    assert stage.sent() == [0, 1, 2, 3, 4, 5]
+
+
+def test_no_more_bytes_go_out_than_the_window_has_room_for(stage: Stage) -> None:
+    stage.up(size=250)
+    stage.submit(C, 10, size=100)
+    assert len(stage.sent()) == 2
+
+
+def test_a_task_larger_than_the_window_goes_out_alone(stage: Stage) -> None:
+    stage.up(size=10)
+    stage.submit(C, 3, size=100)
+    assert stage.sent() == [0]
+
+
+def test_submitters_take_turns(stage: Stage) -> None:
+    stage.up(tasks=100)
+    stage.submit(C, 100_000, info(submitter=C))
+    stage.submit(C, 1, info(OTHER, submitter=D), call=2)
+    stage.clear()
+    stage.finish(list(range(100)))
+    assert stage.sent(stream=OTHER) == [0]
+
+
+def test_a_function_goes_along_with_the_first_task_that_needs_it(stage: Stage) -> None:
+    stage.up()
+    stage.client(C, service.PutBody(9, DIGEST, b"body"))
+    stage.submit(C, 1)
+    stage.submit(C, 1, first=1, call=2)
+    assert stage.down(msg.Body) == [msg.Body(DIGEST, b"body")]
+
+
+def test_bodies_are_read_from_the_store_when_they_are_asked_for(stage: Stage) -> None:
+    stage.client(C, service.PutBody(9, DIGEST, b"body"))
+    after = Stage(stage.store)
+    after.up()
+    after.interchange(msg.NeedBody([DIGEST, b"?" * 32]))
+    assert after.down(msg.Body) == [msg.Body(DIGEST, b"body")]
+    assert after.down(msg.NoBody) == [msg.NoBody([b"?" * 32])]
+
+
+def test_without_retries_it_is_written_down_before_it_is_sent(stage: Stage) -> None:
+    stage.up()
+    stage.slow = True
+    stage.submit(C, 2, info(retries=0))
+    stage.work(1)
+    assert not stage.sent()
+    stage.work()
+    assert stage.sent() == [0, 1]
+    noted = [
+        operation
+        for action in stage.actions
+        if isinstance(action, ev.Store)
+        for operation in action.operations
+        if isinstance(operation, op.AddException)
+    ]
+    assert [operation.index for operation in noted] == [0, 1]
+
+
+def test_without_retries_it_waits_while_that_cannot_be_written_down(stage: Stage) -> None:
+    stage.up()
+    stage.slow = True
+    stage.submit(C, 1, info(retries=0))
+    stage.work(1)
+    stage.store.refuse_next = 1
+    stage.work()
+    assert not stage.sent()
+    stage.slow = False
+    stage.tick(3.0)
+    assert stage.sent() == [0]
+
+
+# --- an interchange that comes back -------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_it_has_said_what_it_holds(stage: Stage) -> None:
+    stage.up()
+    stage.tell(ev.InterchangeUp(KEY))
+    stage.submit(C, 2)
+    assert not stage.sent()
+    stage.interchange(msg.Present("", 1, "1"))
+    assert stage.sent() == [0, 1]
+    assert not any(run.sent_before for run in stage.runs())
+
+
+def test_what_it_does_not_hold_is_sent_again_and_marked(stage: Stage) -> None:
+    stage.up()
+    stage.submit(C, 4)
+    stage.clear()
+    stage.up(held=[1, 2])
+    assert stage.sent() == [0, 3]
+    assert all(run.sent_before for run in stage.runs())
+
+
+def test_after_a_restart_what_may_have_been_sent_is_marked(stage: Stage) -> None:
+    stage.up(tasks=2)
+    stage.submit(C, 4)
+    after = Stage(stage.store)
+    after.up(held=[1])
+    assert after.sent() == [0, 2, 3]
+    assert all(run.sent_before for run in after.runs())
+    after.clear()
+    after.up()  # again, before anything of it was heard
+    assert after.sent() == [0, 1, 2, 3]
+    assert all(run.sent_before for run in after.runs())
+
+
+def test_what_is_being_read_when_it_comes_back_is_sent_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fxhpc.forwarder.submitting.PAYLOAD_BYTES", 0)
+    stage.up()
+    stage.slow = True
+    stage.submit(C, 3)
+    stage.work(1)  # stored: now its arguments are read back
+    stage.up()
+    stage.work()
+    assert stage.sent() == [0, 1, 2]
+
+
+def test_what_it_holds_although_nobody_wants_it_is_cancelled(stage: Stage) -> None:
+    stage.up()
+    stage.submit(C, 2, info(keep=False))
+    stage.tell(ev.InterchangeGone(KEY), ev.ClientGone(C))
+    stage.clear()
+    stage.up(held=[0, 1])
+    (cancel,) = stage.down(msg.Cancel)
+    assert cancel == msg.Cancel([msg.TaskRefs(STREAM, [0, 2])], interrupt=True)
+
+
+def test_a_task_that_runs_at_an_earlier_manager_is_sent_all_the_same(stage: Stage) -> None:
+    stage.up(tasks=2)
+    stage.submit(C, 3)
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 1])]))
+    stage.finish([0, 1])
+    assert stage.sent() == [0, 1, 2]
