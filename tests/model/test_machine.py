@@ -15,8 +15,8 @@ _nightly = os.environ.get("FXHPC_MODEL") == "nightly"
 
 TestFxhpc = FxhpcMachine.TestCase
 TestFxhpc.settings = settings(
-    max_examples=5000 if _nightly else 250,
-    stateful_step_count=100 if _nightly else 50,
+    max_examples=10_000 if _nightly else 600,
+    stateful_step_count=100 if _nightly else 60,
     derandomize=not _nightly,
     print_blob=True,
     deadline=None,

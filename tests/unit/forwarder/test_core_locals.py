@@ -1,4 +1,4 @@
-"""`local` endpoints: they live with their client's process; what they leave waits to be asked for."""
+"""`local` endpoints live with their client's process; what they leave waits to be asked for."""
 
 from __future__ import annotations
 
