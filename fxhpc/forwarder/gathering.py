@@ -21,6 +21,10 @@ ROW_BYTES = 2**20
 #: Seconds between two tries to store outcomes that the store has refused.
 RETRY_S = 2.0
 
+#: Interchanges are told what is stored after so many messages or bytes, at the next tick at last.
+ACKNOWLEDGE_MESSAGES = 16
+ACKNOWLEDGE_BYTES = 2**20
+
 #: A row that was stored: its stream, its number, what is in it, and the indices of its tasks.
 StoredRow = tuple[Stream, int, Row, list[int]]
 
@@ -40,7 +44,9 @@ class Gathering:
         self._state = state
         self._outcomes: dict[bytes, list[msg.ResultRun]] = {}  # of this turn, by stream
         self._acknowledge: dict[bytes, list[int]] = {}  # of this turn, by interchange
-        self._unacknowledged: list[dict[bytes, list[int]]] = []  # stored, and not told yet
+        # Stored, and not told yet, by interchange; and how many bytes of outcomes that is.
+        self._unacknowledged: dict[bytes, list[int]] = {}
+        self._unacknowledged_bytes = 0
         self._refused: list[tuple[float, list[op.Operation], Stored]] = []
         self._retrying = 0
 
@@ -106,8 +112,10 @@ class Gathering:
                 self._refused.append((self._state.now + RETRY_S, operations, stored))
                 return
             self.on_stored(rows)
-            self._unacknowledged.append(numbers)
-            self._acknowledge_stored()
+            for key, theirs in numbers.items():
+                self._unacknowledged.setdefault(key, []).extend(theirs)
+            self._unacknowledged_bytes += sum(row.size for _, _, row, _ in rows)
+            self._acknowledge_stored(at_once=False)
 
         if operations or self._state.durable:
             self._state.store(operations, stored)
@@ -115,15 +123,19 @@ class Gathering:
             stored(None)
         return list(numbers)
 
-    def _acknowledge_stored(self) -> None:
-        """Tell interchanges what is durable. Not while outcomes wait to be stored once more: what
-        has come in may be one of these, sent again."""
+    def _acknowledge_stored(self, at_once: bool) -> None:
+        """Tell interchanges what is durable, in company: a message each would cost more than the
+        outcomes. Not while outcomes wait to be stored once more: what has come in may be one of
+        these, sent again."""
         if self._refused or self._retrying:
             return
-        for numbers in self._unacknowledged:
-            for key, theirs in numbers.items():
+        is_much = self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES
+        for key, theirs in list(self._unacknowledged.items()):
+            if at_once or is_much or len(theirs) >= ACKNOWLEDGE_MESSAGES:
+                del self._unacknowledged[key]
                 self._state.actions.append(ev.ToInterchange(key, msg.ResultsStored(theirs)))
-        self._unacknowledged.clear()
+        if not self._unacknowledged:
+            self._unacknowledged_bytes = 0
 
     def _results(self, run: msg.ResultRun) -> None:
         stream = self._state.streams.get(run.stream)
@@ -160,13 +172,14 @@ class Gathering:
         self._state.store(operations, stored)
 
     def tick(self) -> None:
-        """Try once more to store what the store has refused."""
+        """Try once more to store what the store has refused, and acknowledge what waits."""
         refused, self._refused = self._refused, []
         for due, operations, stored in refused:
             if self._state.now >= due:
                 self._retry(operations, stored)
             else:
                 self._refused.append((due, operations, stored))
+        self._acknowledge_stored(at_once=True)
 
 
 def _cut(outcomes: list[Outcome]) -> list[list[Outcome]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.gathering import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_MESSAGES
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
@@ -26,8 +27,10 @@ def test_results_are_acknowledged_when_they_are_durable(stage: Stage) -> None:
     stage.submit(C, 2)
     stage.slow = True
     stage.finish([0, 1], number=5)
+    stage.tick(0.5)
     assert not stage.down(msg.ResultsStored)
     stage.work()
+    stage.tick(0.5)
     assert stage.down(msg.ResultsStored) == [msg.ResultsStored([5])]
     assert stage.store.stored_outcomes(STREAM).keys() == {0, 1}
 
@@ -36,7 +39,8 @@ def test_the_first_outcome_counts_and_the_others_are_acknowledged(stage: Stage) 
     stage.submit(C, 1)
     stage.finish([0], number=1)
     stage.finish([0], number=2, data=b"another")
-    assert stage.down(msg.ResultsStored) == [msg.ResultsStored([1]), msg.ResultsStored([2])]
+    stage.tick(0.5)
+    assert stage.down(msg.ResultsStored) == [msg.ResultsStored([1, 2])]
     stage.fetch(C, [0])
     (answer,) = stage.said(C, service.States)
     outcome = answer.streams[0].states[0].outcome
@@ -46,7 +50,23 @@ def test_the_first_outcome_counts_and_the_others_are_acknowledged(stage: Stage) 
 
 def test_outcomes_of_unknown_tasks_are_acknowledged(stage: Stage) -> None:
     stage.finish([3], stream=b"who is that-", number=9)
+    stage.tick(0.5)
     assert stage.down(msg.ResultsStored) == [msg.ResultsStored([9])]
+
+
+def test_many_results_are_acknowledged_together_and_without_waiting(stage: Stage) -> None:
+    stage.submit(C, ACKNOWLEDGE_MESSAGES)
+    for index in range(ACKNOWLEDGE_MESSAGES - 1):
+        stage.finish([index], number=index)
+    assert not stage.down(msg.ResultsStored)
+    stage.finish([ACKNOWLEDGE_MESSAGES - 1], number=ACKNOWLEDGE_MESSAGES - 1)
+    assert stage.down(msg.ResultsStored) == [msg.ResultsStored(list(range(ACKNOWLEDGE_MESSAGES)))]
+
+
+def test_large_results_are_acknowledged_at_once(stage: Stage) -> None:
+    stage.submit(C, 1)
+    stage.finish([0], number=1, data=bytes(ACKNOWLEDGE_BYTES))
+    assert stage.down(msg.ResultsStored) == [msg.ResultsStored([1])]
 
 
 def test_a_full_disk_keeps_outcomes_until_there_is_room(stage: Stage) -> None:
@@ -58,6 +78,7 @@ def test_a_full_disk_keeps_outcomes_until_there_is_room(stage: Stage) -> None:
     assert not stage.down(msg.ResultsStored)
     stage.store.full = False
     stage.tick(5.0)
+    stage.tick(0.5)
     stored = [number for message in stage.down(msg.ResultsStored) for number in message.numbers]
     assert sorted(stored) == [1, 2]
 
@@ -250,6 +271,7 @@ def test_nothing_is_stored_of_what_an_embedded_forwarder_does_not_keep() -> None
     assert stage.said(C, service.Done)
     stage.finish([0, 1])
     assert stage.pushed(C) == [0, 1]
+    stage.tick(0.5)
     assert stage.down(msg.ResultsStored)
     assert not stage.store.streams()
 
