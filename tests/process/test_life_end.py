@@ -22,6 +22,8 @@ from lives import (
     socket_directories,
 )
 
+from fxhpc.forwarder.directories import OwnedDirectory
+
 #: A client of each kind, with two tasks that never end; then an end of each kind.
 ENDS = """
 folder, kind, end = sys.argv[1:4]
@@ -140,6 +142,20 @@ def test_what_a_killed_job_leaves_goes_with_the_next_executor(home: TestHome) ->
     assert os.path.exists(directory)
     home.run("next.py", script(code), "end")
     assert not os.path.exists(directory)
+
+
+def test_directories_of_the_living_are_left_alone() -> None:
+    living = [OwnedDirectory() for _ in range(3)]
+    assert all(os.path.exists(one.path) for one in living)
+    left = living.pop()
+    assert left._lock is not None
+    os.close(left._lock)  # as the kernel does
+    living.append(OwnedDirectory())
+    assert not os.path.exists(left.path)
+    for one in living:
+        assert os.path.exists(one.path)
+        one.remove()
+        assert not os.path.exists(one.path)
 
 
 def test_an_executor_that_nobody_used_leaves_nothing(home: TestHome) -> None:
