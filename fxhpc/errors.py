@@ -421,8 +421,8 @@ class MalformedResponse(FxhpcError):
     def __init__(self, response: str = "") -> None:
         self.response = response
         super().__init__(
-            f"The forwarder's answer cannot be read: {response}. Are versions mixed? See "
-            f"`fxhpc version` on both sides."
+            f"The forwarder's answer cannot be read: {response}. Are versions mixed? "
+            f"Compare `pip show fxhpc` on both sides."
         )
 
 

@@ -49,7 +49,9 @@ def failure_of(outcome: Outcome, task_id: str) -> Any:
         SerializationError: it cannot be unpacked here.
     """
     if outcome.kind == OutcomeKind.ERROR:
-        return unpack_exception(outcome.data)
+        failure = unpack_exception(outcome.data)
+        failure.task_id = task_id
+        return failure
     if outcome.kind == OutcomeKind.CANCELLED:
         return FailedTask(errors.TaskCancelled(task_id))
     return FailedTask(_loss_error(outcome, task_id))

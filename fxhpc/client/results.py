@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fxhpc.client import tasks
 from fxhpc.client.attachments import Attachment
@@ -28,7 +28,7 @@ class Results:
     @property
     def reader(self) -> tasks.Reader:
         """Whoever asks the forwarder."""
-        return tasks.Reader(self._attached().connection)
+        return tasks.Reader(self._attached().connection, self._check_local)
 
     def state(self, selection: tasks.Selection, wait_s: float = 0.0) -> TaskState:
         """The state of the one task of a selection, at once or when it has ended."""
@@ -64,7 +64,7 @@ class Results:
                 state = self.state(selection, max(0.0, min(remaining, tasks.SLICE_S)))
                 if state.status not in states.PENDING:
                     return state
-                self._check_local(stream)
+                self._check_local([stream])
                 if deadline is not None and deadline <= time.monotonic():
                     return state
         except KeyboardInterrupt:
@@ -89,10 +89,10 @@ class Results:
             self._interrupt(selection)
             raise
 
-    def _check_local(self, stream: bytes) -> None:
+    def _check_local(self, streams: Iterable[bytes]) -> None:
         """Tasks of a `local` endpoint that cannot start must not be waited for."""
         failure = self._attached().local.failure
-        if failure is not None and self._submissions.is_local(stream):
+        if failure is not None and any(map(self._submissions.is_local, streams)):
             raise failure
 
     def _interrupt(self, selection: tasks.Selection) -> None:

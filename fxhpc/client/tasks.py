@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fxhpc import errors, ids
@@ -107,10 +107,19 @@ def _without(
 
 
 class Reader:
-    """Asks a forwarder for tasks."""
+    """Asks a forwarder for tasks.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: to the forwarder.
+        check: called with the streams of pending tasks between two questions; what it raises ends
+            the wait.
+    """
+
+    def __init__(
+        self, connection: Connection, check: Callable[[Iterable[bytes]], None] | None = None
+    ) -> None:
         self._connection = connection
+        self._check = check
         self.created: dict[bytes, float] = {}  # when streams of others were opened, wall clock
 
     def fetch(
@@ -182,6 +191,8 @@ class Reader:
                 yield ended
             if not rest:
                 return
+            if self._check is not None:
+                self._check(rest)
             wait_s = SLICE_S
             if in_steps and count >= 16:
                 wait_s = _PROGRESS_S * max(1.0, count / 10_000)

@@ -125,6 +125,7 @@ class RemoteExceptionWrapper:
         self._kind: int = kind
         self._code: int = code
         self._packed: bytes = packed
+        self.task_id = ""  #: whose exception it is, if somebody has said so
         self.type_name: str = name  #: the qualified name of the type
         self.message: str = text  #: `str()` of the exception
         self.traceback_text: str = trace
@@ -148,7 +149,7 @@ class RemoteExceptionWrapper:
         error = self._original()
         if error is None and self._kind == _EXIT:
             what = f"its code called sys.exit ({self.message or self._code})"
-            error = TaskExited(what, exit_code=self._code)
+            error = TaskExited(what, task_id=self.task_id, exit_code=self._code)
         if error is None and self._kind == _INTERRUPT:
             return TaskInterrupted(self.traceback_text, completion_t)
         if error is None:
