@@ -11,6 +11,7 @@ from homes import LIMIT, TestHome
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import KernelManager
+from lives import GRACE
 
 
 class _ThisPython(KernelSpecManager):
@@ -41,6 +42,7 @@ class Notebook:
         )
         environment = {
             **home.environment,
+            "FXHPC_FORWARDER_GRACE": GRACE,
             "IPYTHONDIR": str(folder / "ipython"),
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         }

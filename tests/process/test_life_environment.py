@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from homes import TestHome, finish
-from lives import only_forwarder_left, read_line, say, script
+from lives import GRACE, only_forwarder_left, read_line, say, script
 
 import fxhpc
 
@@ -35,7 +35,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         list(map(str, command)),
-        env={**home.environment, **environment},
+        env={**home.environment, "FXHPC_FORWARDER_GRACE": GRACE, **environment},
         cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
