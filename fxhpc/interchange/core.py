@@ -281,7 +281,7 @@ class Interchange:
                 if run and (run.epoch, run.attempt) == (lost.epoch, lost.attempt):
                     manager.release(*task)
                     self._lose(single(run, lost.index), lost.loss, False, actions)
-                elif self._unclaim(manager, task):
+                elif self._unclaim(manager, task, lost.epoch, lost.attempt):
                     self._fates[task] = lost.loss
         elif isinstance(message, msg.Returned):
             manager.asked_back = False
@@ -318,25 +318,28 @@ class Interchange:
             del self._claimed[task]
         drop: list[msg.TaskRefs] = []
         doubtful: list[tuple[msg.TaskRefs, int, bool]] = []
-        for refs_there, running in ((message.queued, False), (message.running, True)):
-            for ref, index in each(refs_there):
-                task = (ref.stream, index)
-                run = before.release(*task) if before is not None else None
-                if run is not None and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
-                    manager.hold(single(run, index))
-                    if running:
-                        manager.running.add(task)
-                elif run is not None:
-                    # It was given another attempt of this since; that one is missing now.
-                    manager.missing.append(task)
-                    manager.hold(single(run, index))
-                    drop.append(_ref(ref, index))
-                elif task in waiting:
-                    self._adopt(_claim(manager, ref, running), waiting.pop(task))
-                elif ref.epoch < self.epoch and (before is None or task in claimed):
-                    doubtful.append((ref, index, running))
-                else:
-                    drop.append(_ref(ref, index))
+        there = [(ref, index, False) for ref, index in each(message.queued)]
+        there += [(ref, index, True) for ref, index in each(message.running)]
+        # The latest attempt first: of earlier ones it says that they were lost, if it names them.
+        there.sort(key=lambda held: (held[0].epoch, held[0].attempt), reverse=True)
+        for ref, index, running in there:
+            task = (ref.stream, index)
+            run = before.release(*task) if before is not None else None
+            if run is not None and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
+                manager.hold(single(run, index))
+                if running:
+                    manager.running.add(task)
+            elif run is not None:
+                # It was given another attempt of this since; that one is missing now.
+                manager.missing.append(task)
+                manager.hold(single(run, index))
+                drop.append(_ref(ref, index))
+            elif task in waiting:
+                self._adopt(_claim(manager, ref, running), waiting.pop(task))
+            elif ref.epoch < self.epoch and (before is None or task in claimed):
+                doubtful.append((ref, index, running))
+            else:
+                drop.append(_ref(ref, index))
         drop += self._claim(manager, doubtful)
         # What it should hold, and does not: ended in Results that come again, or never arrived.
         leftovers = [] if before is None else list(before.tasks())
@@ -372,6 +375,10 @@ class Interchange:
         known = {(ref.stream, index) for ref, index in each(self._held())}
         for ref, index, running in tasks:
             task = (ref.stream, index)
+            if (claim := self._claimed.get(task)) is not None:
+                known.add(task)
+                if claim.manager == manager.name:
+                    continue
             if task in known or self._sent_to.get(task, manager.name) != manager.name:
                 drop.append(_ref(ref, index))  # somebody else was given it since
                 continue
@@ -380,10 +387,9 @@ class Interchange:
             self._claimed[task] = _claim(manager, ref, running)
         return drop
 
-    def _unclaim(self, manager: Manager, task: tuple[bytes, int]) -> bool:
-        """Whether this manager held a task that the forwarder has not sent here yet."""
-        claim = self._claimed.get(task)
-        if claim is None or claim.manager != manager.name:
+    def _unclaim(self, manager: Manager, task: tuple[bytes, int], epoch: int, attempt: int) -> bool:
+        """Whether this manager held a task that the forwarder has not sent here yet; not now."""
+        if self._claimed.get(task, ())[:3] != (manager.name, epoch, attempt):
             return False
         del self._claimed[task]
         return True
@@ -449,7 +455,7 @@ class Interchange:
                 manager.release(ref.stream, index)
                 self._requeue(single(run, index))
             else:
-                self._unclaim(manager, (ref.stream, index))
+                self._unclaim(manager, (ref.stream, index), ref.epoch, ref.attempt)
 
     # --- losses ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.model.machine import FxhpcMachine
 
@@ -15,10 +15,11 @@ _nightly = os.environ.get("FXHPC_MODEL") == "nightly"
 
 TestFxhpc = FxhpcMachine.TestCase
 TestFxhpc.settings = settings(
-    max_examples=10_000 if _nightly else 600,
-    stateful_step_count=100 if _nightly else 60,
+    max_examples=10_000 if _nightly else 400,
+    stateful_step_count=100 if _nightly else 50,
     derandomize=not _nightly,
     print_blob=True,
     deadline=None,
+    phases=[Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )

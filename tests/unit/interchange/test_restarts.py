@@ -64,6 +64,17 @@ def test_what_was_claimed_and_lost_is_tried_again_when_it_comes() -> None:
     assert stage.sent(A) == [(STREAM, 0)]
 
 
+def test_a_loss_of_an_attempt_before_the_claimed_one_means_nothing() -> None:
+    stage = restarted()
+    later = msg.TaskRefs(STREAM, [0, 1], 1, 2)
+    stage.register(A, name="m", tasks=10, running=[later, HELD])
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    stage.submit(2, sent_before=True)
+    assert not stage.sent(A)
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 2)
+    assert stage.sent(A) == [(STREAM, 0)]
+
+
 def test_what_was_claimed_and_lost_without_retries_is_lost() -> None:
     stage = restarted()
     stage.register(A, name="m", tasks=10, running=[HELD])
