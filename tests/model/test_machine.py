@@ -1,6 +1,7 @@
 """The cores together, under every fault, in every order that hypothesis can think of.
 
-`FXHPC_MODEL=nightly` tries many more and longer ones, with a seed of its own that is printed.
+`FXHPC_MODEL=nightly` tries many more and longer ones, other ones each time; what fails is printed
+with what repeats it.
 """
 
 from __future__ import annotations
