@@ -12,7 +12,6 @@ from typing import Any
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
-from fxhpc.forwarder.directories import OwnedDirectory
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.store import Store
@@ -20,6 +19,7 @@ from fxhpc.forwarder.writer import DirectWriter, Writer
 from fxhpc.protocol import codec, messages
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
+from fxhpc.transport.directories import OwnedDirectory
 from fxhpc.transport.waker import Waker
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import resource
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from fxhpc.interchange.journal import Owner, read_journal
 from fxhpc.protocol import codec, messages, service
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
+from fxhpc.transport.directories import OwnedDirectory
 from fxhpc.transport.waker import Waker
 from fxhpc.version import __version__
 
@@ -75,10 +75,10 @@ class ForwarderProcess:
         for notice in store.notices:
             log.warning("%s", notice)
         epoch = store.raise_epoch()
-        self._directory = _socket_directory(before)
+        self._directory = OwnedDirectory(_directory_before(before), ("clients", "managers"))
         context = sockets.make_context()
-        clients = ipc.ipc_address(self._directory, "clients")
-        managers = ipc.ipc_address(self._directory, "managers")
+        clients = ipc.ipc_address(self._directory.path, "clients")
+        managers = ipc.ipc_address(self._directory.path, "managers")
         host = LocalHost(
             Acceptor(sockets.router(context, managers), codec.FROM_MANAGER, messages.Register),
             epoch,
@@ -133,7 +133,7 @@ class ForwarderProcess:
         self._clients.close()
         self._remotes.close()
         self._writer.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.remove()
         log.info("ended")
 
     def _stop(self, number: int, frame: object) -> None:
@@ -161,19 +161,11 @@ class _HomeLoop(Loop):
         super().open_local(instance)
 
 
-def _socket_directory(before: ForwarderAddress | None) -> str:
-    """The directory of a forwarder that was killed, so that managers find the next one there."""
-    if before is not None and before.host == platform.node():
-        directory = os.path.dirname(ipc.ipc_path(before.clients))
-        try:
-            ipc.check_private(directory)
-        except FxhpcError:
-            pass  # it is gone, or not ours: a new one then
-        else:
-            for name in ("clients", "managers"):
-                Path(directory, name).unlink(missing_ok=True)
-            return directory
-    return ipc.make_ipc_directory()
+def _directory_before(before: ForwarderAddress | None) -> str | None:
+    """The directory of a forwarder that was killed: its managers look for the next one there."""
+    if before is None or before.host != platform.node():
+        return None
+    return os.path.dirname(ipc.ipc_path(before.clients))
 
 
 def _report(descriptor: int, text: str) -> None:

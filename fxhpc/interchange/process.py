@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import resource
-import shutil
 import signal
 import time
 
@@ -26,6 +25,7 @@ from fxhpc.protocol import messages as msg
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
+from fxhpc.transport.directories import OwnedDirectory
 from fxhpc.transport.keys import slow_curve_warning
 from fxhpc.transport.monitor import Monitor
 from fxhpc.version import __version__
@@ -88,8 +88,8 @@ class InterchangeProcess:
         context = sockets.make_context()
         self._authenticator = Authenticator(context)
         self._authenticator.allow(_DOMAIN, {directory.keys("manager").public: "manager"})
-        self._sockets = ipc.make_ipc_directory()
-        forwarder = ipc.ipc_address(self._sockets, "forwarder")
+        self._sockets = OwnedDirectory()
+        forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         managers = sockets.router(context, address, curve=sockets.CurveServer(keys, _DOMAIN))
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
         self._monitor = Monitor(managers)
@@ -162,7 +162,7 @@ class InterchangeProcess:
         self._authenticator.close()
         self._journal.close()
         self._spool.close()
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._sockets.remove()
         os.close(self._lock)
         log.info("ended")
 

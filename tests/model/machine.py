@@ -383,7 +383,7 @@ class FxhpcMachine(RuleBasedStateMachine):
             if endpoint.greetings:  # else it is not known yet what is out
                 assert endpoint.out_tasks == out, (endpoint.out_tasks, out)
         for host in self.cluster.hosts():
-            for manager in host.core._managers.values():
+            for manager in host.core._state.managers.values():
                 assert manager.held_tasks == len(list(manager.tasks()))
                 assert manager.held_bytes == sum(
                     len(run.payloads[index - run.first]) for _, index, run in manager.tasks()
@@ -513,13 +513,13 @@ class FxhpcMachine(RuleBasedStateMachine):
 
 def is_done(host: InterchangeHost) -> bool:
     """Whether an interchange holds nothing that has not ended."""
-    core = host.core
+    state = host.core._state
     return not (
-        core._queue
-        or core._suspects
-        or core._outbox
-        or core._waiting
-        or any(manager.held_tasks for manager in core._managers.values())
+        state.queue
+        or state.suspects
+        or state.outbox
+        or state.waiting
+        or any(manager.held_tasks for manager in state.managers.values())
     )
 
 

@@ -22,7 +22,7 @@ from lives import (
     socket_directories,
 )
 
-from fxhpc.forwarder.directories import OwnedDirectory
+from fxhpc.transport.directories import OwnedDirectory
 
 #: A client of each kind, with two tasks that never end; then an end of each kind.
 ENDS = """

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from fake_forwarder import FakeForwarder, FakeHome
@@ -15,18 +12,6 @@ from fxhpc.client import attachments
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.embedded import EmbeddedConnection
 from fxhpc.client.local import LocalEndpoint
-
-
-def eventually(condition: Callable[[], Any], within: float = 10.0) -> Any:
-    """The condition's value when it is true; fails if that takes too long."""
-    deadline = time.monotonic() + within
-    pause = threading.Event()
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "it did not come to pass"
-        pause.wait(0.005)
 
 
 @pytest.fixture(autouse=True)

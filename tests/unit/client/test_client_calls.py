@@ -10,8 +10,8 @@ import uuid
 from typing import Any
 
 import pytest
-from conftest import eventually
 from fake_forwarder import FakeForwarder
+from waiting import eventually
 
 from fxhpc import FuncXClient, errors, ids
 from fxhpc.protocol import service

@@ -9,8 +9,8 @@ import weakref
 from typing import Any
 
 import pytest
-from conftest import eventually
 from fake_forwarder import FakeForwarder
+from waiting import eventually
 
 from fxhpc import Executor, errors
 from fxhpc.protocol import service

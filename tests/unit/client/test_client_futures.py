@@ -9,8 +9,8 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import eventually
 from fake_forwarder import FakeForwarder
+from waiting import eventually
 
 from fxhpc import Executor, ids
 

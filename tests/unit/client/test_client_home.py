@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import eventually
 from fake_forwarder import FakeHome
+from waiting import eventually
 
 from fxhpc import errors, ids
 from fxhpc.client import home as home_module

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from conftest import eventually
 from fake_forwarder import FakeForwarder
+from waiting import eventually
 
 from fxhpc import Executor, errors
 from fxhpc.client import local as module

@@ -125,7 +125,7 @@ def test_a_manager_that_greets_again_keeps_its_suspect() -> None:
     for peer in (B, C):
         stage.register(peer, tasks=1) if peer == C else None
         stage.tell(ev.ManagerGone(peer, "gone as well"))
-    assert stage.core._histories._charged[STREAM, 0] == 2
+    assert stage.core._losses.histories._charged[STREAM, 0] == 2
 
 
 def test_without_retries_nothing_that_was_sent_runs_again() -> None:
@@ -162,7 +162,7 @@ def test_a_late_outcome_counts_and_ends_the_other_attempt() -> None:
     assert stage.outcomes()[0].data == b"value"
     (cancel,) = stage.to(B, msg.Cancel)
     assert cancel.interrupt
-    assert not any(manager.held_tasks for manager in stage.core._managers.values())
+    assert not any(manager.held_tasks for manager in stage.core._state.managers.values())
 
 
 def test_an_outcome_of_an_earlier_attempt_ends_the_later_one_at_the_same_manager() -> None:

@@ -18,15 +18,33 @@ class OwnedDirectory:
 
     Whoever makes one removes those whose owners were killed: their locks are free. Directories
     without a lock are of another kind, and left alone.
+
+    Args:
+        before: the directory of a process that this one succeeds: taken over if it is free, so
+            that whoever knows it finds the successor there.
+        sockets: names in it that are removed when it is taken over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: str | None = None, sockets: tuple[str, ...] = ()) -> None:
+        if before is not None and self._take_over(before):
+            for name in sockets:
+                Path(before, name).unlink(missing_ok=True)
+            return
         _remove_abandoned()
         while True:
             self.path = ipc.make_ipc_directory()
             self._lock = _lock(Path(self.path, _LOCK), os.O_CREAT | os.O_EXCL)
             if self._lock is not None:
                 return  # else another process took it for abandoned, in between
+
+    def _take_over(self, path: str) -> bool:
+        try:
+            ipc.check_private(path)
+        except HomeError:
+            return False
+        self.path = path
+        self._lock = _lock(Path(path, _LOCK), 0)
+        return self._lock is not None
 
     def remove(self) -> None:
         """Remove it with all that lies in it."""
