@@ -180,3 +180,8 @@ def manager_lost(manager: Manager, why: str, ran: bool) -> Loss:
         f"{why}",
         host=manager.host,
     )
+
+
+def one_ref(ref: TaskRefs, index: int) -> TaskRefs:
+    """One task of those that are named together."""
+    return TaskRefs(ref.stream, [index, 1], ref.epoch, ref.attempt)

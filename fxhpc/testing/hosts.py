@@ -142,7 +142,7 @@ class InterchangeHost:
 
     def _check_credit(self, peer: bytes, tasks: msg.Tasks) -> None:
         """No manager gets more than it wants; one task may be larger than all of its bytes."""
-        manager = self.core._managers[peer]
+        manager = self.core._state.managers[peer]
         assert manager.held_tasks <= manager.credit_tasks, "more tasks than the credit"
         last = max(len(payload) for run in tasks.runs for payload in run.payloads)
         assert manager.held_bytes - last < manager.credit_bytes, "more bytes than the credit"

@@ -1,0 +1,110 @@
+"""Tasks that end, or shall: outcomes, also of attempts that were given up, and cancelling."""
+
+from __future__ import annotations
+
+from fxhpc.ids import to_ranges
+from fxhpc.interchange import events as ev
+from fxhpc.interchange.held import Manager, each, without
+from fxhpc.interchange.losses import Losses
+from fxhpc.interchange.recovering import Recovering
+from fxhpc.interchange.registering import Registering
+from fxhpc.interchange.state import State
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
+
+
+class Ending:
+    """Takes outcomes in, and sees that no other attempt at the same task goes on."""
+
+    def __init__(
+        self, state: State, losses: Losses, recovering: Recovering, registering: Registering
+    ) -> None:
+        self._state = state
+        self._losses = losses
+        self._recovering = recovering
+        self._registering = registering
+
+    def results(self, manager: Manager, message: msg.Results) -> None:
+        """A manager tells outcomes."""
+        for run in message.runs:
+            stream = run.stream
+            for outcome in run.outcomes:
+                held = manager.release(stream, outcome.index)
+                if held is None:
+                    self._late(stream, outcome.index)
+                elif (held.epoch, held.attempt) != (run.epoch, run.attempt):
+                    # An earlier attempt has ended after all, so that this one need not.
+                    refs = [msg.TaskRefs(stream, [outcome.index, 1], held.epoch, held.attempt)]
+                    self._state.actions.append(
+                        ev.ToManager(manager.peer, msg.Cancel(refs, interrupt=True))
+                    )
+                if self._losses.histories:
+                    self._losses.histories.forget((stream, outcome.index))
+        self._state.outbox.add(manager.peer, message.number, message.runs, self._state.actions)
+        if manager.unstored:
+            manager.unstored.discard(message.number)
+            self._registering.requeue_missing(manager)
+
+    def _late(self, stream: bytes, index: int) -> None:
+        """An outcome of an attempt that was given up: it counts; any other attempt is ended."""
+        cancel = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt=True)
+        for run in self._state.queue.peek_lane(stream):
+            if run.first <= index < run.first + len(run.payloads):
+                lane = self._state.queue.peek_lane(stream)
+                at = lane.index(run)
+                self._state.queue.replace_lane(
+                    stream, [*lane[:at], *without(run, {index}), *lane[at + 1 :]]
+                )
+                return
+        for suspect in self._state.suspects:
+            if (suspect.stream, suspect.first) == (stream, index):
+                self._state.suspects.remove(suspect)
+                return
+        if self._recovering.ended((stream, index)):
+            return
+        self._state.actions.extend(
+            ev.ToManager(other.peer, cancel)
+            for other in self._state.managers.values()
+            if other.release(stream, index)
+        )
+
+    def cancel(self, message: msg.Cancel) -> None:
+        """Cancel what waits here, and have the rest cancelled where it is."""
+        ended: dict[bytes, list[int]] = {}
+        for ref in message.tasks:
+            wanted = {index for _, index in each([ref])}
+            left: list[msg.TaskRun] = []
+            for run in self._state.queue.peek_lane(ref.stream):
+                indices = wanted & set(range(run.first, run.first + len(run.payloads)))
+                ended.setdefault(ref.stream, []).extend(indices)
+                left += without(run, indices) if indices else [run]
+            self._state.queue.replace_lane(ref.stream, left)
+            for suspect in [run for run in self._state.suspects if run.stream == ref.stream]:
+                if suspect.first in wanted:
+                    self._state.suspects.remove(suspect)
+                    ended.setdefault(ref.stream, []).append(suspect.first)
+            for tasks in self._state.waiting.values():
+                for index in wanted:
+                    if tasks.pop((ref.stream, index), None):
+                        ended.setdefault(ref.stream, []).append(index)
+            for manager in self._state.managers.values():
+                there = wanted & manager.held.get(ref.stream, {}).keys()
+                if there:
+                    for index in there:
+                        manager.cancelled[ref.stream, index] = message.interrupt
+                    cancel = msg.Cancel(
+                        [msg.TaskRefs(ref.stream, to_ranges(there))], message.interrupt
+                    )
+                    self._state.actions.append(ev.ToManager(manager.peer, cancel))
+        runs = [
+            msg.ResultRun(
+                stream,
+                self._state.epoch,
+                0,
+                [Outcome(index, OutcomeKind.CANCELLED) for index in indices],
+            )
+            for stream, indices in ended.items()
+            if indices
+        ]
+        if runs:
+            self._state.outbox.add(b"", 0, runs, self._state.actions)

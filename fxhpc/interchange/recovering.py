@@ -1,0 +1,176 @@
+"""What is known after a restart: whom to wait for, who holds what, and what was lost meanwhile.
+
+The journal names the managers of before and what they were sent; managers that come back say what
+they hold; the forwarder sends again what is owed. These come in any order, and long after each
+other where the window is small.
+"""
+
+from __future__ import annotations
+
+from fxhpc.interchange import events as ev
+from fxhpc.interchange.held import Claim, Manager, each, manager_lost, one_ref, single, without
+from fxhpc.interchange.losses import Losses
+from fxhpc.interchange.state import State
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import Loss
+
+#: How long a manager that the journal knows may take to come back after a restart, in seconds.
+RETURN_S = 30.0
+
+
+class Recovering:
+    """Tasks that an earlier interchange sent, until it is known what became of them."""
+
+    def __init__(self, state: State, losses: Losses, return_s: float) -> None:
+        self._state = state
+        self._losses = losses
+        self._return_s = return_s
+        self.expected: dict[str, float] = {}  # managers of before, and until when
+        self._sent_to: dict[tuple[bytes, int], str] = {}
+        # Of tasks that the forwarder has not sent again yet: who holds them, and what is known to
+        # have become of them.
+        self._claimed: dict[tuple[bytes, int], Claim] = {}
+        self._fates: dict[tuple[bytes, int], Loss] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything of before is still to be settled."""
+        return bool(self.expected or self._sent_to or self._claimed or self._fates)
+
+    def recover(self, event: ev.Recovered, now: float) -> None:
+        """Take in the journal."""
+        self.expected = dict.fromkeys(event.managers, now + self._return_s)
+        for sent in event.sent:
+            for ref, index in each(sent.tasks):
+                self._sent_to[ref.stream, index] = sent.manager
+
+    def accept(self, run: msg.TaskRun) -> None:
+        """Queue tasks of the forwarder, but for those that are elsewhere already."""
+        if not run.sent_before or not self._is_doubtful():
+            self._state.queue.push(run.stream, run)
+            return
+        # Some of these may be at a manager that has come back, or may still come back.
+        elsewhere = self._state.outbox.tasks_of(run.stream)
+        for index in range(run.first, run.first + len(run.payloads)):
+            task = (run.stream, index)
+            name = self._sent_to.pop(task, None)
+            if index in elsewhere:
+                continue
+            if claim := self._claimed.pop(task, None):
+                self.adopt(claim, single(run, index))
+            elif loss := self._fates.pop(task, None):
+                self._losses.lose(single(run, index), loss)
+            elif name is not None and name in self.expected:
+                self._state.waiting.setdefault(name, {})[task] = single(run, index)
+            elif name and (manager := self._state.by_name.get(name)) and manager.unstored:
+                manager.hold(single(run, index))
+                manager.missing.append(task)
+            elif name is not None and run.retries == 0:
+                gone = Manager(b"", name or "of before", 0, "", 0.0)
+                loss = manager_lost(gone, "it was gone before its interchange started", False)
+                self._losses.lose(single(run, index), loss)
+            else:
+                continue
+            elsewhere.add(index)
+        for part in without(run, elsewhere):
+            self._state.queue.push(run.stream, part)
+
+    def _is_doubtful(self) -> bool:
+        """Whether anything is known of tasks that the forwarder has not sent to this process."""
+        return bool(self._sent_to or self._claimed or self._fates or self._state.outbox)
+
+    def adopt(self, claim: Claim, task: msg.TaskRun) -> None:
+        """A manager holds this already: take note, and send it nothing."""
+        manager = self._state.by_name[claim.manager]
+        task.epoch, task.attempt = claim.epoch, claim.attempt
+        manager.hold(task)
+        if claim.running:
+            manager.running.add((task.stream, task.first))
+
+    def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
+        """Forget what a manager claimed when it greeted before; it claims anew."""
+        claimed = {task for task, claim in self._claimed.items() if claim.manager == manager.name}
+        for task in claimed:
+            del self._claimed[task]
+        return claimed
+
+    def claim(
+        self, manager: Manager, tasks: list[tuple[msg.TaskRefs, int, bool]]
+    ) -> list[msg.TaskRefs]:
+        """A manager holds tasks of an earlier interchange that the forwarder has not sent here
+        yet. Returns those that are not its business any more.
+        """
+        if not tasks:
+            return []
+        drop: list[msg.TaskRefs] = []
+        known = {(ref.stream, index) for ref, index in each(self._state.held())}
+        for ref, index, running in tasks:
+            task = (ref.stream, index)
+            if (claim := self._claimed.get(task)) is not None:
+                known.add(task)
+                if claim.manager == manager.name:
+                    continue
+            if task in known or self._sent_to.get(task, manager.name) != manager.name:
+                drop.append(one_ref(ref, index))  # somebody else was given it since
+                continue
+            self._sent_to.pop(task, None)
+            self._fates.pop(task, None)
+            self._claimed[task] = Claim(manager.name, ref.epoch, ref.attempt, running)
+        return drop
+
+    def _unclaim(self, manager: Manager, task: tuple[bytes, int], epoch: int, attempt: int) -> bool:
+        """Whether this manager held a task that the forwarder has not sent here yet; not now."""
+        if self._claimed.get(task, ())[:3] != (manager.name, epoch, attempt):
+            return False
+        del self._claimed[task]
+        return True
+
+    def lost(self, manager: Manager, lost: msg.LostTask) -> None:
+        """A manager has lost something that it does not hold: maybe something that it claimed."""
+        task = (lost.stream, lost.index)
+        if self._unclaim(manager, task, lost.epoch, lost.attempt):
+            self._fates[task] = lost.loss
+
+    def returned(self, manager: Manager, ref: msg.TaskRefs, index: int) -> None:
+        """A manager has not begun something that it does not hold: maybe something it claimed."""
+        self._unclaim(manager, (ref.stream, index), ref.epoch, ref.attempt)
+
+    def ended(self, task: tuple[bytes, int]) -> bool:
+        """A task has ended; whether it waited for a manager to come back."""
+        for tasks in self._state.waiting.values():
+            if tasks.pop(task, None):
+                return True
+        self._claimed.pop(task, None)
+        self._fates.pop(task, None)
+        self._sent_to.pop(task, None)
+        return False
+
+    def told_all(self, name: str) -> None:
+        """It has told all: what else it was sent has not arrived there."""
+        for task in [task for task, manager in self._sent_to.items() if manager == name]:
+            del self._sent_to[task]
+
+    def manager_gone(self, manager: Manager, why: str) -> None:
+        """What a manager claimed, or may have, is lost with it."""
+        for key in [key for key, claim in self._claimed.items() if claim.manager == manager.name]:
+            del self._claimed[key]
+            self._fates[key] = manager_lost(manager, why, True)
+        self._give_up_sent(manager, why)
+
+    def _give_up_sent(self, manager: Manager, why: str) -> None:
+        """A manager is gone that was sent tasks which the forwarder has not sent here yet."""
+        for task in [task for task, name in self._sent_to.items() if name == manager.name]:
+            del self._sent_to[task]
+            self._fates[task] = manager_lost(manager, why, False)
+
+    def tick(self, now: float) -> None:
+        """Give up managers that do not come back."""
+        for name in [name for name, until in self.expected.items() if now > until]:
+            del self.expected[name]
+            self._state.actions.append(ev.ManagerKnown(name, False))
+            gone = Manager(b"", name, 0, "", now)
+            why = f"it did not come back within {self._return_s:.0f} s"
+            self._give_up_sent(gone, why)
+            loss = manager_lost(gone, why, False)
+            for task in reversed(list(self._state.waiting.pop(name, {}).values())):
+                task.suspect = True
+                self._losses.lose(task, loss)
