@@ -164,7 +164,7 @@ class Attaching:
                 endpoint.came_back(stream, len(out))
                 refs = [msg.TaskRefs(stream.info.stream, to_ranges(out))]
                 self._state.actions.append(
-                    ev.ToInterchange(endpoint.key, msg.Cancel(refs, interrupt=True))
+                    ev.ToInterchange(endpoint.key, msg.Cancel(refs, interrupt=True, forget=True))
                 )
             stream.states[:] = bytes([DELIVERED]) * stream.count
             self._state.forget_stream(stream)

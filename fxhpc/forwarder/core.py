@@ -237,7 +237,7 @@ class Forwarder:
         elif isinstance(message, msg.Present):
             streams = list(self._state.by_endpoint.get(endpoint.key, {}).values())
             if ended := endpoint.unheld(streams, message.held):
-                cancel = msg.Cancel(ended, interrupt=True)
+                cancel = msg.Cancel(ended, interrupt=True, forget=True)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
             endpoint.reconnect(streams, message.held)
             self._sending.feed(endpoint)

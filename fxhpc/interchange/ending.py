@@ -36,7 +36,7 @@ class Ending:
                     # An earlier attempt has ended after all, so that this one need not.
                     refs = [msg.TaskRefs(stream, [outcome.index, 1], held.epoch, held.attempt)]
                     self._state.actions.append(
-                        ev.ToManager(manager.peer, msg.Cancel(refs, interrupt=True))
+                        ev.ToManager(manager.peer, msg.Cancel(refs, interrupt=True, forget=True))
                     )
                 if self._losses.histories:
                     self._losses.histories.forget((stream, outcome.index))
@@ -47,7 +47,7 @@ class Ending:
 
     def _late(self, stream: bytes, index: int) -> None:
         """An outcome of an attempt that was given up: it counts; any other attempt is ended."""
-        cancel = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt=True)
+        cancel = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt=True, forget=True)
         for run in self._state.queue.peek_lane(stream):
             if run.first <= index < run.first + len(run.payloads):
                 lane = self._state.queue.peek_lane(stream)
@@ -91,10 +91,12 @@ class Ending:
                 there = wanted & manager.held.get(ref.stream, {}).keys()
                 if there:
                     for index in there:
-                        manager.cancelled[ref.stream, index] = message.interrupt
-                    cancel = msg.Cancel(
-                        [msg.TaskRefs(ref.stream, to_ranges(there))], message.interrupt
-                    )
+                        if message.forget:
+                            manager.release(ref.stream, index)
+                        else:
+                            manager.cancelled[ref.stream, index] = message.interrupt
+                    refs = [msg.TaskRefs(ref.stream, to_ranges(there))]
+                    cancel = msg.Cancel(refs, message.interrupt, message.forget)
                     self._state.actions.append(ev.ToManager(manager.peer, cancel))
         runs = [
             msg.ResultRun(
@@ -106,5 +108,5 @@ class Ending:
             for stream, indices in ended.items()
             if indices
         ]
-        if runs:
+        if runs and not message.forget:
             self._state.outbox.add(b"", 0, runs, self._state.actions)

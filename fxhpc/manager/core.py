@@ -170,9 +170,13 @@ class Manager:
 
     def _cancel(self, message: msg.Cancel) -> None:
         for part in self._backlog.take_matching(message.tasks, any_attempt=True):
-            self._desk.cancelled(part)
+            if not message.forget:
+                self._desk.cancelled(part)
         self._staff.end_given(
-            message.tasks, any_attempt=True, interrupt=message.interrupt, tell=True
+            message.tasks,
+            any_attempt=True,
+            interrupt=message.interrupt,
+            tell=not message.forget,
         )
 
     def _drain(self) -> None:

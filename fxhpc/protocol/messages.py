@@ -113,11 +113,13 @@ class NoBody(msgspec.Struct, array_like=True, tag="nobody"):
 class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
     """Downwards: end these tasks if they have not begun; `interrupt` ends running ones too.
 
-    Each ends as an outcome of kind CANCELLED, or is named in a Started if it runs on.
+    Each ends as an outcome of kind CANCELLED, or is named in a Started if it runs on. With
+    `forget` nobody wants to hear of them again: they have ended elsewhere, or their client is gone.
     """
 
     tasks: list[TaskRefs]  # whatever their attempt
     interrupt: bool = False
+    forget: bool = False
 
 
 class Started(msgspec.Struct, array_like=True, tag="started"):

@@ -16,7 +16,7 @@ _nightly = os.environ.get("FXHPC_MODEL") == "nightly"
 
 TestFxhpc = FxhpcMachine.TestCase
 TestFxhpc.settings = settings(
-    max_examples=10_000 if _nightly else 400,
+    max_examples=10_000 if _nightly else 1000,
     stateful_step_count=100 if _nightly else 50,
     derandomize=not _nightly,
     print_blob=True,

@@ -235,7 +235,8 @@ def test_streams_that_a_client_does_not_ask_for_any_more_are_dropped(stage: Stag
 def test_work_that_is_not_kept_ends_with_its_client(stage: Stage) -> None:
     stage.submit(C, 2, info(keep=False))
     stage.tell(ev.ClientGone(C))
-    assert stage.down(msg.Cancel) == [msg.Cancel([msg.TaskRefs(STREAM, [0, 2])], interrupt=True)]
+    refs = [msg.TaskRefs(STREAM, [0, 2])]
+    assert stage.down(msg.Cancel) == [msg.Cancel(refs, interrupt=True, forget=True)]
     assert not stage.store.streams()
 
 

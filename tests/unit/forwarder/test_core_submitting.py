@@ -262,7 +262,7 @@ def test_what_it_holds_although_nobody_wants_it_is_cancelled(stage: Stage) -> No
     stage.clear()
     stage.up(held=[0, 1])
     (cancel,) = stage.down(msg.Cancel)
-    assert cancel == msg.Cancel([msg.TaskRefs(STREAM, [0, 2])], interrupt=True)
+    assert cancel == msg.Cancel([msg.TaskRefs(STREAM, [0, 2])], interrupt=True, forget=True)
 
 
 def test_a_task_that_runs_at_an_earlier_manager_is_sent_all_the_same(stage: Stage) -> None:

@@ -162,6 +162,7 @@ def test_a_late_outcome_counts_and_ends_the_other_attempt() -> None:
     assert stage.outcomes()[0].data == b"value"
     (cancel,) = stage.to(B, msg.Cancel)
     assert cancel.interrupt
+    assert cancel.forget, "or its outcome, cancelled, could be taken for the task's"
     assert not any(manager.held_tasks for manager in stage.core._state.managers.values())
 
 
@@ -210,6 +211,17 @@ def test_a_cancellation_that_was_lost_on_the_way_is_said_again() -> None:
     stage.take()
     stage.register(A, queued=[msg.TaskRefs(STREAM, [0, 3], 1, 1)])
     assert stage.to(A, msg.Cancel) == [msg.Cancel([msg.TaskRefs(STREAM, [2, 1])], False)]
+
+
+def test_what_is_to_be_forgotten_has_no_outcome() -> None:
+    stage = Stage()
+    stage.register(A, tasks=2)
+    stage.submit(4)
+    stage.take()
+    stage.forwarder(msg.Cancel([msg.TaskRefs(STREAM, [0, 4])], interrupt=True, forget=True))
+    assert stage.to(A, msg.Cancel) == [msg.Cancel([msg.TaskRefs(STREAM, [0, 2])], True, True)]
+    assert not stage.outcomes()
+    assert stage.core.is_idle
 
 
 def test_a_suspect_that_waits_is_cancelled() -> None:
