@@ -1,0 +1,1 @@
+"""Named endpoints: their configuration and provisioning. Nothing yet; see `fxhpc.interchange`."""
