@@ -75,7 +75,9 @@ class ForwarderProcess:
         for notice in store.notices:
             log.warning("%s", notice)
         epoch = store.raise_epoch()
-        self._directory = OwnedDirectory(_directory_before(before), ("clients", "managers"))
+        self._directory = OwnedDirectory(
+            _directory_before(before), ("clients", "managers"), os.fspath(home.owner)
+        )
         context = sockets.make_context()
         clients = ipc.ipc_address(self._directory.path, "clients")
         managers = ipc.ipc_address(self._directory.path, "managers")

@@ -13,6 +13,7 @@ import time
 
 import zmq
 
+from fxhpc.errors import FxhpcError
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
 from fxhpc.manager.core import Manager
@@ -149,7 +150,7 @@ class Shell:
             socket_ = sockets.dealer(
                 self._context, address, curve=curve, before_connecting=self._monitor_it
             )
-        except (OSError, ValueError, zmq.ZMQError) as error:
+        except (FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
             log.info("no interchange yet: %s", error)
             self._later(now)
             return

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 
 from fxhpc.errors import HomeError
 from fxhpc.transport import ipc
 
 _LOCK = "lock"
+
+#: Seconds that the directory of a killed process is kept for its successor, if it may have one.
+KEPT_S = 24 * 3600.0
 
 
 class OwnedDirectory:
@@ -20,12 +24,20 @@ class OwnedDirectory:
     without a lock are of another kind, and left alone.
 
     Args:
-        before: the directory of a process that this one succeeds: taken over if it is free, so
-            that whoever knows it finds the successor there.
+        before: the directory of a process that this one succeeds: taken over if it is free, or
+            made again if it is gone, so that whoever knows it finds the successor there.
         sockets: names in it that are removed when it is taken over.
+        owner_file: the file that tells others of this directory. While it does, the directory is
+            kept for a successor if this process is killed, for a day.
     """
 
-    def __init__(self, before: str | None = None, sockets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        before: str | None = None,
+        sockets: tuple[str, ...] = (),
+        owner_file: str = "",
+    ) -> None:
+        self._owner_file = owner_file
         if before is not None and self._take_over(before):
             for name in sockets:
                 Path(before, name).unlink(missing_ok=True)
@@ -33,18 +45,36 @@ class OwnedDirectory:
         _remove_abandoned()
         while True:
             self.path = ipc.make_ipc_directory()
-            self._lock = _lock(Path(self.path, _LOCK), os.O_CREAT | os.O_EXCL)
-            if self._lock is not None:
+            if self._own(os.O_CREAT | os.O_EXCL):
                 return  # else another process took it for abandoned, in between
 
     def _take_over(self, path: str) -> bool:
+        flags = 0
+        if path.startswith(f"/tmp/fxhpc-{os.getuid()}-"):
+            try:
+                os.mkdir(path, 0o700)
+                flags = os.O_CREAT | os.O_EXCL
+            except OSError:
+                pass  # it is there, as it should be
         try:
             ipc.check_private(path)
         except HomeError:
             return False
         self.path = path
-        self._lock = _lock(Path(path, _LOCK), 0)
-        return self._lock is not None
+        return self._own(flags)
+
+    def _own(self, flags: int) -> bool:
+        self._lock = _lock(Path(self.path, _LOCK), flags)
+        if self._lock is None:
+            return False
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, os.fsencode(self._owner_file), 0)
+        return True
+
+    def touch(self) -> None:
+        """Say that this process lives. Also keeps cleaners of /tmp away from the directory."""
+        if self._lock is not None:
+            os.utime(self._lock)
 
     def remove(self) -> None:
         """Remove it with all that lies in it."""
@@ -60,10 +90,24 @@ def _remove_abandoned() -> None:
             ipc.check_private(str(path))
         except HomeError:
             continue  # somebody else's, or gone meanwhile
+        # Looked at before it is locked: a successor that found it locked would go elsewhere.
+        if _is_kept(path):
+            continue
         lock = _lock(path / _LOCK, 0)
         if lock is not None:
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a successor may come for this directory: its owner's file still tells of it."""
+    try:
+        if time.time() - os.lstat(path / _LOCK).st_mtime > KEPT_S:
+            return False
+        owner_file = (path / _LOCK).read_bytes()
+        return bool(owner_file) and os.fsencode(path) in Path(os.fsdecode(owner_file)).read_bytes()
+    except (OSError, ValueError):
+        return False
 
 
 def _lock(path: Path, flags: int) -> int | None:
