@@ -21,13 +21,13 @@ from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import process_started
 from fxhpc.client.workers import local_share
-from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.protocol.pool import ManagerSpec, OsText
 
 log = logging.getLogger(__name__)
 
-_QUICK_S = 5.0  # a manager that lives for less has failed to start
-_QUICK_LIMIT = 3  # such failures in a row until its work is given up
-_BACKOFF_S = 0.2
+_QUICK_S = 5.0  # a manager that lives for less is not replaced at once
+_START_LIMIT = 3  # managers in a row that never registered, until their work is given up
+_BACKOFF_S, _BACKOFF_LAST_S = 0.2, 2.0
 _RETRY_AFTER_S = 10.0  # after giving up, new work may try again
 _STDERR_BYTES = 4096
 _TERM_S = 1.5  # for a manager to end its workers and itself
@@ -125,37 +125,44 @@ class LocalEndpoint:
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        quick = 0
+        quick = unready = 0
         while True:
             began = time.monotonic()
-            code, stderr = self._live()
+            ready, code, stderr = self._live()
             if self._stopping.is_set():
                 return
+            # What kills a manager that had registered is charged to the tasks that it had.
+            unready = 0 if ready else unready + 1
             quick = quick + 1 if time.monotonic() - began < _QUICK_S else 0
             log.warning("the manager of this process's local endpoint ended with %s", code)
-            if quick >= _QUICK_LIMIT:
+            if unready >= _START_LIMIT:
                 self._give_up(code, stderr)
                 return
-            if self._stopping.wait(_BACKOFF_S * 2**quick if quick else 0.0):
+            backoff = min(_BACKOFF_S * 2 ** min(quick, 10), _BACKOFF_LAST_S) if quick else 0.0
+            if self._stopping.wait(backoff):
                 return
 
-    def _live(self) -> tuple[str, str]:
-        """One life of a manager: how it ended, and the last that it wrote to stderr."""
-        with tempfile.TemporaryFile() as output:
+    def _live(self) -> tuple[bool, str, str]:
+        """One life of a manager: whether it registered, how it ended, its last words."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb") as registered, tempfile.TemporaryFile() as output:
             try:
                 with self._lock:
                     if self._stopping.is_set():
-                        return "", ""
-                    self._process = self._start(output)
+                        return False, "", ""
+                    self._process = self._start(output, writer)
                     process = self._process
             except (OSError, ValueError) as error:
-                return "no start at all", str(error)
+                return False, "no start at all", str(error)
+            finally:
+                os.close(writer)
             status = process.wait()
             with self._lock:
                 self._process = None
-            return _told(status), _tail(output)
+            os.set_blocking(reader, False)  # a child that it left behind may hold the other end
+            return bool(registered.read(1)), _told(status), _tail(output)
 
-    def _start(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(self, output: IO[bytes], ready: int) -> subprocess.Popen[bytes]:
         share = local_share(os.environ, self._workers)
         if share.note:
             print(share.note, file=sys.stderr)
@@ -165,13 +172,16 @@ class LocalEndpoint:
             workers=share.workers,
             address=self._address.text if self._address.fd < 0 else "",
             address_file=f"/proc/self/fd/{self._address.fd}" if self._address.fd >= 0 else "",
-            cwd=_current_directory(),
-            sys_path=[os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)],
-            environ=changes,
+            cwd=_os_text(_current_directory()),
+            sys_path=[_os_text(os.path.abspath(e)) for e in sys.path if isinstance(e, str)],
+            environ={
+                name: value if value is None else _os_text(value) for name, value in changes.items()
+            },
             watch_pid=self._pid,
             watch_started=process_started(),
             nice=share.nice,
             remove=self._remove,
+            ready_fd=ready,
         )
         process = subprocess.Popen(
             self._command,
@@ -181,7 +191,7 @@ class LocalEndpoint:
             cwd="/",  # nothing in the user's directory may take the place of a module
             env=environ,
             start_new_session=True,  # Ctrl-C is for this process, which then says what is to end
-            pass_fds=(self._address.fd,) if self._address.fd >= 0 else (),
+            pass_fds=(ready, self._address.fd) if self._address.fd >= 0 else (ready,),
         )
         assert process.stdin is not None
         try:
@@ -193,8 +203,8 @@ class LocalEndpoint:
 
     def _give_up(self, how: str, stderr: str) -> None:
         error = errors.WorkerStartFailed(
-            f"the manager of this process's local endpoint ended {_QUICK_LIMIT} times in a row "
-            f"within {_QUICK_S:.0f} s of its start, the last time with {how}",
+            f"the manager of this process's local endpoint ended {_START_LIMIT} times in a row "
+            f"before it could register, the last time with {how}",
             stderr=stderr,
         )
         with self._lock:
@@ -237,6 +247,15 @@ def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
     before = environ.get("PYTHONPATH")
     environ["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
     return environ, {"PYTHONPATH": before}
+
+
+def _os_text(text: str) -> OsText:
+    """As it is, or the bytes that the system has for it where it is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
 
 
 def _current_directory() -> str:

@@ -163,9 +163,9 @@ class Seed:
             if value is None:
                 os.environ.pop(name, None)
             else:
-                os.environ[name] = value
+                os.environ[name] = os.fsdecode(value)
         if spec.sys_path:
-            sys.path[:] = spec.sys_path
+            sys.path[:] = map(os.fsdecode, spec.sys_path)
             importlib.invalidate_caches()
         if spec.cwd:
             os.chdir(spec.cwd)

@@ -190,6 +190,7 @@ class Shell:
             self._heard = now
             if isinstance(message, msg.Welcome):
                 self._welcome = True
+                self._tell_ready()
                 self._retry_s = RECONNECT_FIRST_S
             if not isinstance(message, msg.Tasks | msg.ResultsStored):
                 self._look()  # what runs now matters for what is asked
@@ -209,6 +210,16 @@ class Shell:
             else:  # it does not get any better by saying it again at once
                 self._disconnect()
                 self._later(now)
+
+    def _tell_ready(self) -> None:
+        """Whoever started this manager learns that it could register."""
+        fd, self._spec.ready_fd = self._spec.ready_fd, -1
+        if fd >= 0:
+            try:
+                os.write(fd, b"1")
+            except OSError:
+                pass  # nobody reads it any more
+            os.close(fd)
 
     def _later(self, now: float) -> None:
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)

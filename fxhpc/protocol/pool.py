@@ -18,7 +18,7 @@ The page (see `docs/decisions/0020-the-workers-page.md`) says:
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,12 @@ from fxhpc.protocol.payload import Payload
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 # --- starting a manager -------------------------------------------------------------------------
+
+#: Paths and the like: bytes where they are not UTF-8, which a file system does not mind.
+if TYPE_CHECKING:
+    OsText = str | bytes
+else:
+    OsText = Any  # msgspec knows no such union
 
 
 class ManagerSpec(msgspec.Struct, kw_only=True):
@@ -45,9 +51,9 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     key_file: str = ""  # the manager's own key pair
     manager: str = ""  # its id; it makes a random one if there is none
     block: str = ""
-    cwd: str = ""  # of the tasks; empty: the manager's own
-    sys_path: list[str] = []  # of the tasks; empty: the manager's own
-    environ: dict[str, str | None] = {}  # changes for the tasks; None removes a variable
+    cwd: OsText = ""  # of the tasks; empty: the manager's own
+    sys_path: list[OsText] = []  # of the tasks; empty: the manager's own
+    environ: dict[str, OsText | None] = {}  # changes for the tasks; None removes a variable
     watch_pid: int = 0  # the manager ends when this process does; 0: nobody is watched
     watch_started: float = 0.0  # its start as psutil's create_time() has it; 0: not compared
     pin: bool = False  # give each worker cores of its own
@@ -55,14 +61,15 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     alone_s: float = 600.0  # how long it stays without an interchange
     log_file: str = ""  # empty: standard error
     remove: str = ""  # a directory of the watched process, removed if that has left it behind
+    ready_fd: int = -1  # a pipe: b"1" is written at the first Welcome, then it is closed
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
     """The manager's first message to a seed: what all its workers have in common."""
 
-    cwd: str
-    sys_path: list[str]
-    environ: dict[str, str | None]
+    cwd: OsText
+    sys_path: list[OsText]
+    environ: dict[str, OsText | None]
     nice: int = 0
 
 

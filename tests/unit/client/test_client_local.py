@@ -71,6 +71,42 @@ def test_a_manager_that_died_is_started_again(tmp_path: Path) -> None:
     local.stop()
 
 
+def test_managers_that_had_registered_are_replaced_however_often_they_die(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
+    told: list[errors.FxhpcError] = []
+    register = (
+        f"import msgspec; spec = msgspec.msgpack.decode(open({str(tmp_path / 'spec')!r}, 'rb')"
+        ".read()); os.write(spec['ready_fd'], b'1'); os.kill(os.getpid(), 9)"
+    )
+    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, _command(tmp_path, register))
+    local.want()
+    eventually(lambda: _starts(tmp_path) > 4)
+    assert not told
+    local.stop()
+
+
+def test_what_is_not_utf_8_reaches_the_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    os.mkdir(path)
+    monkeypatch.chdir(path)
+    monkeypatch.syspath_prepend(path)
+    local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, "time.sleep(60)"))
+    local.want()
+    spec = _spec(tmp_path)
+    assert os.fsdecode(spec.cwd) == path
+    assert path in map(os.fsdecode, spec.sys_path)
+    local.stop()
+
+
+def _starts(tmp_path: Path) -> int:
+    ready = tmp_path / "ready"
+    return len(ready.read_text()) if ready.exists() else 0
+
+
 def test_a_manager_that_does_not_end_is_killed(tmp_path: Path) -> None:
     stubborn = "import signal; signal.signal(15, signal.SIG_IGN); open('/dev/null'); time.sleep(60)"
     local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, stubborn))
@@ -102,7 +138,9 @@ def test_futures_of_a_local_that_cannot_start_end(
 ) -> None:
     monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(
-        LocalEndpoint, "_start", lambda self, output: (_ for _ in ()).throw(OSError("no memory"))
+        LocalEndpoint,
+        "_start",
+        lambda self, output, ready: (_ for _ in ()).throw(OSError("no memory")),
     )
     forwarder.service.hold = True
     with Executor(1) as executor, pytest.raises(errors.WorkerStartFailed, match="no memory"):
