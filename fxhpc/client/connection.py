@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from fxhpc import errors
 from fxhpc.client import processes
+from fxhpc.client.sendable import check_call
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import Refuse, ResultRun, Started
@@ -108,7 +109,12 @@ class Connection(abc.ABC):
     # --- for the rest of the client -------------------------------------------------------------
 
     def call(self, message: Any, then: Callable[[Any], None] | None = None) -> Reply:
-        """Make a call; never waits. `then` takes the answer or an error, and must not wait."""
+        """Make a call; never waits. `then` takes the answer or an error, and must not wait.
+
+        Raises:
+            UsageError: it holds what cannot be sent.
+        """
+        check_call(message)
         reply = Reply(then)
         with self._lock:
             if self._closed is None:
@@ -272,7 +278,8 @@ def author() -> str:
         import pwd
 
         entry = pwd.getpwuid(os.getuid())
-        return entry.pw_gecos.split(",")[0] or entry.pw_name
+        name = entry.pw_gecos.split(",")[0] or entry.pw_name
+        return name.encode(errors="replace").decode()  # it may be in any encoding
     except (ImportError, KeyError):
         pass
     try:

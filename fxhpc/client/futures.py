@@ -410,6 +410,15 @@ class Callbacks:
                 futures, self._queue = self._queue, []
                 self._busy = True
             for future in futures:
-                future._invoke_callbacks()  # type: ignore[attr-defined]
+                for callback in future._done_callbacks:
+                    _call(callback, future)
                 future._done_callbacks.clear()
             del future, futures
+
+
+def _call(callback: Callable[[Any], object], future: TaskFuture) -> None:
+    """Call a user's callback. Not even SystemExit may end the thread that all others need."""
+    try:
+        callback(future)
+    except BaseException:
+        log.exception("a callback of %r raised", future)

@@ -12,6 +12,7 @@ from typing import Protocol
 from fxhpc import errors, ids
 from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment
 from fxhpc.client.connection import Reply
+from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
@@ -124,6 +125,7 @@ class Submissions:
                 created=time.time(),
             )
         )
+        check_stream(stream.info)
         if endpoint == LOCAL_ENDPOINT:
             self._attached().local.want()
         with self._lock:

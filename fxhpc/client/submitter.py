@@ -20,6 +20,7 @@ from fxhpc.client import processes
 from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment, release
 from fxhpc.client.futures import Callbacks, TaskFuture
 from fxhpc.client.groups import Group, Key
+from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
@@ -126,6 +127,7 @@ class Submitter:
             created=time.time(),
             **self.options,
         )
+        check_stream(info)
         key = (self.endpoint, function.digest, self._generation)
         group = Group(self, info, key)
         if function.digest not in self._sent_bodies:

@@ -126,6 +126,7 @@ def test_callbacks_in_order_and_despite_errors(
     seen: list[int] = []
     future.add_done_callback(lambda f: seen.append(1))
     future.add_done_callback(lambda f: 1 / 0)
+    future.add_done_callback(lambda f: sys.exit(3))
     future.add_done_callback(lambda f: seen.append(2))
     eventually(lambda: forwarder.service.tasks)
     forwarder.do(forwarder.service.run_held)

@@ -204,3 +204,14 @@ def test_a_blocked_thread_is_told_of_the_close(home: FakeHome) -> None:
     connection.close()
     thread.join(10)
     assert caught
+
+
+def test_what_cannot_be_sent_harms_nobody_else(connection: HomeConnection) -> None:
+    for message in (
+        service.GetStatus(0, "\ud800"),
+        service.Search(0, "x", 2**70),
+        service.Search(0, "x", "y"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(errors.UsageError, match="Nothing was sent"):
+            connection.call(message)
+    assert isinstance(connection.ask(service.GetStatus(0, "x"), 10), service.EndpointStatus)
