@@ -10,7 +10,7 @@ from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.forwarder.watch import Watch
 from fxhpc.interchange import events as iev
 from fxhpc.interchange.core import Interchange
-from fxhpc.interchange.journal import Journal, Owner
+from fxhpc.interchange.journal import Journal, Owner, read_journal
 from fxhpc.protocol import messages as msg
 from fxhpc.transport.acceptor import Acceptor
 
@@ -55,7 +55,9 @@ class LocalHost:
         journal = None
         if self._directory is not None:
             path = os.path.join(self._directory, f"{name.hex()}.journal")
-            journal = Journal(path, owner)
+            if recovered is None:
+                _, recovered = read_journal(path)  # of a disk so full that it names no owner
+            journal = Journal(path, owner, recovered.managers)
         core = Interchange(LOCAL_ENDPOINT, self._epoch)
         instance = self._instances[name] = _Instance(name, core, journal)
         if recovered is not None:
@@ -135,8 +137,10 @@ class LocalHost:
                 yield self.manager_ended(peer)
         for instance in list(self._instances.values()):
             yield instance.name, self._handle(instance, iev.Tick())
-            if instance.journal is not None and instance.core.is_idle:
-                instance.journal.compact()
+            if instance.journal is not None:
+                instance.journal.retry()
+                if instance.core.is_idle:
+                    instance.journal.compact()
 
     def shut_down(self, keep_journals: bool) -> None:
         """The forwarder ends: say so to all managers."""

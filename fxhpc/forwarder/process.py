@@ -23,7 +23,6 @@ from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.watch import is_alive, start_time
 from fxhpc.forwarder.writer import Writer
-from fxhpc.interchange.events import Recovered
 from fxhpc.interchange.journal import Owner, read_journal
 from fxhpc.protocol import codec, messages, service
 from fxhpc.transport import ipc, sockets
@@ -35,6 +34,9 @@ from fxhpc.version import __version__
 #: Seconds that a forwarder stays after its last client has gone; the environment may say otherwise.
 GRACE_S = 60.0
 GRACE_VARIABLE = "FXHPC_FORWARDER_GRACE"
+
+#: Seconds that a journal is kept which a full disk has left without its owner.
+_KEPT_S = 24 * 3600.0
 
 log = logging.getLogger("fxhpc.forwarder")
 
@@ -145,6 +147,8 @@ class ForwarderProcess:
         """Read the journals: whose processes live will come back, the others' are over."""
         for path in sorted(Path(self._home.locals).glob("*.journal")):
             owner, recovered = read_journal(str(path))
+            if owner is None and recovered.incomplete and time.time() - _changed(path) < _KEPT_S:
+                continue  # its process may attach, and it is read then
             if owner is None or not is_alive(owner.pid, owner.started):
                 path.unlink(missing_ok=True)
                 continue
@@ -159,7 +163,7 @@ class _HomeLoop(Loop):
     def open_local(self, instance: bytes) -> None:
         assert isinstance(self.clients, HomeClients)
         pid, started = self.clients.processes[instance]
-        self.host.open(instance, Owner(instance, pid, started), Recovered([], []))
+        self.host.open(instance, Owner(instance, pid, started))
         super().open_local(instance)
 
 
@@ -168,6 +172,13 @@ def _directory_before(before: ForwarderAddress | None) -> str | None:
     if before is None or before.host != platform.node():
         return None
     return os.path.dirname(ipc.ipc_path(before.clients))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _report(descriptor: int, text: str) -> None:

@@ -35,6 +35,7 @@ class Recovered(msgspec.Struct, frozen=True):
     managers: list[str]
     sent: list[Sent]
     spooled: list[tuple[int, list[messages.TaskRefs]]] = []  # numbers of Results, and their tasks
+    incomplete: bool = False  # the disk was full: managers may hold what is not in `sent`
 
 
 class ForwarderGone(msgspec.Struct, frozen=True):

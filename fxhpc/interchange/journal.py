@@ -6,15 +6,19 @@ waits for it instead of running it twice.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterable
 
 import msgspec
 
 from fxhpc.interchange.events import ManagerKnown, Recovered, Sent
-from fxhpc.interchange.records import RecordFile, read_records
+from fxhpc.interchange.records import RecordFile, is_marked, read_records
 
 #: The journal is begun anew when nothing is outstanding and it has grown beyond this.
 COMPACT_BYTES = 2**20
+
+log = logging.getLogger("fxhpc.interchange.journal")
 
 
 class Owner(msgspec.Struct, array_like=True, frozen=True, tag="owner"):
@@ -32,7 +36,7 @@ _decoder: msgspec.msgpack.Decoder[Owner | Sent | ManagerKnown] = msgspec.msgpack
 
 
 class Journal:
-    """Appends to a journal file.
+    """Appends to a journal file. A full disk is no error: see `incomplete`.
 
     Args:
         path: the file; it is created if it is not there.
@@ -41,33 +45,98 @@ class Journal:
     """
 
     def __init__(self, path: str, owner: Owner | None = None, managers: Iterable[str] = ()) -> None:
-        self._records = RecordFile(path)
+        self._path = path
         self._owner = owner
         self._managers = set(managers)
-        if owner is not None and not self._records.size:
-            self._records.append(_encode(owner))
+        self._unwritten: list[bytes] = []
+        self._failed = False
+        self._records: RecordFile | None = None
+        try:
+            self._records = RecordFile(path)
+        except OSError as error:
+            self._note_failure(error)
+        # Of an earlier process: what it could not write, nobody knows any more.
+        self._was_incomplete = self._records is not None and self._records.marked
+        if owner is not None and not (self._records is not None and self._records.size):
+            self._append(_encode(owner))
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether records are missing in the file; it is marked then, so that a later process
+        takes nothing for free that it does not find there.
+        """
+        return bool(self._unwritten) or self._was_incomplete
 
     def write(self, record: Sent | ManagerKnown) -> None:
-        """Append a record."""
+        """Append a record, or keep it for `retry`."""
         if isinstance(record, ManagerKnown):
             if (record.manager in self._managers) == record.present:
                 return
             (self._managers.add if record.present else self._managers.discard)(record.manager)
-        self._records.append(_encode(record))
+        self._append(_encode(record))
+
+    def retry(self) -> None:
+        """Write what could not be written; no effect if there is nothing."""
+        if not self._unwritten:
+            return
+        try:
+            if self._records is None:
+                self._records = RecordFile(self._path)
+            self._records.cut(self._records.size)
+            while self._unwritten:
+                self._records.append(self._unwritten[0])
+                del self._unwritten[0]
+            self._records.mark(self._was_incomplete)
+        except OSError:
+            return  # at another time
+        self._failed = False
+        log.info("the journal %s can be written again", self._path)
 
     def compact(self) -> None:
         """Begin anew, if it is worth it. Only while nothing is outstanding."""
-        if self._records.size < COMPACT_BYTES:
+        records = self._records
+        if records is None or (records.size < COMPACT_BYTES and not self._was_incomplete):
             return
-        self._records.clear()
+        try:
+            records.clear()
+            records.mark(False)
+        except OSError as error:
+            self._note_failure(error)
+            return
+        self._unwritten.clear()
+        self._was_incomplete = False
         if self._owner is not None:
-            self._records.append(_encode(self._owner))
+            self._append(_encode(self._owner))
         for manager in self._managers:
-            self._records.append(_encode(ManagerKnown(manager, True)))
+            self._append(_encode(ManagerKnown(manager, True)))
 
     def close(self, remove: bool = False) -> None:
         """Close the file; remove it if nothing in it is of use any more."""
-        self._records.close(remove)
+        if self._records is not None:
+            self._records.close(remove)
+
+    def _append(self, data: bytes) -> None:
+        if self._records is None or self._unwritten:
+            self._unwritten.append(data)  # in their order
+            return
+        try:
+            self._records.append(data)
+        except OSError as error:
+            self._unwritten.append(data)
+            self._note_failure(error)
+
+    def _note_failure(self, error: OSError) -> None:
+        if self._records is not None:
+            with contextlib.suppress(OSError):
+                self._records.mark(True)
+        if not self._failed:
+            self._failed = True
+            log.warning(
+                "the journal %s cannot be written: %s. Tasks go on; free space there, so that a "
+                "restart knows at once where they run",
+                self._path,
+                error.strerror or error,
+            )
 
 
 def read_journal(path: str) -> tuple[Owner | None, Recovered]:
@@ -88,4 +157,4 @@ def read_journal(path: str) -> tuple[Owner | None, Recovered]:
             managers[record.manager] = None
         else:
             managers.pop(record.manager, None)
-    return owner, Recovered(list(managers), sent)
+    return owner, Recovered(list(managers), sent, incomplete=is_marked(path))

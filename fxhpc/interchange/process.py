@@ -106,7 +106,9 @@ class InterchangeProcess:
         self._spool = Spool(str(directory.spool))
         _, recovered = read_journal(str(directory.journal))
         self._journal = Journal(str(directory.journal), managers=recovered.managers)
-        recovered = ev.Recovered(recovered.managers, recovered.sent, self._spool.found)
+        recovered = ev.Recovered(
+            recovered.managers, recovered.sent, self._spool.found, recovered.incomplete
+        )
         self._handle(recovered)
         directory.write_address(
             InterchangeAddress(
@@ -234,6 +236,7 @@ class InterchangeProcess:
         if time.monotonic() - self._heard > FORWARDER_SILENCE_S:
             self._lose_forwarder()
         self._handle(ev.Tick())
+        self._journal.retry()
         if self._core.is_idle:
             self._journal.compact()
 

@@ -7,6 +7,7 @@ damaged, is left out, with all that follows it.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -39,6 +40,15 @@ class RecordFile:
             raise
         self.size += len(record)
 
+    @property
+    def marked(self) -> bool:
+        """Whether the file was marked by `mark`, now or by an earlier process."""
+        return bool(os.fstat(self._file).st_mode & stat.S_IXUSR)
+
+    def mark(self, yes: bool) -> None:
+        """Mark the file, or unmark it. In its mode: that takes no room on a full disk."""
+        os.fchmod(self._file, 0o700 if yes else 0o600)
+
     def sync(self) -> None:
         """Make all records survive the end of this host."""
         os.fdatasync(self._file)
@@ -61,6 +71,14 @@ class RecordFile:
                 os.unlink(self.path)
             except FileNotFoundError:
                 pass  # its directory was removed meanwhile
+
+
+def is_marked(path: str) -> bool:
+    """Whether a file was marked by `RecordFile.mark`."""
+    try:
+        return bool(os.lstat(path).st_mode & stat.S_IXUSR)
+    except OSError:
+        return False
 
 
 def read_records(path: str) -> Iterator[tuple[int, bytes]]:

@@ -17,6 +17,12 @@ from fxhpc.protocol.outcome import Loss
 #: How long a manager that the journal knows may take to come back after a restart, in seconds.
 RETURN_S = 30.0
 
+#: Whom tasks wait for that some manager may hold, while an incomplete journal does not say which.
+UNKNOWN = "(unknown)"
+
+#: Seconds after which all managers that still live are back: each tries once in two, at least.
+SETTLED_S = 5.0
+
 
 class Recovering:
     """Tasks that an earlier interchange sent, until it is known what became of them."""
@@ -39,6 +45,8 @@ class Recovering:
     def recover(self, event: ev.Recovered, now: float) -> None:
         """Take in the journal."""
         self.expected = dict.fromkeys(event.managers, now + self._return_s)
+        if event.incomplete:
+            self.expected[UNKNOWN] = now + self._return_s
         for sent in event.sent:
             for ref, index in each(sent.tasks):
                 self._sent_to[ref.stream, index] = sent.manager
@@ -59,6 +67,8 @@ class Recovering:
                 self.adopt(claim, single(run, index))
             elif loss := self._fates.pop(task, None):
                 self._losses.lose(single(run, index), loss)
+            elif name is None and UNKNOWN in self.expected:
+                self._state.waiting.setdefault(UNKNOWN, {})[task] = single(run, index)
             elif name is not None and name in self.expected:
                 self._state.waiting.setdefault(name, {})[task] = single(run, index)
             elif name and (manager := self._state.by_name.get(name)) and manager.unstored:
@@ -76,7 +86,13 @@ class Recovering:
 
     def _is_doubtful(self) -> bool:
         """Whether anything is known of tasks that the forwarder has not sent to this process."""
-        return bool(self._sent_to or self._claimed or self._fates or self._state.outbox)
+        return bool(
+            self._sent_to
+            or self._claimed
+            or self._fates
+            or self._state.outbox
+            or UNKNOWN in self.expected
+        )
 
     def adopt(self, claim: Claim, task: msg.TaskRun) -> None:
         """A manager holds this already: take note, and send it nothing."""
@@ -162,11 +178,27 @@ class Recovering:
             del self._sent_to[task]
             self._fates[task] = manager_lost(manager, why, False)
 
+    def _settle(self, now: float) -> None:
+        """All managers are back, and have told all: nobody holds what an incomplete journal left
+        open.
+        """
+        if (
+            self.expected.keys() == {UNKNOWN}
+            and now > self.expected[UNKNOWN] - self._return_s + SETTLED_S
+            and self._state.by_name
+            and not any(manager.unstored for manager in self._state.by_name.values())
+        ):
+            del self.expected[UNKNOWN]
+            for task in reversed(list(self._state.waiting.pop(UNKNOWN, {}).values())):
+                self._state.requeue(task)
+
     def tick(self, now: float) -> None:
         """Give up managers that do not come back."""
+        self._settle(now)
         for name in [name for name, until in self.expected.items() if now > until]:
             del self.expected[name]
-            self._state.actions.append(ev.ManagerKnown(name, False))
+            if name != UNKNOWN:
+                self._state.actions.append(ev.ManagerKnown(name, False))
             gone = Manager(b"", name, 0, "", now)
             why = f"it did not come back within {self._return_s:.0f} s"
             self._give_up_sent(gone, why)

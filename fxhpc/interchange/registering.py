@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import Claim, Manager, each, one_ref, single
-from fxhpc.interchange.recovering import Recovering
+from fxhpc.interchange.recovering import UNKNOWN, Recovering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.version import __version__
@@ -39,6 +39,7 @@ class Registering:
         self._state.managers[peer] = self._state.by_name[message.manager] = manager
         waiting = self._state.waiting.pop(message.manager, {})
         self._recovering.expected.pop(message.manager, None)
+        unknown = self._state.waiting.get(UNKNOWN, {})
         claimed = self._recovering.take_claims(manager)
         drop: list[msg.TaskRefs] = []
         doubtful: list[tuple[msg.TaskRefs, int, bool]] = []
@@ -58,9 +59,10 @@ class Registering:
                 manager.missing.append(task)
                 manager.hold(single(run, index))
                 drop.append(one_ref(ref, index))
-            elif task in waiting:
+            elif task in waiting or task in unknown:
+                found = waiting if task in waiting else unknown
                 self._recovering.adopt(
-                    Claim(manager.name, ref.epoch, ref.attempt, running), waiting.pop(task)
+                    Claim(manager.name, ref.epoch, ref.attempt, running), found.pop(task)
                 )
             elif ref.epoch < self._state.epoch and (before is None or task in claimed):
                 doubtful.append((ref, index, running))

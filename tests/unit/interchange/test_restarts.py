@@ -222,3 +222,46 @@ def test_the_journal_is_kept_while_managers_are_expected() -> None:
     assert not stage.core.is_idle
     stage.register(A, name="m")
     assert stage.core.is_idle
+
+
+def incomplete(*managers: str) -> Stage:
+    """An interchange whose journal misses what a full disk did not take."""
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(list(managers), [], incomplete=True))
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.take()
+    return stage
+
+
+@pytest.mark.parametrize("managers", [("m",), ()])
+def test_without_a_whole_journal_all_wait_until_managers_are_back(
+    managers: tuple[str, ...],
+) -> None:
+    stage = incomplete(*managers)
+    stage.submit(4, sent_before=True)
+    stage.register(B, name="other", tasks=10)
+    assert not stage.sent(B)
+    stage.register(A, name="m", tasks=10, running=[HELD])
+    assert not stage.sent(A)
+    stage.finish(A, [0, 1])
+    assert stage.outcomes().keys() == {0, 1}
+    stage.tick(6.0)
+    assert sorted(stage.sent(A) + stage.sent(B)) == [(STREAM, 2), (STREAM, 3)]
+
+
+def test_without_a_whole_journal_new_tasks_do_not_wait() -> None:
+    stage = incomplete("m")
+    stage.register(A, name="other", tasks=10)
+    stage.submit(2)
+    assert stage.sent(A) == [(STREAM, 0), (STREAM, 1)]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_without_a_whole_journal_and_managers_all_is_lost_or_tried_again(retries: int) -> None:
+    stage = incomplete()
+    stage.submit(1, sent_before=True, retries=retries)
+    stage.tick(31.0)
+    assert bool(stage.losses()) == (retries == 0)
+    stage.take()
+    stage.register(A, name="new", tasks=10)
+    assert bool(stage.sent(A)) == (retries != 0)

@@ -1,0 +1,119 @@
+"""A journal on a full disk: nothing fails, and a restart knows that it does not know all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fxhpc.interchange.events import ManagerKnown, Sent
+from fxhpc.interchange.journal import Journal, Owner, read_journal
+from fxhpc.protocol.messages import TaskRefs
+
+OWNER = Owner(b"instance", 1, 2.0)
+FIRST = Sent("m", [TaskRefs(b"s" * 12, [0, 2], 1, 1)])
+SECOND = Sent("m", [TaskRefs(b"s" * 12, [2, 2], 1, 1)])
+
+
+class Disk:
+    """Has room, or not."""
+
+    full = False
+
+    def __init__(self, write: Callable[[int, bytes], int]) -> None:
+        self._write = write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.full:
+            self._write(descriptor, data[:3])  # what the last free bytes took
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._write(descriptor, data)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk(os.write)
+    monkeypatch.setattr(os, "write", disk.write)
+    return disk
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "journal")
+
+
+def test_a_full_disk_is_no_error_and_is_told_once(
+    path: str, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(path, OWNER)
+    journal.write(ManagerKnown("m", True))
+    journal.write(FIRST)
+    disk.full = True
+    journal.write(SECOND)
+    journal.write(SECOND)
+    journal.retry()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    owner, recovered = read_journal(path)
+    assert owner == OWNER
+    assert recovered.managers == ["m"]
+    assert recovered.sent == [FIRST]
+    assert recovered.incomplete
+    journal.close()
+
+
+def test_it_is_whole_again_when_there_is_room(path: str, disk: Disk) -> None:
+    journal = Journal(path, OWNER)
+    disk.full = True
+    journal.write(FIRST)
+    disk.full = False
+    journal.write(SECOND)  # in its turn, not before the other
+    journal.retry()
+    _, recovered = read_journal(path)
+    assert recovered.sent == [FIRST, SECOND]
+    assert not recovered.incomplete
+    journal.close()
+
+
+def test_what_an_earlier_process_could_not_write_stays_unknown(path: str, disk: Disk) -> None:
+    journal = Journal(path, OWNER)
+    disk.full = True
+    journal.write(FIRST)
+    journal.close()  # as if it was killed
+    disk.full = False
+    journal = Journal(path, OWNER)
+    journal.write(SECOND)
+    journal.retry()
+    assert read_journal(path)[1].incomplete
+    journal.compact()  # nothing is outstanding
+    assert not read_journal(path)[1].incomplete
+    assert read_journal(path)[0] == OWNER
+    journal.close()
+
+
+def test_a_journal_that_began_on_a_full_disk(path: str, disk: Disk) -> None:
+    disk.full = True
+    journal = Journal(path, OWNER)
+    owner, recovered = read_journal(path)
+    assert owner is None
+    assert recovered.incomplete
+    disk.full = False
+    journal.retry()
+    owner, recovered = read_journal(path)
+    assert owner == OWNER
+    assert not recovered.incomplete
+    journal.close()
+
+
+def test_a_journal_that_cannot_be_made_is_made_later(tmp_path: Path) -> None:
+    path = tmp_path / "away" / "journal"
+    journal = Journal(str(path), OWNER)
+    journal.write(FIRST)
+    assert journal.incomplete
+    path.parent.mkdir()
+    journal.retry()
+    assert not journal.incomplete
+    assert read_journal(str(path))[1].sent == [FIRST]
+    journal.close()
