@@ -379,10 +379,12 @@ class FuncXUnreachable(ForwarderError):
     """funcX's name: the service does not answer at this address."""
 
     def __init__(self, address: str, detail: str = "") -> None:
-        super().__init__(
-            f"The forwarder at {address} cannot be reached{f': {detail}' if detail else ''}. "
-            f"Its log, forwarder.log in the home (~/.fxhpc, or FXHPC_HOME), says more."
-        )
+        text = f"The forwarder of {address} cannot be reached"
+        if detail:
+            text += f": {detail.rstrip('. ')}"
+        if "forwarder.log" not in detail and "FXHPC_HOME" not in detail:
+            text += "; forwarder.log in the home (FXHPC_HOME) says more"
+        super().__init__(f"{text}.")
         self.address = address
         self.detail = detail
 

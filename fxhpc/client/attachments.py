@@ -94,7 +94,7 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
         HomeError: the home cannot be used.
     """
     from fxhpc.client.home import HomeConnection
-    from fxhpc.forwarder.attach import ensure_forwarder
+    from fxhpc.forwarder.attach import ensure_forwarder, last_words
 
     key = os.path.realpath(home)
     with _homes.lock:
@@ -105,7 +105,9 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
         if attachment is not None and attachment.usable:
             attachment.holders += 1
             return attachment
-        connection = HomeConnection(lambda: ensure_forwarder(home))
+        connection = HomeConnection(
+            lambda: ensure_forwarder(home), last_words=lambda: last_words(home), home=str(home)
+        )
         attachment = Attachment(connection, workers, key)
         _homes.attachments[key] = attachment
         return attachment

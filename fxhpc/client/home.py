@@ -21,6 +21,7 @@ import zmq
 from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import Connection
+from fxhpc.client.sparing import SparingLog
 from fxhpc.protocol import service
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT, DecodeError
 from fxhpc.protocol.link import Link, Verdict
@@ -30,6 +31,7 @@ from fxhpc.transport.waker import Waker
 from fxhpc.units import format_duration
 
 log = logging.getLogger(__name__)
+_warnings = SparingLog(log)
 
 _HEARTBEAT_S = 5.0
 _SILENCE_S = 15.0  # without any message: the link is opened again
@@ -38,6 +40,10 @@ _GIVE_UP_S = 60.0  # without a forwarder: calls are failed
 _ACKNOWLEDGE_S = 0.01  # that pushes may wait for company before they are acknowledged
 _ACKNOWLEDGE_AT = 8  # pushes that are acknowledged without waiting
 _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)  # between attempts to open the link
+_STAYED_S = 1.0  # a forwarder that attached this client and lived for less counts as stillborn
+_STILLBORN = 5  # such forwarders in a row until the next ones are waited for
+_NEXT_S, _NEXT_LAST_S = 0.5, 5.0  # how long: doubling
+_WARNING_S, _STILLBORN_WARNING_S = 10.0, 60.0
 
 
 class Address(Protocol):
@@ -58,16 +64,28 @@ class HomeConnection(Connection):
     Args:
         locate: finds or starts the forwarder. Called in the connection's thread.
         patience: seconds without a forwarder until calls are failed.
+        last_words: what forwarders logged last, for an error's text.
+        home: which one it is, for an error's text.
 
     Raises:
         ForwarderUnreachable: there is no forwarder, and none can be started.
         VersionMismatch: the forwarder refuses this client.
     """
 
-    def __init__(self, locate: Callable[[], Address], patience: float = _GIVE_UP_S) -> None:
+    def __init__(
+        self,
+        locate: Callable[[], Address],
+        patience: float = _GIVE_UP_S,
+        last_words: Callable[[], str] = str,
+        home: str = "",
+    ) -> None:
         super().__init__()
         self._locate = locate
         self._patience = patience
+        self._last_words = last_words
+        self._home = home
+        self._stillborn = 0
+        self._attached_at = 0.0
         self._outbox: deque[Any] = deque()
         self._waker = Waker()
         self._context = make_context()
@@ -189,9 +207,11 @@ class HomeConnection(Connection):
         except Exception as error:
             self._missed(error)
             return
-        self._watch(address.pid, poller)
         poller.register(self._socket, zmq.POLLIN)
-        self._greet()
+        if self._watch(address.pid, poller):
+            self._greet()
+        else:
+            self._lose(poller, "its process has ended")
 
     def _greet(self) -> None:
         """Begin a session: the greeting, and behind it all that nobody has answered."""
@@ -208,14 +228,18 @@ class HomeConnection(Connection):
             self._outbox.extend(self._unanswered())
             self._outbox.extend(parting)
 
-    def _watch(self, pid: int, poller: zmq.Poller) -> None:
+    def _watch(self, pid: int, poller: zmq.Poller) -> bool:
+        """Have the process's end wake this thread; False if it has ended already."""
         if pid <= 0 or not hasattr(os, "pidfd_open"):
-            return
+            return True
         try:
             self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
         except OSError:
-            return  # it has gone already, or the kernel lacks it: silence will tell
+            return True  # the kernel lacks it: silence will tell
         poller.register(self._pidfd, zmq.POLLIN)
+        return True
 
     def _shut(self, poller: zmq.Poller) -> None:
         if self.pid != os.getpid():
@@ -232,15 +256,39 @@ class HomeConnection(Connection):
 
     def _lose(self, poller: zmq.Poller, why: str) -> None:
         """The link is gone: open it again."""
+        now = time.monotonic()
+        stayed = self._greeted and now - self._attached_at >= _STAYED_S
+        self._stillborn = 0 if stayed else self._stillborn + 1
         if self._stopping:
             self._outbox.clear()
         else:
-            log.warning("the forwarder at %s is gone (%s); looking for another", self._address, why)
-        if self._greeted:
-            self._down_since = time.monotonic()
+            _warnings.warning(
+                _WARNING_S if self._stillborn < _STILLBORN else _STILLBORN_WARNING_S,
+                "the forwarder at %s is gone (%s); looking for another",
+                self._address,
+                why,
+            )
+        if stayed:
+            self._down_since = now
             self._failures = 0
         self._shut(poller)
         self._retry_at = 0.0
+        if self._stillborn >= _STILLBORN and not self._stopping:
+            self._hold_back(now)
+
+    def _hold_back(self, now: float) -> None:
+        """Forwarders start and die at once: start fewer of them, and fail calls in the end."""
+        doublings = min(self._stillborn - _STILLBORN, 10)
+        self._retry_at = now + min(_NEXT_S * 2**doublings, _NEXT_LAST_S)
+        if self._first.is_set() and now - self._down_since < self._patience:
+            return
+        self._give_up(
+            errors.ForwarderUnreachable(
+                self._home or self._address,
+                f"{self._stillborn} in a row died as soon as they had started; "
+                f"{self._last_words()}",
+            )
+        )
 
     def _missed(self, error: Exception) -> None:
         """An attempt to open the link has failed."""
@@ -257,8 +305,12 @@ class HomeConnection(Connection):
             return
         if not isinstance(error, errors.FxhpcError):
             error = errors.ForwarderUnreachable(
-                self._address or "its home", f"{error} (tried for {format_duration(down)})"
+                self._home or self._address, f"{error} (tried for {format_duration(down)})"
             )
+        self._give_up(error)
+
+    def _give_up(self, error: errors.FxhpcError) -> None:
+        """Fail what waits; the next call tries again."""
         self._first_error = error if not self._first.is_set() else None
         self._first.set()
         self._fail(error, for_good=False)
@@ -329,6 +381,7 @@ class HomeConnection(Connection):
             return
         if isinstance(message, Bye):
             self._lose(poller, message.reason or "it said goodbye")
+            self._stillborn = 0
             self._dormant = True  # whoever ended it does not want it back before it is needed
             return
         if isinstance(message, Refuse):
@@ -336,6 +389,7 @@ class HomeConnection(Connection):
             self._stopping = True
         elif isinstance(message, service.Attached):
             self._greeted = True
+            self._attached_at = time.monotonic()
             self._failures = 0
         self._dispatch(message)
         if isinstance(message, service.Attached | Refuse):

@@ -7,12 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -20,14 +18,16 @@ import msgspec
 from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import process_started
+from fxhpc.client.sparing import SparingLog
 from fxhpc.client.workers import local_share
 from fxhpc.protocol.pool import ManagerSpec, OsText
 
-log = logging.getLogger(__name__)
+_warnings = SparingLog(logging.getLogger(__name__))
 
 _QUICK_S = 5.0  # a manager that lives for less is not replaced at once
 _START_LIMIT = 3  # managers in a row that never registered, until their work is given up
 _BACKOFF_S, _BACKOFF_LAST_S = 0.2, 2.0
+_WARNING_S = 10.0  # between warnings that a manager ended
 _RETRY_AFTER_S = 10.0  # after giving up, new work may try again
 _STDERR_BYTES = 4096
 _TERM_S = 1.5  # for a manager to end its workers and itself
@@ -134,7 +134,9 @@ class LocalEndpoint:
             # What kills a manager that had registered is charged to the tasks that it had.
             unready = 0 if ready else unready + 1
             quick = quick + 1 if time.monotonic() - began < _QUICK_S else 0
-            log.warning("the manager of this process's local endpoint ended with %s", code)
+            _warnings.warning(
+                _WARNING_S, "the manager of this process's local endpoint ended with %s", code
+            )
             if unready >= _START_LIMIT:
                 self._give_up(code, stderr)
                 return
@@ -166,7 +168,7 @@ class LocalEndpoint:
         share = local_share(os.environ, self._workers)
         if share.note:
             print(share.note, file=sys.stderr)
-        environ, changes = _environment()
+        environ, changes = _environments()
         spec = ManagerSpec(
             endpoint=self._endpoint,
             workers=share.workers,
@@ -238,15 +240,13 @@ class _Address:
             os.close(fd)
 
 
-def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
+def _environments() -> tuple[dict[str, str], dict[str, str | None]]:
     """The manager's environment, and what the tasks' differs by from it."""
-    environ = dict(os.environ)
-    folder = str(Path(__file__).resolve().parents[2])
-    if folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        return environ, {}
-    before = environ.get("PYTHONPATH")
-    environ["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
-    return environ, {"PYTHONPATH": before}
+    from fxhpc.forwarder.attach import module_environment
+
+    environ = module_environment()
+    before = os.environ.get("PYTHONPATH")
+    return environ, {} if environ.get("PYTHONPATH") == before else {"PYTHONPATH": before}
 
 
 def _os_text(text: str) -> OsText:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import select
+import site
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ STARTS = 3
 
 _POLL_S = 0.02
 _LOG_BYTES = 5 * 2**20
+
+_children: set[int] = set()  # forwarders that this process started, and has not waited for
 
 
 def find_forwarder(home: Home) -> ForwarderAddress | None:
@@ -51,6 +54,7 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
         HomeError: the home cannot be used; the text says why and what to do.
         ForwarderUnreachable: there is none and it cannot be started, or it is elsewhere.
     """
+    _bury_children()
     home = Home(path)
     home.create()
     deadline = time.monotonic() + READY_S
@@ -65,7 +69,7 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
         if not said and (died := died + 1) < STARTS:
             continue  # killed while it started, which says nothing about the next one
         if said != "busy":
-            said = said or f"it dies as it starts; {home.log} says last: {_tail(home.log)}"
+            said = said or f"it dies as it starts; {last_words(home.path)}"
             raise ForwarderUnreachable(str(home.path), said)
         if time.monotonic() > deadline:
             raise ForwarderUnreachable(
@@ -77,8 +81,9 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
 def module_environment() -> dict[str, str]:
     """The environment in which `python -m fxhpc...` finds this very fxhpc."""
     environment = dict(os.environ)
-    root = str(Path(__file__).resolve().parents[2])
-    if not any(part in ("site-packages", "dist-packages") for part in Path(root).parts):
+    root = os.path.realpath(Path(__file__).parents[2])
+    found_anyway = [*site.getsitepackages(), site.getusersitepackages()]
+    if root not in map(os.path.realpath, found_anyway):
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = root + (os.pathsep + inherited if inherited else "")
     return environment
@@ -116,9 +121,20 @@ def _start(home: Home, patience: float) -> str:
     if said == "busy":
         process.wait()
     else:
-        # It is nobody's child to wait for: init, or the subreaper, will.
-        process.returncode = 0 if said == "ready" else process.poll()
+        process.returncode = 0  # it outlives the object, which is not to wait for it
+        _children.add(process.pid)
     return said
+
+
+def _bury_children() -> None:
+    """Those that this process started and that have ended must not stay as zombies."""
+    for pid in list(_children):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True  # another thread's wait got it, or it is the child of this fork's parent
+        if ended:
+            _children.discard(pid)
 
 
 def _read_line(reader: int, patience: float) -> str:
@@ -134,9 +150,11 @@ def _read_line(reader: int, patience: float) -> str:
         text += part
 
 
-def _tail(path: Path) -> str:
+def last_words(path: str | os.PathLike[str] | None = None) -> str:
+    """What the home's forwarders logged last, for an error's text."""
+    log = Home(path).log
     try:
-        lines = path.read_text(errors="replace").strip().splitlines()
+        lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
-        return "nothing was logged"
-    return lines[-1] if lines else "nothing was logged"
+        lines = []
+    return f"{log} says last: {lines[-1]}" if lines else f"{log} says nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from waiting import eventually
 from fxhpc import errors, ids
 from fxhpc.client import home as home_module
 from fxhpc.client.home import HomeConnection
+from fxhpc.client.sparing import SparingLog
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.serialize import pack_arguments, pack_function
@@ -215,3 +217,54 @@ def test_what_cannot_be_sent_harms_nobody_else(connection: HomeConnection) -> No
         with pytest.raises(errors.UsageError, match="Nothing was sent"):
             connection.call(message)
     assert isinstance(connection.ask(service.GetStatus(0, "x"), 10), service.EndpointStatus)
+
+
+class _Stillborn:
+    """Where a forwarder was that has died already."""
+
+    def __init__(self, clients: str) -> None:
+        self.clients = clients
+        with subprocess.Popen(["true"]) as process:
+            self.pid = process.pid
+        self.starts = 0
+
+    def locate(self) -> _Stillborn:
+        self.starts += 1
+        return self
+
+
+def test_forwarders_that_die_at_once_are_told_to_whoever_waits_for_the_first(
+    home: FakeHome,
+) -> None:
+    forwarder = _Stillborn(home.locate().clients)
+    with pytest.raises(errors.ForwarderUnreachable, match=r"of /home/x .*; no space left"):
+        HomeConnection(forwarder.locate, last_words=lambda: "no space left", home="/home/x")
+    assert forwarder.starts == 5
+
+
+def test_forwarders_that_die_at_once_are_not_started_without_end(
+    home: FakeHome, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(home_module, "_NEXT_S", 0.05)
+    forwarder = _Stillborn(home.locate().clients)
+    connection = HomeConnection(home.locate, patience=1.0)
+    try:
+        monkeypatch.setattr(connection, "_locate", forwarder.locate)
+        home.kill()
+        with pytest.raises(errors.ForwarderUnreachable, match="in a row died"):
+            connection.ask(service.GetStatus(0, "x"), 10)
+        assert 5 <= forwarder.starts <= 12
+        monkeypatch.setattr(connection, "_locate", home.locate)
+        connection.ask(service.GetStatus(0, "x"), 10)  # and the next call tries again
+    finally:
+        connection.close()
+    assert sum("is gone" in record.message for record in caplog.records) <= 1
+
+
+def test_a_warning_that_recurs_is_shown_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    sparing = SparingLog(logging.getLogger("fxhpc.test"))
+    for _ in range(3):
+        sparing.warning(60.0, "the %s is gone", "forwarder")
+    sparing.warning(0.0, "again")
+    shown = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert shown == ["the forwarder is gone", "again"]

@@ -165,7 +165,7 @@ def test_nothing_of_the_users_directory_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    environ, changes = module._environment()
+    environ, changes = module._environments()
     root = str(Path(module.__file__).resolve().parents[2])
     if changes:
         assert environ["PYTHONPATH"] == f"{root}:/somewhere"
