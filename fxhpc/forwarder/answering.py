@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
-from fxhpc.forwarder.gathering import StoredRow
-from fxhpc.forwarder.state import State
+from fxhpc.forwarder.gathering import Gathering, StoredRow
+from fxhpc.forwarder.state import State, error_words
 from fxhpc.forwarder.streams import DELIVERED
 from fxhpc.protocol import service, states
 
@@ -14,8 +14,9 @@ from fxhpc.protocol import service, states
 class Answering:
     """Answers Fetch calls, and pushes what clients want without asking."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, gathering: Gathering) -> None:
         self._state = state
+        self._gathering = gathering
         self._cache = RowCache()
         self._waiters: dict[bytes, list[Waiter]] = {}  # by stream
         self._reading: dict[int, list[Waiter | Client]] = {}  # result rows on their way here
@@ -68,6 +69,9 @@ class Answering:
         }
         for waiter in late:
             self._answer(waiter)
+        for client in list(self._state.clients.values()):
+            if client.to_push:
+                self.push(client)
 
     def forget(self, peer: bytes) -> None:
         """Nobody waits for these answers any more: a client that comes back asks again."""
@@ -104,7 +108,9 @@ class Answering:
                 if not waiters:
                     del self._waiters[name]
         reasons = {name: self._reason(name) for name, _ in waiter.wanted}
-        reply, missing = answer(waiter, self._state.streams, self._cache, reasons)
+        reply, missing = answer(
+            waiter, self._state.streams, self._cache, reasons, self._gathering.trouble
+        )
         if reply is not None:
             self._state.say(waiter.peer, reply)
             return
@@ -132,7 +138,10 @@ class Answering:
 
         def loaded(value: Any, error: Exception | None) -> None:
             readers = self._reading.pop(number)
-            if error is not None or value is None:
+            if error is not None:
+                self._unreadable(readers, error)
+                return
+            if value is None:
                 # The row is gone (purged meanwhile): as if it had never been there.
                 self._cache.add(number, Row([], 0.0, ""))
                 self._forget_row(number)
@@ -148,6 +157,13 @@ class Answering:
                         self._answer(reader)
 
         self._state.load("load_results", (number,), loaded)
+
+    def _unreadable(self, readers: list[Waiter | Client], error: Exception) -> None:
+        """The store cannot be read now: those who asked are told, pushes are tried again later."""
+        for reader in readers:
+            if isinstance(reader, Waiter):
+                words = error_words(error)
+                self._state.say(reader.peer, service.Failed(reader.call, *words))
 
     def _forget_row(self, number: int) -> None:
         for stream in self._state.streams.values():

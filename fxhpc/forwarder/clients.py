@@ -15,6 +15,7 @@ class HomeClients:
 
     def __init__(self, acceptor: Acceptor[service.FromClient]) -> None:
         self.acceptor = acceptor
+        acceptor.on_refused = self._refuse
         #: The process of each local instance: its pid and its start time.
         self.processes: dict[bytes, tuple[int, float]] = {}
         self._watches: dict[bytes, Watch] = {}
@@ -55,6 +56,10 @@ class HomeClients:
                 if watch := self._expected.pop(message.local, None):
                     watch.close()
             events.append(ev.ClientSaid(peer, message))
+
+    def _refuse(self, peer: bytes, call: int, why: str) -> None:
+        """A call cannot be read: whoever made it must not wait for its answer."""
+        self.send(peer, service.Failed(call, "ForwarderError", [f"the call was refused: {why}"]))
 
     def tick(self) -> list[ev.Event]:
         """Look after processes that cannot be watched by a descriptor."""

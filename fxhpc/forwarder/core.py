@@ -48,7 +48,7 @@ class Forwarder:
         self._gathering = Gathering(self._state)
         self._sending = Sending(self._state, self._gathering)
         self._submitting = Submitting(self._state, self._sending)
-        self._answering = Answering(self._state)
+        self._answering = Answering(self._state, self._gathering)
         self._cancelling = Cancelling(self._state, self._gathering, self._sending)
         self._attaching = Attaching(
             self._state,
@@ -61,6 +61,7 @@ class Forwarder:
         self._gathering.on_ended = self._ended
         self._gathering.on_stored = self._stored
         self._recovered = False  # just now: it is not known yet who of before is still there
+        self._said: tuple[bytes, service.FromClient] | None = None  # what is being handled
 
     # --- what shells ask ------------------------------------------------------------------------
 
@@ -93,10 +94,21 @@ class Forwarder:
         """Whether tasks for this endpoint would be accepted."""
         return self._state.knows_endpoint(endpoint)
 
+    def failed(self, error: Exception) -> list[ev.Action]:
+        """`handle` has raised this: what it wanted before that, and an answer to whoever asked.
+
+        A mistake in handling one client's message must not end the service of all.
+        """
+        state, message = self._state, self._said
+        if message is not None and (call := getattr(message[1], "call", None)) is not None:
+            words = f"a mistake in fxhpc, or nonsense in the call: {type(error).__name__}: {error}"
+            state.say(message[0], service.Failed(call, "ForwarderError", [words]))
+        return state.actions
+
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """Take note of an event; what is to be done about it, in this order."""
         state = self._state
-        state.now, state.actions = now, []
+        state.now, state.actions, self._said = now, [], None
         if isinstance(event, ev.ClientSaid):
             self._client_said(event.peer, event.message)
         elif isinstance(event, ev.InterchangeSaid):
@@ -138,6 +150,7 @@ class Forwarder:
 
     def _client_said(self, peer: bytes, message: service.FromClient) -> None:
         state = self._state
+        self._said = (peer, message)
         if isinstance(message, service.Attach):
             self._attaching.attach(peer, message)
             return
@@ -197,12 +210,12 @@ class Forwarder:
         self._state.load(method, arguments, loaded)
 
     def _status(self, client: Client, message: service.GetStatus) -> None:
-        is_local = message.endpoint == LOCAL_ENDPOINT
-        key = client.instance if is_local else endpoint_key(message.endpoint)
-        endpoint = self._state.endpoints.get(key)
-        if endpoint is None:
+        if not self._state.knows_endpoint(message.endpoint):
             self._state.fail(client, message.call, "EndpointNotFound", [message.endpoint])
             return
+        is_local = message.endpoint == LOCAL_ENDPOINT
+        key = client.instance if is_local else endpoint_key(message.endpoint)
+        endpoint = self._state.endpoints[key]
         status = endpoint.status or msg.Status(0, 0, 0, 0, 0)
         streams = self._state.by_endpoint.get(key, {}).values()
         outstanding = sum(stream.pending for stream in streams)

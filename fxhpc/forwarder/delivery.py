@@ -118,11 +118,13 @@ def answer(
     streams: dict[bytes, Stream],
     cache: RowCache,
     reasons: dict[bytes, tuple[str, str]],
+    trouble: str = "",
 ) -> tuple[service.States | None, set[int]]:
     """The answer to a Fetch, or the rows that have to be read for it first.
 
     Args:
         reasons: for each stream, the status of its pending tasks, and why they wait.
+        trouble: why outcomes cannot be stored at the moment.
     """
     parts: list[service.StreamStates] = []
     missing: set[int] = set()
@@ -142,7 +144,9 @@ def answer(
                 continue
             if state != ENDED:
                 status, reason = reasons.get(name, (states.WAITING_FOR_ENDPOINT, ""))
-                if state in (RUNNING, STORING):
+                if state == STORING and trouble:
+                    status, reason = states.RUNNING, f"it has ended, and waits for room: {trouble}"
+                elif state in (RUNNING, STORING):
                     status, reason = states.RUNNING, ""
                 elif state == PARKED:
                     status, reason = states.WAITING_FOR_ENDPOINT, _PARKED_REASON

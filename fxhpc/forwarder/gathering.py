@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Row
-from fxhpc.forwarder.state import State, Stored
+from fxhpc.forwarder.state import State
 from fxhpc.forwarder.streams import DELIVERED, RUNNING, SENT, STORING, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
@@ -47,7 +47,7 @@ class Gathering:
         # Stored, and not told yet, by interchange; and how many bytes of outcomes that is.
         self._unacknowledged: dict[bytes, list[int]] = {}
         self._unacknowledged_bytes = 0
-        self._refused: list[tuple[float, list[op.Operation], Stored]] = []
+        self._refused: list[tuple[float, _Commit]] = []
         self._retrying = 0
 
     def results(self, key: bytes, message: msg.Results) -> None:
@@ -107,21 +107,29 @@ class Gathering:
                     row = Row(outcomes, run.ended, run.host)
                     rows.append((stream, number, row, indices))
 
-        def stored(error: Exception | None) -> None:
-            if error is not None:
-                self._refused.append((self._state.now + RETRY_S, operations, stored))
-                return
-            self.on_stored(rows)
-            for key, theirs in numbers.items():
-                self._unacknowledged.setdefault(key, []).extend(theirs)
-            self._unacknowledged_bytes += sum(row.size for _, _, row, _ in rows)
-            self._acknowledge_stored(at_once=False)
-
+        commit = _Commit(self, operations, rows, numbers)
         if operations or self._state.durable:
-            self._state.store(operations, stored)
+            self._state.store(operations, commit.answered)
         else:
-            stored(None)
+            commit.answered(None)
         return list(numbers)
+
+    @property
+    def trouble(self) -> str:
+        """Why outcomes cannot be stored at the moment, or nothing."""
+        return str(self._refused[0][1].error) if self._refused else ""
+
+    def refused(self, commit: _Commit) -> None:
+        """The store does not take these: they are kept, and tried again."""
+        self._refused.append((self._state.now + RETRY_S, commit))
+
+    def stored(self, commit: _Commit) -> None:
+        """These are durable: tell whoever waits, and when there are enough the interchanges."""
+        self.on_stored(commit.rows)
+        for key, theirs in commit.numbers.items():
+            self._unacknowledged.setdefault(key, []).extend(theirs)
+        self._unacknowledged_bytes += sum(row.size for _, _, row, _ in commit.rows)
+        self._acknowledge_stored(at_once=False)
 
     def _acknowledge_stored(self, at_once: bool) -> None:
         """Tell interchanges what is durable, in company: a message each would cost more than the
@@ -161,25 +169,51 @@ class Gathering:
         if client is not None:
             self._state.say(client.peer, service.Push(0, runs))
 
-    def _retry(self, operations: list[op.Operation], then: Stored) -> None:
+    def _retry(self, commit: _Commit) -> None:
         """Ask once more for what the store has refused."""
         self._retrying += 1
 
         def stored(error: Exception | None) -> None:
             self._retrying -= 1
-            then(error)
+            commit.answered(error)
 
-        self._state.store(operations, stored)
+        self._state.store(commit.operations, stored)
 
     def tick(self) -> None:
         """Try once more to store what the store has refused, and acknowledge what waits."""
         refused, self._refused = self._refused, []
-        for due, operations, stored in refused:
+        for due, commit in refused:
             if self._state.now >= due:
-                self._retry(operations, stored)
+                self._retry(commit)
             else:
-                self._refused.append((due, operations, stored))
+                self._refused.append((due, commit))
         self._acknowledge_stored(at_once=True)
+
+
+class _Commit:
+    """Outcomes that the store was asked to take. No closure: one that names itself would keep the
+    outcomes in memory until the garbage collector finds it."""
+
+    def __init__(
+        self,
+        gathering: Gathering,
+        operations: list[op.Operation],
+        rows: list[StoredRow],
+        numbers: dict[bytes, list[int]],
+    ) -> None:
+        self.operations = operations
+        self.rows = rows
+        self.numbers = numbers  # of the messages that they came in, by interchange
+        self.error: Exception | None = None  # why the store refused it
+        self._gathering = gathering
+
+    def answered(self, error: Exception | None) -> None:
+        """The store has taken them, or not."""
+        self.error = error
+        if error is not None:
+            self._gathering.refused(self)
+        else:
+            self._gathering.stored(self)
 
 
 def _cut(outcomes: list[Outcome]) -> list[list[Outcome]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.writer import AnyWriter
 from fxhpc.protocol import service
 from fxhpc.transport.waker import Waker
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two ticks.
 TICK_S = 0.5
@@ -66,6 +69,7 @@ class Loop:
         self._last_poller = zmq.Poller()
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
         self._next_tick = time.monotonic() + TICK_S
+        self._trouble = ""  # what the store said last, if it was an error
         self._dirty = False  # something was handled since the last end of a turn
 
     def turn(self) -> None:
@@ -128,6 +132,9 @@ class Loop:
         for token, result in self.writer.completed():
             error = result if isinstance(result, Exception) else None
             assert isinstance(token, int)
+            if error is not None and str(error) != self._trouble:
+                log.warning("the store has refused something: %s", error)
+            self._trouble = str(error) if error is not None else ""
             if token in self._writes:
                 self._writes.discard(token)
                 self._events.append(ev.Stored(token, error))
@@ -145,7 +152,7 @@ class Loop:
                 event = self._events.popleft()
                 self._look_for_endpoints(event)
                 self._dirty = self._dirty or not isinstance(event, ev.Tick)
-                self._carry_out(self.core.handle(event, time.monotonic()))
+                self._carry_out(self._handle(event))
             self._events.extend(ev.LocalClosed(name) for name in self.host.closed())
             if self._events:
                 continue
@@ -154,6 +161,15 @@ class Loop:
             self._dirty = False
             self._carry_out(self.core.handle(ev.EndOfTurn(), time.monotonic()))
             self._take_completed()
+
+    def _handle(self, event: ev.Event) -> list[ev.Action]:
+        if not isinstance(event, ev.ClientSaid | ev.InterchangeSaid):
+            return self.core.handle(event, time.monotonic())
+        try:
+            return self.core.handle(event, time.monotonic())
+        except Exception as error:
+            log.exception("ignored a message: %s", type(event.message).__name__)
+            return self.core.failed(error)
 
     def _carry_out(self, actions: list[ev.Action]) -> None:
         for action in actions:

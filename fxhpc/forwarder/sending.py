@@ -35,8 +35,8 @@ class Sending:
 
     def feed(self, endpoint: Endpoint) -> None:
         """Send an interchange what its window has room for."""
-        if endpoint.closing:
-            return
+        if endpoint.closing or self._gathering.trouble:
+            return  # what cannot be stored when it has ended had better not begin
         ready: list[msg.TaskRun] = []
         taken = endpoint.take()
         self.payload_bytes -= endpoint.dropped_bytes

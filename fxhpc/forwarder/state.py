@@ -101,8 +101,13 @@ class State:
         return self.endpoints.get(key)
 
     def knows_endpoint(self, endpoint: str) -> bool:
-        """Whether tasks for this endpoint would be accepted."""
-        return endpoint == LOCAL_ENDPOINT or endpoint_key(endpoint) in self.endpoints
+        """Whether tasks for this endpoint would be accepted. What is no UUID is no endpoint."""
+        if endpoint == LOCAL_ENDPOINT:
+            return True
+        try:
+            return endpoint_key(endpoint) in self.endpoints
+        except ValueError:
+            return False
 
     # --- clients --------------------------------------------------------------------------------
 

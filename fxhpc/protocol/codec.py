@@ -15,7 +15,19 @@ M = TypeVar("M")
 
 
 class DecodeError(ValueError):
-    """Bytes that are no message of this link. They are counted, logged once, and ignored."""
+    """Bytes that are no message of this link. They are counted, logged once, and ignored.
+
+    Attributes:
+        envelope: their place on the link, if that at least can be read; else None.
+        call: the number of the call that they were meant to be, if they have one; else None.
+    """
+
+    def __init__(
+        self, text: str, envelope: Envelope | None = None, call: int | None = None
+    ) -> None:
+        super().__init__(text)
+        self.envelope = envelope
+        self.call = call
 
 
 class _Envelope(msgspec.Struct, Generic[M], array_like=True):
@@ -47,9 +59,53 @@ class Codec(Generic[M]):
         try:
             decoded = self._decoder.decode(frames[0])
             _attach(decoded.message, frames)
+            _check_ranges(decoded.message)
         except (msgspec.DecodeError, IndexError, UnicodeDecodeError, RecursionError) as error:
-            raise DecodeError(f"not a message of this link: {error}") from None
+            raise _undecodable(frames, f"not a message of this link: {error}") from None
         return Envelope(decoded.session, decoded.number, decoded.message)
+
+
+class _Header(msgspec.Struct, array_like=True):
+    session: int
+    number: int
+    message: Any
+
+
+def _undecodable(frames: Sequence[bytes], text: str) -> DecodeError:
+    """The error for these frames: what can be read of them says what not to wait for."""
+    try:
+        header = msgspec.msgpack.decode(frames[0], type=_Header)
+    except (msgspec.DecodeError, IndexError, UnicodeDecodeError, RecursionError):
+        return DecodeError(text)
+    call = None
+    if isinstance(header.message, list) and len(header.message) > 1:
+        call = header.message[1] if type(header.message[1]) is int else None
+    return DecodeError(text, Envelope(header.session, header.number, None), call)
+
+
+#: Tasks that one message may name: more would be a mistake, or meant to exhaust somebody's memory.
+NAMED_TASKS = 2**26
+
+
+def _check_ranges(message: Any) -> None:
+    """What says first, count, first, count must do so, and not name more tasks than can be."""
+    parts = getattr(message, "tasks", None) or getattr(message, "held", None)
+    if isinstance(message, messages.Register):
+        parts = [*message.queued, *message.running]
+    elif isinstance(message, messages.Welcome):
+        parts = message.drop
+    if not isinstance(parts, list):
+        return
+    named = 0
+    for part in parts:
+        ranges = getattr(part, "ranges", None)
+        if ranges is None:
+            continue
+        if len(ranges) % 2:
+            raise IndexError("a range without a count")
+        named += sum(ranges[1::2])
+    if named > NAMED_TASKS:
+        raise IndexError(f"{named} tasks named in one message")
 
 
 def _take(payloads: list[bytes], frames: list[bytes]) -> list[bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from fxhpc.protocol.outcome import DEFAULT_RETRIES, Loss, Outcome
-from fxhpc.protocol.payload import Payload
+from fxhpc.protocol.payload import Index, Payload, Ranges
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 #: The protocol that this version speaks, and the oldest that it still understands.
@@ -40,7 +40,7 @@ class TaskRun(msgspec.Struct, array_like=True):
     """Consecutive tasks of one stream: `payloads[i]` are the packed arguments of `first + i`."""
 
     stream: bytes
-    first: int
+    first: Index
     function: bytes
     payloads: list[Payload]
     epoch: int = 0  # with `attempt`: which try at these tasks this is
@@ -67,7 +67,7 @@ class TaskRefs(msgspec.Struct, array_like=True):
     """Tasks of one stream at one attempt, named without their payloads."""
 
     stream: bytes
-    ranges: list[int]  # first, count, first, count, ...: see `fxhpc.ids.to_ranges`
+    ranges: Ranges  # first, count, first, count, ...: see `fxhpc.ids.to_ranges`
     epoch: int = 0
     attempt: int = 0
 
@@ -76,7 +76,7 @@ class LostTask(msgspec.Struct, array_like=True):
     """An attempt that ended without an outcome, and why."""
 
     stream: bytes
-    index: int
+    index: Index
     epoch: int
     attempt: int
     loss: Loss

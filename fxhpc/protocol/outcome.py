@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from fxhpc.protocol.payload import Payload
+from fxhpc.protocol.payload import Index, Payload
 
 
 class OutcomeKind(IntEnum):
@@ -21,7 +21,7 @@ class OutcomeKind(IntEnum):
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """How the task with this index of a run's stream ended."""
 
-    index: int
+    index: Index
     kind: int  # an OutcomeKind; a plain int because it is read a hundred thousand times a second
     data: Payload = b""
     ran: float = 0.0  # seconds that the function ran, as the worker measured them

@@ -1,8 +1,16 @@
-"""What a payload is: opaque bytes, from the client to the worker and back."""
+"""What a payload is, and the numbers of tasks: what messages are made of."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+#: A task's number in its stream. Checked where a message is decoded.
+Index = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
+#: first, count, first, count, ...: see `fxhpc.ids.to_ranges`. The codec checks the rest.
+Ranges = list[Annotated[int, msgspec.Meta(ge=0, le=2**32)]]
 
 if TYPE_CHECKING:
     Payload = bytes

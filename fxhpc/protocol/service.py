@@ -21,7 +21,7 @@ from fxhpc.protocol.messages import (
     StreamInfo,
 )
 from fxhpc.protocol.outcome import Outcome
-from fxhpc.protocol.payload import Payload
+from fxhpc.protocol.payload import Index, Payload, Ranges
 
 
 class FunctionRecord(msgspec.Struct, array_like=True):
@@ -44,7 +44,7 @@ class Submission(msgspec.Struct, array_like=True):
     """Consecutive tasks of one stream, to be stored: one row."""
 
     info: StreamInfo
-    first: int
+    first: Index
     payloads: list[Payload]
     shared: list[bytes] = []
 
@@ -52,7 +52,7 @@ class Submission(msgspec.Struct, array_like=True):
 class TaskState(msgspec.Struct, array_like=True):
     """What is known of one task."""
 
-    index: int
+    index: Index
     status: str  # see `fxhpc.protocol.states`
     reason: str = ""  # why it is still pending, in words
     outcome: Outcome | None = None
@@ -71,7 +71,7 @@ class StreamRanges(msgspec.Struct, array_like=True):
     """Tasks of one stream: first, count, first, count, ..."""
 
     stream: bytes
-    ranges: list[int]
+    ranges: Ranges
 
 
 # --- calls --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import zmq
@@ -21,6 +21,10 @@ _AT_ONCE = 256
 log = logging.getLogger(__name__)
 
 
+def _ignore(peer: bytes, call: int, why: str) -> None:
+    """Whoever speaks nonsense gets no answer."""
+
+
 class Acceptor(Generic[M]):
     """Reads a ROUTER socket and keeps a link for each peer.
 
@@ -28,10 +32,14 @@ class Acceptor(Generic[M]):
         socket: the bound socket.
         codec: decodes what peers say.
         greeting: the type of the message that opens a link.
+
+    Attributes:
+        on_refused: told of calls of known peers that nobody can read: peer, number, why.
     """
 
     def __init__(self, socket: zmq.SyncSocket, codec: Codec[M], greeting: type) -> None:
         self.socket = socket
+        self.on_refused: Callable[[bytes, int, str], None] = _ignore
         self.undecodable = 0  # messages that nobody could read, since the start
         self._codec = codec
         self._greeting = greeting
@@ -48,6 +56,7 @@ class Acceptor(Generic[M]):
                 envelope = self._codec.decode(frames[1:])
             except DecodeError as error:
                 self._refuse(peer, error)
+                self._pass_over(peer, error)
                 continue
             link = self._links.get(peer)
             if type(envelope.message) is self._greeting and envelope.number == 0:
@@ -64,6 +73,14 @@ class Acceptor(Generic[M]):
                 verdict is Verdict.STALE and envelope.session != link.session
             ):
                 self._reset(peer, envelope.session)
+
+    def _pass_over(self, peer: bytes, error: DecodeError) -> None:
+        """Its place on the link is taken all the same: what follows it must not seem to be late."""
+        link = self._links.get(peer)
+        if link is None or error.envelope is None:
+            return
+        if link.check(error.envelope) is Verdict.DELIVER and error.call is not None:
+            self.on_refused(peer, error.call, str(error))
 
     def send(self, peer: bytes, message: Any) -> bool:
         """Send to a peer. False if it is gone or takes nothing more: its link is broken then."""

@@ -303,3 +303,16 @@ def test_a_stranger_is_told_to_greet() -> None:
 def test_a_heartbeat_is_answered(stage: Stage) -> None:
     stage.client(C, msg.Heartbeat())
     assert stage.said(C, msg.Heartbeat)
+
+
+def test_what_cannot_be_stored_says_so_and_nothing_more_begins(stage: Stage) -> None:
+    stage.submit(C, 1)
+    stage.store.full = True
+    stage.finish([0], number=1)
+    stage.fetch(C, [0])
+    (answer,) = stage.said(C, service.States)
+    assert "waits for room: the disk is full" in answer.streams[0].states[0].reason
+    stage.store.full = False
+    stage.tick(5.0)
+    stage.fetch(C, [0])
+    assert stage.statuses(C) == {0: states.SUCCESS}
