@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -54,12 +55,17 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.locals.mkdir(mode=0o700, exist_ok=True)
-            found = os.lstat(self.path)
+            links, found = os.lstat(self.path), os.stat(self.path)
         except OSError as error:
             raise HomeError(
                 f"the home {self.path} cannot be used: {error.strerror}; make the directory "
                 f"writable, or name another one in {HOME_VARIABLE}"
             ) from error
+        if links.st_uid != os.getuid():
+            raise HomeError(
+                f"the home {self.path} is a symbolic link that user {links.st_uid} made, not you "
+                f"({os.getuid()}); name another one in {HOME_VARIABLE}"
+            )
         if found.st_uid != os.getuid():
             raise HomeError(
                 f"the home {self.path} belongs to user {found.st_uid}, not to you "
@@ -79,23 +85,68 @@ class Home:
             return None
 
     def write_owner(self, address: ForwarderAddress) -> None:
-        """Tell where the forwarder is; readers see the old file or the new one."""
+        """Tell where the forwarder is; readers see the old file or the new one.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
         text = msgspec.json.format(msgspec.json.encode(address))
         new = self.owner.with_suffix(".new")
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-            file.write(text)
-        os.replace(new, self.owner)
+        try:
+            with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+                file.write(text)
+            os.replace(new, self.owner)
+        except OSError as error:
+            raise _unwritable(self.owner, error) from error
 
     def take_lock(self) -> int | None:
-        """Become the owner of the store: a descriptor to keep open, or None if another is it."""
-        descriptor = os.open(self.lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        """Become the owner of the store: a descriptor to keep open, or None if another is it.
+
+        Raises:
+            HomeError: the file system takes no lock.
+        """
+        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.lock, flags, 0o600)
+        except OSError as error:
+            raise _unwritable(self.lock, error) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            return None
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return None
+            raise HomeError(
+                f"{self.lock} cannot be locked: {error.strerror}; without a lock two forwarders "
+                f"could write to one store. Use a home on a file system with locks "
+                f"({HOME_VARIABLE})"
+            ) from error
         return descriptor
+
+    def is_locked_by(self, descriptor: int) -> bool:
+        """Whether this descriptor of `take_lock` still is the home's lock: the home may have been
+        removed since, and made anew by another forwarder.
+        """
+        try:
+            return os.path.samestat(os.lstat(self.lock), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # a file system that does not answer now
+
+
+def _unwritable(path: Path, error: OSError) -> HomeError:
+    if error.errno == errno.EROFS:
+        return HomeError(
+            f"the home {path.parent} is on a file system that is read-only: a forwarder cannot "
+            f"work there, and what is stored cannot be read. Make it writable, or copy the home "
+            f"and name the copy in {HOME_VARIABLE}"
+        )
+    return HomeError(
+        f"{path} cannot be written: {error.strerror}; free space there, see that the home is "
+        f"yours and writable, or name another one in {HOME_VARIABLE}"
+    )
 
 
 def boot_id() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -10,12 +11,14 @@ import signal
 import time
 from pathlib import Path
 
+import zmq
 from setproctitle import setproctitle
 
-from fxhpc.errors import FxhpcError
+from fxhpc.errors import ForwarderError, FxhpcError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.clients import HomeClients
 from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.filesystems import network_type
 from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
@@ -35,6 +38,9 @@ from fxhpc.version import __version__
 GRACE_S = 60.0
 GRACE_VARIABLE = "FXHPC_FORWARDER_GRACE"
 
+#: Seconds between two looks whether the home is still there.
+_LOOK_S = 1.0
+
 #: Seconds that a journal is kept which a full disk has left without its owner.
 _KEPT_S = 24 * 3600.0
 
@@ -48,13 +54,13 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold users' data
     setproctitle("fxhpc: forwarder")
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
-    lock = home.take_lock()
-    if lock is None:
-        _report(report, "busy")
-        return 0
     try:
-        process = ForwarderProcess(home)
-    except FxhpcError as error:
+        lock = home.take_lock()
+        if lock is None:
+            _report(report, "busy")
+            return 0
+        process = ForwarderProcess(home, lock, _grace())
+    except (FxhpcError, OSError, zmq.ZMQError) as error:
         log.error("cannot start: %s", error)
         _report(report, str(error))
         return 1
@@ -69,11 +75,16 @@ def main(arguments: list[str]) -> int:
 class ForwarderProcess:
     """The forwarder of a home, from the lock to the last client."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, lock: int, grace_s: float) -> None:
         self._home = home
+        self._lock = lock
+        self._grace_s = grace_s
         self._stopping = False
         before = home.read_owner()
-        store = Store(str(home.store))
+        network = network_type(os.fspath(home.path))
+        if network:
+            log.info("the home is on %s: every commit is synchronised", network)
+        store = Store(str(home.store), full_sync=bool(network))
         for notice in store.notices:
             log.warning("%s", notice)
         epoch = store.raise_epoch()
@@ -116,24 +127,29 @@ class ForwarderProcess:
 
     def run(self) -> None:
         """Serve until told to stop, or until nobody has been there for a while."""
-        grace = float(os.environ.get(GRACE_VARIABLE, GRACE_S))
-        since = time.monotonic()
+        since = looked = time.monotonic()
         while not self._stopping:
             self._loop.turn()
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                self._directory.touch()
+                if not self._home.is_locked_by(self._lock):
+                    log.error("the home %s was removed; ending", self._home.path)
+                    return
             if not (self._loop.core.is_idle and self._remotes.is_idle):
                 since = time.monotonic()
-            elif time.monotonic() - since > grace:
-                log.info("nobody has been here for %.0f s", grace)
+            elif time.monotonic() - since > self._grace_s:
+                log.info("nobody has been here for %.0f s", self._grace_s)
                 return
 
     def close(self) -> None:
         """Leave nothing behind but the store."""
-        try:
-            self._home.owner.unlink()
-        except FileNotFoundError:
-            pass  # the home was removed meanwhile
+        ours = self._home.is_locked_by(self._lock)  # else files there are a successor's
+        if ours:
+            with contextlib.suppress(OSError):
+                self._home.owner.unlink()
         # Clients that are still there will start another forwarder: journals tell it of today.
-        self._loop.host.shut_down(keep_journals=bool(self._clients.processes))
+        self._loop.host.shut_down(keep_journals=bool(self._clients.processes) or not ours)
         self._clients.close()
         self._remotes.close()
         self._writer.close()
@@ -172,6 +188,20 @@ def _directory_before(before: ForwarderAddress | None) -> str | None:
     if before is None or before.host != platform.node():
         return None
     return os.path.dirname(ipc.ipc_path(before.clients))
+
+
+def _grace() -> float:
+    text = os.environ.get(GRACE_VARIABLE, "")
+    try:
+        seconds = float(text) if text else GRACE_S
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise ForwarderError(
+            f"{GRACE_VARIABLE} is {text!r}, which is no number of seconds: set it to one, such as "
+            f"60, or unset it"
+        )
+    return seconds
 
 
 def _changed(path: Path) -> float:

@@ -29,6 +29,9 @@ __all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"
 #: process had written when it was killed the kernel still has.
 _QUICK_CHECK_LIMIT = 16 * 1024 * 1024
 
+#: Less room than this is given up by the reserve at once: files beside the store need some.
+_SCARCE_BYTES = 256 * 1024
+
 #: What is refused when the disk is full; and what makes room there.
 _NEW_WORK = frozenset({op.AddBody, op.AddFunction, op.AddStream, op.AddSubmission})
 _DROPS = frozenset({op.DropSubmissions, op.DropResults, op.DropStream, op.DropBodies})
@@ -62,18 +65,29 @@ class Store(Reader):
             )
             self._reserve = Reserve(f"{path}.reserve")
         try:
-            self._open(migrations)
-        except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:  # which is what damage raises
-                raise explain(error, path) from error
-            self._move_aside(str(error))
-            self._open(migrations)
-        except OSError as error:
-            raise explain(error, path) from error
+            self._open_or_begin(migrations)
+        except StoreFull:
+            # What is stored is to be read on a full disk too: opening takes little.
+            if self._reserve is None or not self._reserve.release():
+                raise
+            self._open_or_begin(migrations)
+        if self._reserve is not None and self._reserve.room() < _SCARCE_BYTES:
+            self._make_room()
         if self._reserve is not None:
             self._reserve.hold()
 
     # --- opening and closing --------------------------------------------------------------------
+
+    def _open_or_begin(self, migrations: Sequence[str]) -> None:
+        try:
+            self._open(migrations)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # which is what damage raises
+                raise explain(error, self.path) from error
+            self._move_aside(str(error))
+            self._open(migrations)
+        except OSError as error:
+            raise explain(error, self.path) from error
 
     def _open(self, migrations: Sequence[str]) -> None:
         path = self.path
@@ -113,7 +127,7 @@ class Store(Reader):
             copy = migrate(connection, path, migrations)
             if copy:
                 self.notices.append(f"The store was migrated; {copy} is its copy from before.")
-            self._set_meta(clean=0, boot=_boot_id())
+            self._set_meta_if_new(clean=0, boot=_boot_id())
         except BaseException:
             connection.close()
             raise
@@ -172,15 +186,28 @@ class Store(Reader):
             "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values.items()
         )
 
+    def _set_meta_if_new(self, **values: Any) -> None:
+        """Write what differs: on a full disk even that may be too much."""
+        known = dict(self._connection.execute("SELECT name, value FROM meta"))
+        if any(known.get(name) != value for name, value in values.items()):
+            self._set_meta(**values)
+
     def raise_epoch(self) -> int:
         """Begin a new epoch, and return it: 1 for a new store.
 
         Raises:
             StoreFull: see `apply`.
         """
+        try:
+            return self._raise_epoch()
+        except StoreFull:
+            self._make_room()  # if only in the log, which is then written anew from its start
+            return self._raise_epoch()
+
+    def _raise_epoch(self) -> int:
         with self._transaction():
             row = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
-            epoch = (row[0] if row else 0) + 1
+            epoch = int(row[0] if row else 0) + 1
             self._set_meta(epoch=epoch)
         return epoch
 
@@ -217,13 +244,14 @@ class Store(Reader):
 
     def _make_room(self) -> bool:
         """Give up the reserve and shorten the log, as far as that can be done."""
-        if self._reserve is None or not self._reserve.release():
+        if self._reserve is None:
             return False
+        released = self._reserve.release()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
             pass  # the database itself cannot grow: the reserve must do
-        return True
+        return released
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._files, self.path)

@@ -23,8 +23,7 @@ class Reserve:
             if os.path.exists(self._path):  # a process that was killed has left it
                 self.held = True
                 return
-            room = os.statvfs(os.path.dirname(self._path))
-            if room.f_bavail * room.f_frsize < 2 * RESERVE_BYTES:
+            if self.room() < 2 * RESERVE_BYTES:
                 return
             flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, 0o600)
@@ -38,6 +37,11 @@ class Reserve:
                 os.close(descriptor)
         except OSError:
             self.release()  # a quota that is nearly used up: without a reserve, then
+
+    def room(self) -> int:
+        """Bytes that are free on the file system."""
+        found = os.statvfs(os.path.dirname(self._path))
+        return found.f_bavail * found.f_frsize
 
     def release(self) -> bool:
         """Give the room up; returns whether there was any."""

@@ -207,3 +207,25 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(ForwarderError, match=r"store\.db"):
         Store(str(path))
+
+
+def test_what_is_stored_can_be_read_after_a_restart_on_a_full_disk(small_disk: Path) -> None:
+    path = str(small_disk / "store.db")
+    child = subprocess.Popen(
+        [sys.executable, "-c", COMMITTER, path], stdout=subprocess.PIPE, bufsize=0
+    )
+    assert child.stdout is not None
+    with child.stdout as output:
+        output.read(1)
+        child.kill()
+    child.wait()
+    if small_disk.is_mount():
+        room = os.statvfs(small_disk)
+        (small_disk / "of-somebody-else").write_bytes(bytes(room.f_bavail * room.f_frsize))
+        assert os.statvfs(small_disk).f_bavail == 0
+    store = Store(path)
+    assert store.raise_epoch() == 1
+    assert store.recover().submissions
+    if small_disk.is_mount():
+        (small_disk / "another").write_bytes(bytes(1000))  # files beside it find room too
+    store.close()
