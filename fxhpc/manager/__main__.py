@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -11,6 +12,10 @@ import msgspec
 
 from fxhpc.manager import channel, processes, seed
 from fxhpc.protocol.pool import ManagerSpec
+
+#: Descriptors that a manager needs for itself, and for each worker: its socket, page and output,
+#: and a file on the way.
+_OWN_DESCRIPTORS, _WORKER_DESCRIPTORS = 64, 4
 
 
 def main() -> int:
@@ -42,6 +47,10 @@ def main() -> int:
         finally:
             os._exit(code)
     theirs.close()
+    # After the fork: workers keep the limit that users have set for their tasks.
+    if problem := _reserve_descriptors(spec.workers):
+        print(f"fxhpc manager: {problem}", file=sys.stderr)
+        return 1
     seed.set_title(f"fxhpc: manager {spec.manager}")
     import logging
 
@@ -57,6 +66,24 @@ def main() -> int:
         # Killed, the process that started this one could not do it by itself.
         shutil.rmtree(spec.remove, ignore_errors=True)
     return code
+
+
+def _reserve_descriptors(workers: int) -> str:
+    """Raise this process's limit on open files, if it is too low; what is wrong if that fails."""
+    needed = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return ""
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            return ""
+        except (OSError, ValueError):
+            hard = soft  # the system has a limit of its own
+    return (
+        f"{workers} workers need {needed} open files, and the limit (`ulimit -n`) is {hard}: "
+        f"raise it to {needed} or more, or start fewer workers"
+    )
 
 
 def _empty_stdin() -> None:

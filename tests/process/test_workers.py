@@ -19,6 +19,7 @@ from workers.interchange import Interchange
 
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
+from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.serialize import unpack_exception, unpack_result
 
 
@@ -310,6 +311,21 @@ def test_a_wrong_specification_is_refused_in_words(spec: bytes) -> None:
     done = subprocess.run(command, input=spec, capture_output=True, timeout=10, check=False)
     assert done.returncode == 2
     assert b"specification" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_low_limit_on_open_files_is_named() -> None:
+    spec = ManagerSpec(address="ipc:///tmp/none/managers", workers=20)
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n 60; exec {sys.executable} -m fxhpc.manager"],
+        input=msgspec.msgpack.encode(spec),
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"20 workers need 144 open files" in done.stderr
+    assert b"`ulimit -n`) is 60" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
