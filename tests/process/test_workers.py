@@ -315,7 +315,7 @@ def test_a_wrong_specification_is_refused_in_words(spec: bytes) -> None:
 
 
 def test_a_low_limit_on_open_files_is_named() -> None:
-    spec = ManagerSpec(address="ipc:///tmp/none/managers", workers=20)
+    spec = ManagerSpec(endpoint=b"e", address="ipc:///tmp/none/managers", workers=20)
     done = subprocess.run(
         ["sh", "-c", f"ulimit -n 60; exec {sys.executable} -m fxhpc.manager"],
         input=msgspec.msgpack.encode(spec),
