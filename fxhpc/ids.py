@@ -12,6 +12,9 @@ import os
 import uuid
 from collections.abc import Iterable, Sequence
 
+#: What `local` is called: the tutorial's endpoint.
+LOCAL_ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
+
 #: Bytes of a stream's name: 90 random bits, 4 of version, 2 of variant.
 STREAM_BYTES = 12
 

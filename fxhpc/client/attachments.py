@@ -13,9 +13,6 @@ from fxhpc.client.connection import Connection
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.protocol.service import Attached
 
-#: What `local` is called: the tutorial's endpoint.
-LOCAL_ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
-
 
 class Attachment:
     """A connection and this process's `local` endpoint on it, held by one or more clients."""

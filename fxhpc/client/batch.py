@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client.names import endpoint_name, function_name
+from fxhpc.client.names import endpoint_given, function_name
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 _Id = str | uuid.UUID
@@ -71,7 +71,7 @@ class Batch:
         self._order.append(number)
 
     def _part(self, endpoint_id: _Id | None, function_id: _Id | None) -> int:
-        endpoint = endpoint_name(endpoint_id) if endpoint_id else ""
+        endpoint = endpoint_given(endpoint_id) if endpoint_id else ""
         sent_as = endpoint, function_name(function_id)
         number = self._numbers.setdefault(sent_as, len(self._parts))
         if number == len(self._parts):

@@ -167,7 +167,7 @@ class FuncXClient:
             PayloadTooLarge: the packed arguments are larger than `max_payload`.
             FunctionNotFound, EndpointNotFound: nobody knows it.
         """
-        endpoint, function = endpoint_name(endpoint_id), function_name(function_id)
+        endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
         payload = self._pack_arguments(args, kwargs, self.max_payload)
         return self._submissions.submit_one(endpoint, function, payload)
 
@@ -188,7 +188,8 @@ class FuncXClient:
             NotABatch, EmptyBatch: there is nothing to submit.
             FunctionNotFound, EndpointNotFound: nobody knows it.
         """
-        endpoint, batch = _batch_arguments(*args, **kwargs)
+        endpoint_id, batch = _batch_arguments(*args, **kwargs)
+        endpoint = None if endpoint_id is None else self._endpoint(endpoint_id)
         if not isinstance(batch, Batch):
             raise errors.NotABatch(type(batch).__name__)
         if not batch:
@@ -198,6 +199,8 @@ class FuncXClient:
             parts = [(endpoint, function, payloads) for _, function, payloads in parts]
         elif not all(part[0] for part in parts):
             raise errors.MissingArgument("endpoint_id")
+        else:
+            parts = [(self._endpoint(given), function, sent) for given, function, sent in parts]
         found = self._submissions.submit_parts(parts, batch.task_group_id)
         if endpoint is None:
             return batch.in_order(found)
@@ -225,7 +228,7 @@ class FuncXClient:
 
         An element is its task's one positional argument; keyword arguments are shared.
         """
-        endpoint, function = endpoint_name(endpoint_id), function_name(function_id)
+        endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
         pack, limit = self._pack_arguments, self.max_payload
         payloads = [pack((item,), kwargs, limit) for item in iterable]
         if not payloads:
@@ -355,10 +358,13 @@ class FuncXClient:
         Raises:
             EndpointNotFound: nobody knows it.
         """
-        answer = self._ask(service.GetStatus(0, endpoint_name(endpoint_uuid)))
+        answer = self._ask(service.GetStatus(0, self._endpoint(endpoint_uuid)))
         return status_dict(answer, time.time())
 
     # --- the client's own life ------------------------------------------------------------------
+
+    def _endpoint(self, endpoint: _Id | None) -> str:
+        return endpoint_name(endpoint, self._home)
 
     def close(self) -> None:
         """Give back what is held; `local` ends with the last client of this process."""
@@ -427,7 +433,7 @@ Client = FuncXClient  # Globus Compute's name
 
 def _batch_arguments(
     *args: Any, endpoint_id: _Id | None = None, batch: Any = None
-) -> tuple[str | None, Any]:
+) -> tuple[_Id | None, Any]:
     """Endpoint and batch of either form of batch_run."""
     given = list(args)
     if len(given) == 2:
@@ -436,7 +442,7 @@ def _batch_arguments(
         batch = given.pop()
     if given:
         raise TypeError("batch_run() takes a batch, or an endpoint and a batch")
-    return (endpoint_name(endpoint_id) if endpoint_id is not None else None), batch
+    return endpoint_id, batch
 
 
 def _default_wait() -> float:

@@ -96,14 +96,17 @@ class Executor(cf.Executor):
             "retries": retries,
             "result_limit": max_payload,
         }
+        directory = None
         if client is not None:
-            attach = client._share
+            attach, directory = client._share, client._home
         elif endpoint_id is not None or home is not None or task_group_id is not None:
             directory = attachments.home_directory(home)
             attach = functools.partial(attachments.attach_home, directory, max_workers)
         else:
             attach = functools.partial(attachments.embed, path, max_workers)
-        self._submitter = Submitter(attach, endpoint_name(endpoint_id or "local"), options)
+        self._home = directory
+        endpoint = endpoint_name(endpoint_id or "local", directory)
+        self._submitter = Submitter(attach, endpoint, options)
         if max_workers is None:
             self._max_workers = _default_workers()
         # An executor that is dropped finishes its work and then gives back its processes.
@@ -194,7 +197,7 @@ class Executor(cf.Executor):
 
     @endpoint_id.setter
     def endpoint_id(self, endpoint: str | uuid.UUID) -> None:
-        self._submitter.endpoint = endpoint_name(endpoint)
+        self._submitter.endpoint = endpoint_name(endpoint, self._home)
 
     @property
     def task_group_id(self) -> str | None:

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client.attachments import LOCAL_ENDPOINT
+from fxhpc.ids import LOCAL_ENDPOINT
 
 
-def endpoint_name(endpoint: str | uuid.UUID | None) -> str:
-    """An endpoint as messages name it: its UUID, or the name that its home knows.
+def endpoint_name(endpoint: str | uuid.UUID | None, home: Path | None) -> str:
+    """An endpoint as messages name it: its UUID.
+
+    Args:
+        endpoint: "local", a UUID, or the name of an endpoint of this home.
+        home: its directory; None is an embedded forwarder's, which has no endpoint but `local`.
 
     Raises:
         MissingArgument: there is none.
+        EndpointNotFound: there is none of that name.
+    """
+    given = endpoint_given(endpoint)
+    found = _uuid_text(given)
+    if not found and home is not None:
+        found = _endpoint_in(home, given)
+    if not found or (home is None and found != LOCAL_ENDPOINT):
+        raise errors.EndpointNotFound(given)
+    return found
+
+
+def endpoint_given(endpoint: str | uuid.UUID | None) -> str:
+    """An endpoint as it was given, where its home is not known yet.
+
+    Raises:
+        MissingArgument: there is none.
+        InvalidUUID: it is neither a text nor a UUID.
     """
     if not endpoint:
         raise errors.MissingArgument("endpoint_id")
@@ -24,7 +48,18 @@ def endpoint_name(endpoint: str | uuid.UUID | None) -> str:
         return str(endpoint)
     if not isinstance(endpoint, str):
         raise errors.InvalidUUID(repr(endpoint))
-    return endpoint.lower() if _is_uuid(endpoint) else endpoint
+    return endpoint
+
+
+def _endpoint_in(home: Path, name: str) -> str:
+    """The UUID of the endpoint that a home has under this name; empty if there is none."""
+    if name != os.path.basename(name) or name.startswith("."):
+        return ""
+    try:
+        record = json.loads((home / "endpoints" / name / "endpoint.json").read_bytes())
+        return _uuid_text(record["endpoint"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def function_name(function: str | uuid.UUID | None) -> str:
@@ -36,8 +71,8 @@ def function_name(function: str | uuid.UUID | None) -> str:
     """
     if not function:
         raise errors.MissingArgument("function_id")
-    if isinstance(function, str) and len(function) == 36 and _is_uuid(function):
-        return function.lower()
+    if isinstance(function, str) and len(function) == 36 and (text := _uuid_text(function)):
+        return text
     try:
         return str(ids.parse_uuid(function))
     except ValueError:
@@ -76,9 +111,9 @@ def task_name(task: Any) -> tuple[bytes, int]:
 
 
 @functools.lru_cache(maxsize=4096)  # calls in a loop name the same few again and again
-def _is_uuid(text: str) -> bool:
+def _uuid_text(text: str) -> str:
+    """The UUID as all write it; empty if it is none."""
     try:
-        uuid.UUID(text)
+        return str(uuid.UUID(text))
     except ValueError:
-        return False
-    return True
+        return ""

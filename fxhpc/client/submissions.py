@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fxhpc import errors, ids
-from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment
+from fxhpc.client.attachments import Attachment
 from fxhpc.client.connection import Reply
 from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
+from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.service import Submission

@@ -17,11 +17,12 @@ from typing import Any
 
 from fxhpc import errors, ids
 from fxhpc.client import processes
-from fxhpc.client.attachments import LOCAL_ENDPOINT, Attachment, release
+from fxhpc.client.attachments import Attachment, release
 from fxhpc.client.futures import Callbacks, TaskFuture
 from fxhpc.client.groups import Group, Key
 from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import MESSAGE_BYTES, cut
+from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind

@@ -12,9 +12,9 @@ from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.sending import Sending
-from fxhpc.forwarder.state import LOCAL_ENDPOINT, State, ignore, is_local
+from fxhpc.forwarder.state import State, ignore, is_local
 from fxhpc.forwarder.streams import DELIVERED, ENDED, RUNNING, SENT, Stream
-from fxhpc.ids import to_ranges
+from fxhpc.ids import LOCAL_ENDPOINT, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss

@@ -19,10 +19,10 @@ from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.sending import Sending
-from fxhpc.forwarder.state import LOCAL_ENDPOINT, State, endpoint_key, error_words
+from fxhpc.forwarder.state import State, endpoint_key, error_words
 from fxhpc.forwarder.streams import RUNNING, SENT, Stream
 from fxhpc.forwarder.submitting import Submitting
-from fxhpc.ids import from_ranges
+from fxhpc.ids import LOCAL_ENDPOINT, from_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome

@@ -11,11 +11,8 @@ from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.streams import Stream
-from fxhpc.ids import parse_uuid
+from fxhpc.ids import LOCAL_ENDPOINT, parse_uuid
 from fxhpc.protocol import service
-
-#: The tutorial's endpoint: the `local` of whoever uses it.
-LOCAL_ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
 
 #: Functions kept in memory, to be sent along with the first tasks that need them, in bytes.
 BODY_BYTES = 64 * 2**20
