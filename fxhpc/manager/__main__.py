@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -31,6 +32,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    descriptors = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * spec.workers
+    if problem := _too_few_descriptors(descriptors, spec.workers):
+        print(f"fxhpc manager: {problem}", file=sys.stderr)
+        return 1
     spec.manager = spec.manager or os.urandom(8).hex()
     _empty_stdin()
     processes.adopt_orphans()
@@ -47,10 +52,7 @@ def main() -> int:
         finally:
             os._exit(code)
     theirs.close()
-    # After the fork: workers keep the limit that users have set for their tasks.
-    if problem := _reserve_descriptors(spec.workers):
-        print(f"fxhpc manager: {problem}", file=sys.stderr)
-        return 1
+    _allow_descriptors(descriptors)  # after the fork: workers keep the limit that the user has set
     seed.set_title(f"fxhpc: manager {spec.manager}")
     import logging
 
@@ -68,22 +70,23 @@ def main() -> int:
     return code
 
 
-def _reserve_descriptors(workers: int) -> str:
-    """Raise this process's limit on open files, if it is too low; what is wrong if that fails."""
-    needed = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * workers
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return ""
+def _too_few_descriptors(needed: int, workers: int) -> str:
+    """What is wrong with this process's limit on open files, or nothing."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY or hard >= needed:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-            return ""
-        except (OSError, ValueError):
-            hard = soft  # the system has a limit of its own
+        return ""
     return (
         f"{workers} workers need {needed} open files, and the limit (`ulimit -n`) is {hard}: "
         f"raise it to {needed} or more, or start fewer workers"
     )
+
+
+def _allow_descriptors(needed: int) -> None:
+    """Raise the limit on open files, within what users may set, if it is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with contextlib.suppress(OSError, ValueError):  # where the system has yet another limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _empty_stdin() -> None:
