@@ -8,14 +8,13 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
+from fxhpc.message_files import Files, split
 from fxhpc.protocol.pool import (
     IN_FILE,
     IN_FILE_MARK,
     INLINE_BYTES,
     READ_BY_MANAGER,
     READ_BY_WORKER,
-    REUSED_BYTES,
-    REUSED_FILES,
     SIZE,
 )
 
@@ -156,72 +155,3 @@ class Channel:
         del self._received[:end]
         fds, self._received_fds = self._received_fds, []
         return *split(memoryview(data)), fds
-
-
-class Files:
-    """Files without names that messages lie in. One that has been read is written to again."""
-
-    def __init__(self, words: memoryview | None, read_there: int, read_here: int) -> None:
-        self._words = words
-        self._read_there = read_there
-        self._read_here = read_here
-        self._sent = 0
-        self._in_use: deque[tuple[int, int]] = deque()  # number of the message, descriptor
-
-    def write(self, parts: Sequence[bytes]) -> tuple[int, bytes]:
-        """Put a message into a file: its descriptor, and what is to go through the socket.
-
-        The descriptor is valid until the next call.
-        """
-        size = sum(map(len, parts))
-        while self._in_use and (
-            self._words is None
-            or len(self._in_use) > REUSED_FILES
-            or os.fstat(self._in_use[0][1]).st_size > REUSED_BYTES
-        ):
-            os.close(self._in_use.popleft()[1])
-        words = self._words
-        if self._in_use and words is not None and self._in_use[0][0] <= words[self._read_there]:
-            fd = self._in_use.popleft()[1]
-        else:
-            fd = anonymous_file()
-        at = 0
-        for part in parts:
-            rest = memoryview(part)
-            while rest:
-                written = os.pwrite(fd, rest, at)
-                rest, at = rest[written:], at + written
-        self._sent += 1
-        self._in_use.append((self._sent, fd))
-        return fd, IN_FILE.pack(IN_FILE_MARK, size)
-
-    def read(self, fd: int, note: memoryview) -> memoryview:
-        """The message in a file that has come; closes the descriptor."""
-        try:
-            return memoryview(os.pread(fd, IN_FILE.unpack(note)[1], 0))
-        finally:
-            os.close(fd)
-            if self._words is not None:
-                self._words[self._read_here] += 1
-
-    def close(self) -> None:
-        """Close all."""
-        while self._in_use:
-            os.close(self._in_use.popleft()[1])
-
-
-def anonymous_file() -> int:
-    """A descriptor of a file in memory that has no name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("fxhpc", os.MFD_CLOEXEC)
-    import tempfile  # takes its time, and is not needed on Linux
-
-    fd, path = tempfile.mkstemp()
-    os.unlink(path)
-    return fd
-
-
-def split(data: memoryview) -> tuple[memoryview, memoryview]:
-    """A message, and what lies behind it."""
-    end = SIZE.size + SIZE.unpack_from(data)[0]
-    return data[SIZE.size : end], data[end:]

@@ -18,7 +18,8 @@ import msgspec
 
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
-from fxhpc.manager.channel import Channel, Closed, anonymous_file, make_pair
+from fxhpc.manager.channel import Channel, Closed, make_pair
+from fxhpc.message_files import anonymous_file
 from fxhpc.protocol import pool
 
 #: What is kept of a worker's output, and what of that goes into the story of a loss.
