@@ -142,14 +142,6 @@ def router(
     return socket
 
 
-def bind_random_tcp(
-    context: zmq.SyncContext, host: str, curve: CurveServer, *, max_frame: int = MAX_FRAME
-) -> tuple[zmq.SyncSocket, str]:
-    """A bound socket on a free port of `host` (an address of this machine), and its address."""
-    socket = router(context, f"tcp://{host}:*", curve=curve, max_frame=max_frame)
-    return socket, bound_address(socket)
-
-
 def bound_address(socket: zmq.SyncSocket) -> str:
     """The address that a socket is bound to, with the port that it got."""
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)

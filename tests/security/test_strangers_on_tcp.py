@@ -18,10 +18,11 @@ from fxhpc.transport.monitor import Monitor
 from fxhpc.transport.sockets import (
     CurveClient,
     CurveServer,
-    bind_random_tcp,
+    bound_address,
     dealer,
     make_context,
     receive,
+    router,
     send,
 )
 
@@ -34,9 +35,9 @@ class Endpoint:
         self.keys, self.manager = new_keys("endpoint"), new_keys("manager")
         self.authenticator = Authenticator(self.context)
         self.authenticator.allow("managers", {self.manager.public: "manager"})
-        self.socket, self.address = bind_random_tcp(
-            self.context, "127.0.0.1", CurveServer(self.keys, "managers")
-        )
+        curve = CurveServer(self.keys, "managers")
+        self.socket = router(self.context, "tcp://127.0.0.1:*", curve=curve)
+        self.address = bound_address(self.socket)
         self.monitor = Monitor(self.socket)
         self.messages: list[list[bytes]] = []
 
@@ -152,7 +153,8 @@ def test_plain(endpoint: Endpoint) -> None:
 def test_nobody_is_admitted_while_nobody_answers() -> None:
     context = make_context()
     keys, manager = new_keys("endpoint"), new_keys("manager")
-    server, address = bind_random_tcp(context, "127.0.0.1", CurveServer(keys, "managers"))
+    server = router(context, "tcp://127.0.0.1:*", curve=CurveServer(keys, "managers"))
+    address = bound_address(server)
     with server, dealer(context, address, curve=CurveClient(manager, keys.public)) as client:
         monitor = Monitor(server)
         send(client, [b"hello"])

@@ -19,7 +19,7 @@ from fxhpc.transport.monitor import Monitor
 from fxhpc.transport.sockets import (
     CurveClient,
     CurveServer,
-    bind_random_tcp,
+    bound_address,
     dealer,
     make_context,
     receive,
@@ -119,7 +119,8 @@ def test_tcp_with_keys(context: zmq.SyncContext) -> None:
     endpoint, manager = new_keys("endpoint"), new_keys("manager")
     authenticator = Authenticator(context)
     authenticator.allow("managers", {manager.public: "manager"})
-    server, address = bind_random_tcp(context, "127.0.0.1", CurveServer(endpoint, "managers"))
+    server = router(context, "tcp://127.0.0.1:*", curve=CurveServer(endpoint, "managers"))
+    address = bound_address(server)
     with server, dealer(context, address, curve=CurveClient(manager, endpoint.public)) as client:
         assert address.startswith("tcp://127.0.0.1:")
         assert not address.endswith(":*")
