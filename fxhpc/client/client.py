@@ -23,6 +23,7 @@ from fxhpc.client.results import Results
 from fxhpc.client.search import FunctionSearchResults
 from fxhpc.client.status import status_dict
 from fxhpc.client.submissions import Submissions
+from fxhpc.client.workers import check_number, local_share
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.protocol.service import FunctionRecord, TaskState
@@ -74,6 +75,11 @@ class FuncXClient:
 
         if ignored or asynchronous or loop:
             log.debug("options without a meaning here are ignored: %s", ", ".join(ignored))
+        check_number("workers", workers, int, 1, "processes")
+        check_number("wait", wait, (int, float), 0, "seconds")
+        check_number("max_payload", max_payload, int, 1, "bytes")
+        check_number("retries", retries, int, 0, "further attempts at lost tasks")
+        local_share(os.environ, workers)  # a wrong FXHPC_WORKERS is told here, not by a thread
         self.wait_s = _default_wait() if wait is None else wait
         self.max_payload = max_payload
         self.retries = retries
@@ -295,10 +301,6 @@ class FuncXClient:
         Raises:
             NotAList: it is one id, or no iterable.
         """
-        if isinstance(task_id_list, str | bytes | uuid.UUID | dict) or not isinstance(
-            task_id_list, Iterable
-        ):
-            raise errors.NotAList(type(task_id_list).__name__)
         selection = tasks.Selection(task_id_list)
         if timeout is not None:
             self._results.wait(selection, timeout, cf.ALL_COMPLETED)
@@ -340,6 +342,14 @@ class FuncXClient:
         cancelled = {
             (part.stream, index) for part in answer.tasks for index in ids.from_ranges(part.ranges)
         }
+        if not cancelled.issuperset(selection.places):  # the others may have been, before this
+            found = self._results.reader.fetch(selection.by_stream(), outcomes=False, adopt=False)
+            cancelled.update(
+                (stream, index)
+                for stream, told_of in found.items()
+                for index, state in told_of.items()
+                if state.status == states.CANCELLED
+            )
         told = {
             name: place in cancelled
             for name, place in zip(selection.names, selection.places, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -29,16 +30,21 @@ class Selection:
     """Tasks that somebody asks for, by the ids that were given, in that order.
 
     Raises:
+        NotAList: it is one id, or nothing that has elements.
         InvalidUUID: one is not a UUID.
         TaskNotFound: one is a UUID that no client made.
     """
 
     def __init__(self, task_ids: Iterable[Any]) -> None:
+        if isinstance(task_ids, str | bytes | uuid.UUID | dict) or not isinstance(
+            task_ids, Iterable
+        ):
+            raise errors.NotAList(type(task_ids).__name__)
         self.names: list[str] = []
         self.places: list[tuple[bytes, int]] = []
         prefixes: dict[str, bytes] = {}  # most ids share theirs: they are taken apart by slicing
         for given in task_ids:
-            text = given if isinstance(given, str) else str(given)
+            text = given if type(given) is str else str(given)
             stream = prefixes.get(text[:28]) if len(text) == 36 else None
             if stream is None:
                 stream, index = task_name(given)

@@ -25,6 +25,21 @@ class Share:
     note: str = ""  # one line for the user, where there is something to say
 
 
+def check_number(
+    name: str, given: object, kind: type | tuple[type, ...], least: int, unit: str
+) -> None:
+    """Make sure that an option is a number of something, or was not given.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if given is None:
+        return
+    is_number = isinstance(given, kind) and not isinstance(given, bool)
+    if not is_number or given < least:  # type: ignore[operator]
+        raise ValueError(f"{name}={given!r}: it is a number of {unit}, {least} or more")
+
+
 def local_share(environ: Mapping[str, str], asked: int | None = None) -> Share:
     """How many workers to start here.
 

@@ -309,3 +309,28 @@ def test_after_close(client: FuncXClient, function: str) -> None:
 def test_containers_are_refused(client: FuncXClient) -> None:
     with pytest.raises(errors.ContainerNotFound):
         client.register_function(double, container_uuid=uuid.uuid4())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"workers": "2"}, {"workers": 0}, {"wait": "x"}, {"max_payload": "5MB"}, {"retries": -1}],
+)
+def test_an_option_that_is_no_number_is_refused_by_its_name(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name}="):
+        FuncXClient(embedded=True, **options)
+
+
+def test_a_wrong_number_of_workers_in_the_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FXHPC_WORKERS", "abc")
+    with pytest.raises(ValueError, match="FXHPC_WORKERS is 'abc'"):
+        FuncXClient(embedded=True)
+
+
+def test_one_id_is_no_list_of_ids(client: FuncXClient) -> None:
+    for call in (client.wait, client.as_completed, client.get_batch_result):
+        for nonsense in ("110ba79e-1cc1-8c40-aaa8-359bb04f4afb", 5, None):
+            with pytest.raises(errors.NotAList):
+                list(call(nonsense))  # type: ignore[operator]
