@@ -95,7 +95,8 @@ class TaskPending(FxhpcError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"Task is pending due to {reason}. Ask again later, or pass timeout=, in seconds from now, to get_result."
+            f"Task is pending due to {reason}. Ask again later, or pass timeout=, in seconds from "
+            f"now, to get_result."
         )
 
 
