@@ -40,7 +40,9 @@ class EmbeddedForwarder:
         store = Store(path)
         durable = path != MEMORY
         epoch = store.raise_epoch()
-        self._writer = Writer(store, self._waker.wake) if durable else DirectWriter(store)
+        self._writer = (
+            Writer(store, self._waker.wake, inline=True) if durable else DirectWriter(store)
+        )
         directory = OwnedDirectory()
         self.directory = directory.path
         self._owned = directory

@@ -103,7 +103,7 @@ class ForwarderProcess:
             Acceptor(sockets.router(context, clients), codec.FROM_CLIENT, service.Attach)
         )
         self._waker = Waker()
-        self._writer = Writer(store, self._waker.wake)
+        self._writer = Writer(store, self._waker.wake, inline=not network)
         core = Forwarder(epoch, managers=managers)
         core.recover(store.recover())
         self._remotes = RemoteInterchanges(context, home.endpoints)

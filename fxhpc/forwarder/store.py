@@ -253,6 +253,17 @@ class Store(Reader):
             pass  # the database itself cannot grow: the reserve must do
         return released
 
+    def checkpoint_by_hand(self) -> None:
+        """From now on the log is emptied by `checkpoint` alone, and not by some commit."""
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+
+    def checkpoint(self) -> None:
+        """Move what is in the log into the database, as far as that can be done now."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error:
+            pass  # a full disk: the log holds it all the same, and is tried again
+
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._files, self.path)
 

@@ -13,11 +13,23 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
-from fxhpc.forwarder.operations import Operation
+from fxhpc.forwarder.operations import (
+    AddBody,
+    AddResults,
+    AddSubmission,
+    DropStream,
+    Operation,
+)
 from fxhpc.forwarder.store import Store
 
 #: Requests that one transaction takes: what comes later need not wait for more.
 _GROUP_LIMIT = 512
+
+#: What is done in the caller's thread at the most: operations, and bytes in them.
+_SMALL_OPERATIONS, _SMALL_BYTES = 4, 16 * 1024
+
+#: The log is emptied after so many bytes; a small commit adds that many.
+_LOG_BYTES, _COMMIT_BYTES = 8 * 2**20, 16 * 1024
 
 #: What `completed` gives: the token, and None, the answer to a question, or an exception.
 Completion = tuple[object, object]
@@ -32,6 +44,10 @@ class _Read(NamedTuple):
     token: object
     method: str
     arguments: tuple[object, ...]
+
+
+class _Checkpoint(NamedTuple):
+    """Move what is in the log into the database."""
 
 
 class AnyWriter(Protocol):
@@ -53,13 +69,24 @@ class AnyWriter(Protocol):
 class Writer:
     """A writer with a thread of its own: the loop never waits for a disk.
 
-    `wake` is called in that thread whenever `completed` has something new to tell.
+    Args:
+        store: from now on this writer's.
+        wake: called in that thread whenever `completed` has something new to tell.
+        inline: do what is small in the caller's thread, as long as the other has nothing to do.
+            It takes less time than to wake a thread and to be woken by it, where commits are not
+            synchronised with the disk. Checkpoints, which are, are always left to the thread.
     """
 
-    def __init__(self, store: Store, wake: Callable[[], None]) -> None:
+    def __init__(self, store: Store, wake: Callable[[], None], *, inline: bool = False) -> None:
         self._store = store
         self._wake = wake
-        self._requests: SimpleQueue[_Submit | _Read | None] = SimpleQueue()
+        self._inline = inline
+        self._asked = 0  # requests for the thread, counted by the caller
+        self._answered = 0  # and those that are done, counted by the thread
+        self._logged = 0  # bytes that went into the log since it was emptied, about
+        if inline:
+            store.checkpoint_by_hand()
+        self._requests: SimpleQueue[_Submit | _Read | _Checkpoint | None] = SimpleQueue()
         self._completed: deque[Completion] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="fxhpc-store-writer", daemon=True)
@@ -67,11 +94,25 @@ class Writer:
 
     def submit(self, token: object, operations: Sequence[Operation]) -> None:
         """Write all of these, or none: completed with None, or with the exception."""
-        self._requests.put(_Submit(token, operations))
+        size = _size(operations) if self._inline else 0
+        is_small = len(operations) <= _SMALL_OPERATIONS and size <= _SMALL_BYTES
+        if self._inline and is_small and self._asked == self._answered:
+            self._completed.append((token, _apply(self._store, operations)))
+        else:
+            self._put(_Submit(token, operations))
+        if self._inline:
+            self._logged += size + _COMMIT_BYTES
+            if self._logged > _LOG_BYTES:
+                self._logged = 0
+                self._put(_Checkpoint())
 
     def read(self, token: object, method: str, *arguments: object) -> None:
         """Ask the store, after all that was submitted before: completed with the answer."""
-        self._requests.put(_Read(token, method, arguments))
+        self._put(_Read(token, method, arguments))
+
+    def _put(self, request: _Submit | _Read | _Checkpoint | None) -> None:
+        self._asked += 1
+        self._requests.put(request)
 
     def completed(self) -> list[Completion]:
         """What has been done since the last call."""
@@ -85,7 +126,7 @@ class Writer:
         if self._closed:
             return
         self._closed = True
-        self._requests.put(None)
+        self._put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -100,8 +141,12 @@ class Writer:
                     if request is None:
                         self._store.close()
                         return
-                    self._completed.append((request.token, _answer(self._store, request)))
-                    self._wake()
+                    if isinstance(request, _Read):
+                        self._completed.append((request.token, _answer(self._store, request)))
+                        self._wake()
+                    else:
+                        self._store.checkpoint()
+                    self._answered += 1
                 if taken == _GROUP_LIMIT:
                     break
                 try:
@@ -120,6 +165,7 @@ class Writer:
         else:  # alone, or one of them failed: so each for itself, and only that one fails
             for request in group:
                 self._completed.append((request.token, _apply(self._store, request.operations)))
+        self._answered += len(group)
         group.clear()
         self._wake()
 
@@ -150,6 +196,21 @@ class DirectWriter:
         if not self._closed:
             self._closed = True
             self._store.close()
+
+
+def _size(operations: Sequence[Operation]) -> int:
+    """About how many bytes these write."""
+    size = 0
+    for operation in operations:
+        if isinstance(operation, AddSubmission):
+            size += sum(map(len, operation.payloads))
+        elif isinstance(operation, AddResults):
+            size += sum(len(outcome.data) for outcome in operation.outcomes)
+        elif isinstance(operation, AddBody):
+            size += len(operation.data)
+        elif isinstance(operation, DropStream):
+            size += _SMALL_BYTES + 1  # any number of rows
+    return size
 
 
 def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError
-from fxhpc.forwarder.operations import AddStream, AddSubmission, Operation
+from fxhpc.forwarder.operations import AddBody, AddStream, AddSubmission, Operation
 from fxhpc.forwarder.store import MEMORY, Store
 from fxhpc.forwarder.writer import AnyWriter, Completion, DirectWriter, Writer
 from fxhpc.ids import new_id, new_stream
@@ -100,3 +100,28 @@ def test_what_waits_is_done_before_the_end(tmp_path: Path) -> None:
     store = Store(path)
     assert len(store.recover().submissions) == 3000
     store.close()
+
+
+def test_what_is_small_is_done_at_once_where_that_is_wanted(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.db")
+    loop = Loop(lambda wake: Writer(Store(path), wake, inline=True))
+    try:
+        loop.writer.submit("small", [AddBody(b"d" * 32, b"body")])
+        assert loop.writer.completed() == [("small", None)]
+        loop.writer.submit("large", [AddBody(b"e" * 32, bytes(100_000))])
+        loop.writer.submit("behind it", [AddBody(b"f" * 32, b"body")])
+        assert sorted(loop.wait(2)) == [("behind it", None), ("large", None)]
+    finally:
+        loop.writer.close()
+
+
+def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    loop = Loop(lambda wake: Writer(Store(str(path)), wake, inline=True))
+    try:
+        for number in range(3000):
+            loop.writer.submit(number, [AddBody(number.to_bytes(32, "big"), bytes(12_000))])
+            loop.wait(1)
+        assert (tmp_path / "store.db-wal").stat().st_size < 24 * 2**20  # of 36 MB in all
+    finally:
+        loop.writer.close()
