@@ -155,8 +155,9 @@ def test_it_is_started_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     _spec(tmp_path)
-    assert (tmp_path / "ready").read_text() == "x"
+    eventually(lambda: (tmp_path / "ready").read_text())  # it is opened before it is written
     local.stop()
+    assert (tmp_path / "ready").read_text() == "x"
     local.want()
     assert local._process is None
 
