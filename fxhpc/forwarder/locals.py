@@ -63,10 +63,6 @@ class LocalHost:
         if recovered is not None:
             self._carry_out(instance, core.handle(recovered, time.monotonic()))
 
-    def has(self, name: bytes) -> bool:
-        """Whether this instance is hosted."""
-        return name in self._instances
-
     def close(self, name: bytes) -> None:
         """Tell an instance's managers to end. `closed` says when they have."""
         instance = self._instances.get(name)

@@ -94,10 +94,6 @@ class Acceptor(Generic[M]):
         """Everybody there is a link to."""
         return list(self._links)
 
-    def knows(self, peer: bytes) -> bool:
-        """Whether there is a link to this peer."""
-        return peer in self._links
-
     def forget(self, peer: bytes) -> None:
         """The peer is gone; should it speak again, it has to greet again."""
         self._links.pop(peer, None)
