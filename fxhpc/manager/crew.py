@@ -107,7 +107,7 @@ class Crew:
         self._cores_of: dict[int, int] = {}
         self._workers: dict[int, Worker] = {}
         self._seed_process: subprocess.Popen[bytes] | None = None
-        self._seed = self._adopt_seed(Channel(seed[0]), seed[1])
+        self._seed = self._adopt_seed(Channel(seed[0]))
 
     # --- what the core wants --------------------------------------------------------------------
 
@@ -293,12 +293,11 @@ class Crew:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        self._seed = self._adopt_seed(ours, self._seed_process.pid)
+        self._seed = self._adopt_seed(ours)
         for number in lost:
             self._exited(number, ev.WorkerGone(number, 0, signal=signal.SIGKILL, seed_lost=True))
 
-    def _adopt_seed(self, channel: Channel, pid: int) -> Channel:
-        self._seed_pid = pid
+    def _adopt_seed(self, channel: Channel) -> Channel:
         try:
             channel.send(_encode(self._spec))
         except Closed:
