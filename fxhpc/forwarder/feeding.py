@@ -156,4 +156,6 @@ def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:
         retries=info.retries,
         result_limit=info.result_limit,
         sent_before=segment.sent_before,
+        walltime_s=info.walltime_s,
+        capture=info.capture,
     )

@@ -1,4 +1,4 @@
-"""`python -m fxhpc.interchange DIRECTORY ADDRESS FD`: the interchange of a named endpoint."""
+"""`python -m fxhpc.interchange DIRECTORY FD`: the interchange of a named endpoint."""
 
 from __future__ import annotations
 

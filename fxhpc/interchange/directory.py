@@ -1,6 +1,7 @@
 """A named endpoint's directory: who it is, where its interchange listens, whom it admits.
 
-Lies in the home, `endpoints/NAME/`, mode 0700, and managers on nodes read it too.
+Lies in the home, `endpoints/NAME/`, mode 0700. What managers on nodes need lies in `state`, which
+is the same directory unless `state_dir` names one on a file system that nodes see.
 """
 
 from __future__ import annotations
@@ -32,34 +33,53 @@ class InterchangeAddress(msgspec.Struct, frozen=True):
     pid: int
     started: float  # seconds since the epoch
     forwarder: str  # where the forwarder connects: ipc
-    managers: str  # where managers register: tcp
+    managers: str  # where managers register: tcp, one address or several with spaces between
     server_key: str  # the interchange's public key
     epoch: int
     version: str
 
 
 class EndpointDirectory:
-    """The files of one endpoint."""
+    """The files of one endpoint.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: in the home.
+        state: what nodes must see; the same directory if it is empty.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], state: str | os.PathLike[str] = "") -> None:
         self.path = Path(path)
+        self.state = Path(state or path)
+        self.config = self.path / "config.yaml"
         self.record = self.path / "endpoint.json"
         self.address = self.path / "interchange.json"
-        self.managers_address = self.path / "managers.address"
         self.lock = self.path / "lock"
-        self.log = self.path / "interchange.log"
+        self.supervisor = self.path / "supervisor.json"
+        self.supervisor_lock = self.path / "supervisor.lock"
+        self.status = self.path / "status.json"
+        self.stop_request = self.path / "stop.json"
+        self.failure = self.path / "failure.txt"  # why it ended, if nobody asked it to
+        self.logs = self.path / "logs"
+        self.log = self.logs / "interchange.log"
+        self.managers_address = self.state / "managers.address"
+        self.manager_key = self.state / "manager.key"
+        self.manager_spec = self.state / "manager.json"
+        self.blocks = self.state / "blocks"  # job scripts, and what they wrote
+        self.manager_logs = self.state / "manager-logs"
         self.journal = self.path / "journal"
         self.spool = self.path / "spool"
         self.epoch = self.path / "epoch"
+        self.known_blocks = self.path / "blocks.journal"
 
     def create(self, name: str) -> EndpointRecord:
         """Make an endpoint, or read what it is if it exists."""
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
-        self.path.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.path, self.logs):
+            folder.mkdir(mode=0o700, exist_ok=True)
         found = self.read_record()
         if found is None:
             found = EndpointRecord(new_id(), name)
-            _replace(self.record, msgspec.json.encode(found))
+            replace_file(self.record, msgspec.json.encode(found))
         return found
 
     def read_record(self) -> EndpointRecord | None:
@@ -73,12 +93,13 @@ class EndpointDirectory:
     def write_address(self, address: InterchangeAddress) -> None:
         """Tell where the interchange is: forwarders by one file, managers by another."""
         lines = f"{address.managers}\n{address.server_key}\n"
-        _replace(self.managers_address, lines.encode())
-        _replace(self.address, msgspec.json.format(msgspec.json.encode(address)))
+        replace_file(self.managers_address, lines.encode())
+        replace_file(self.address, msgspec.json.format(msgspec.json.encode(address)))
 
     def keys(self, role: Role) -> KeyPair:
-        """The key pair of a role; made at first use."""
-        return load_or_create_keys(self.path / f"{role}.key", role)
+        """The key pair of a role; made at first use. Nodes see the managers' alone."""
+        path = self.manager_key if role == "manager" else self.path / f"{role}.key"
+        return load_or_create_keys(path, role)
 
     def raise_epoch(self) -> int:
         """A number higher than that of every interchange before."""
@@ -86,7 +107,7 @@ class EndpointDirectory:
             epoch = int(self.epoch.read_text()) + 1
         except (OSError, ValueError):
             epoch = 1
-        _replace(self.epoch, str(epoch).encode())
+        replace_file(self.epoch, str(epoch).encode())
         return epoch
 
 
@@ -97,7 +118,7 @@ def _read(path: Path, kind: type[_S]) -> _S | None:
         return None
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that readers see the old one or the new one, mode 0600."""
     draft = path.with_name(path.name + ".new")
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW

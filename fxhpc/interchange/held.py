@@ -136,6 +136,8 @@ def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
         run.result_limit,
         run.sent_before,
         run.suspect,
+        run.walltime_s,
+        run.capture,
     )
 
 

@@ -8,8 +8,10 @@ import os
 import platform
 import resource
 import signal
+import sys
 import time
 
+import msgspec
 import psutil
 import zmq
 from setproctitle import setproctitle
@@ -22,6 +24,7 @@ from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.spool import Spool
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
@@ -50,15 +53,17 @@ def main(arguments: list[str]) -> int:
     """Run the interchange of an endpoint.
 
     Args:
-        arguments: the endpoint's directory; the address for managers, as `tcp://HOST:*`; a
-            descriptor where it says "ready", or why it cannot start.
+        arguments: the endpoint's directory; a descriptor where it says "ready", or why it cannot
+            start. An `InterchangeSpec` comes on standard input.
     """
-    directory, address, report = EndpointDirectory(arguments[0]), arguments[1], int(arguments[2])
+    report = int(arguments[1])
+    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InterchangeSpec)
+    directory = EndpointDirectory(arguments[0], spec.state_dir)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
     try:
-        process = InterchangeProcess(directory, address)
+        process = InterchangeProcess(directory, spec)
     except (FxhpcError, OSError, zmq.ZMQError, ValueError) as error:
         log.error("cannot start: %s", error)
         _report(report, str(error))
@@ -74,7 +79,7 @@ def main(arguments: list[str]) -> int:
 class InterchangeProcess:
     """One endpoint's interchange: from the lock on its directory to the signal that ends it."""
 
-    def __init__(self, directory: EndpointDirectory, address: str) -> None:
+    def __init__(self, directory: EndpointDirectory, spec: InterchangeSpec) -> None:
         record = directory.read_record()
         if record is None:
             raise FxhpcError(f"there is no endpoint in {directory.path}")
@@ -90,7 +95,7 @@ class InterchangeProcess:
         self._authenticator.allow(_DOMAIN, {directory.keys("manager").public: "manager"})
         self._sockets = OwnedDirectory()
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
-        managers = sockets.router(context, address, curve=sockets.CurveServer(keys, _DOMAIN))
+        managers = sockets.router(context, spec.bind, curve=sockets.CurveServer(keys, _DOMAIN))
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
         self._monitor = Monitor(managers)
         self._probe_until = 0.0

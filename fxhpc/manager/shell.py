@@ -174,8 +174,8 @@ class Shell:
         address, server_key = spec.address, spec.server_key
         if spec.address_file:
             with open(spec.address_file, encoding="utf-8") as file:
-                lines = file.read().split()
-            address, server_key = lines[0], lines[1] if len(lines) > 1 else ""
+                lines = file.read().splitlines()
+            address, server_key = lines[0].split()[0], lines[1] if len(lines) > 1 else ""
         if not server_key:
             return address, None
         keys = load_keys(spec.key_file, "manager")

@@ -8,6 +8,8 @@ before still reads the rest.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from fxhpc.protocol.outcome import DEFAULT_RETRIES, Loss, Outcome
@@ -34,6 +36,8 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     retries: int = DEFAULT_RETRIES
     result_limit: int = DEFAULT_PAYLOAD_LIMIT  # bytes of a packed result
     created: float = 0.0  # wall clock, seconds since the epoch: for display
+    walltime_s: float = 0.0  # how long a task is declared to take at most; 0: nobody knows
+    capture: int = 0  # bytes of a task's stdout and of its stderr that are kept; 0: none
 
 
 class TaskRun(msgspec.Struct, array_like=True):
@@ -50,6 +54,8 @@ class TaskRun(msgspec.Struct, array_like=True):
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
     sent_before: bool = False  # an earlier interchange may have sent them to a manager already
     suspect: bool = False  # ran on a manager that was lost: at most one of these per manager
+    walltime_s: float = 0.0  # see `StreamInfo`: not started where a block ends sooner
+    capture: int = 0
 
 
 class ResultRun(msgspec.Struct, array_like=True):
@@ -188,6 +194,10 @@ class Register(msgspec.Struct, array_like=True, tag="register"):
     queued: list[TaskRefs] = []  # held and not begun
     running: list[TaskRefs] = []
     unstored: list[int] = []  # numbers of Results that nobody has acknowledged; sent again next
+    remaining_s: float = 0.0  # until the batch system ends its block; 0: it does not
+    job: str = ""  # the batch system's id of its job
+    accelerators: int = 0
+    walltime_s: float = 0.0  # of its whole block
 
 
 class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
@@ -227,6 +237,12 @@ class Drain(msgspec.Struct, array_like=True, tag="drain"):
 # --- forwarder and interchange ------------------------------------------------------------------
 
 
+class Backlog(msgspec.Struct, array_like=True, tag="backlog"):
+    """Forwarder to interchange: so many tasks wait beyond what the window took."""
+
+    tasks: int
+
+
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
     """The forwarder's greeting to the interchange of a named endpoint."""
 
@@ -253,6 +269,49 @@ class Window(msgspec.Struct, array_like=True, tag="window"):
     bytes: int
 
 
+class BlockReport(msgspec.Struct):
+    """One block, as people are told."""
+
+    block: int
+    job: str = ""
+    state: str = ""  # submitting, pending, running, draining, cancelling, unknown
+    words: str = ""  # the batch system's: "PENDING (Priority)"
+    managers: int = 0
+    workers: int = 0
+    submitted: float = 0.0  # wall clock, seconds since the epoch; 0: not yet
+    ends: float = 0.0  # wall clock: the end of its walltime; 0: it has none, or does not run yet
+
+
+class ManagerReport(msgspec.Struct):
+    """One manager, as people are told."""
+
+    manager: str
+    host: str
+    block: str = ""
+    pid: int = 0
+    workers: int = 0
+    idle_workers: int = 0
+    cores: int = 0
+    memory: int = 0  # bytes
+    accelerators: int = 0
+    python: str = ""
+    version: str = ""
+    draining: bool = False
+
+
+class EndpointReport(msgspec.Struct):
+    """All that an endpoint tells of itself; also the contents of its `status.json`."""
+
+    managers: list[ManagerReport] = []  # of many, the first hundred
+    blocks: list[BlockReport] = []
+    total_cores: int = 0
+    total_memory: int = 0
+    paused: str = ""  # why no blocks are asked for, if none are
+    scheduler: str = ""  # "Slurm"; empty: managers come by themselves
+    scheduler_trouble: str = ""  # why the last command of the batch system failed, if it did
+    details: dict[str, Any] = {}  # of the configuration, see `InterchangeSpec.details`
+
+
 class Status(msgspec.Struct, array_like=True, tag="status"):
     """Interchange to forwarder: what `get_endpoint_status` shows."""
 
@@ -262,6 +321,7 @@ class Status(msgspec.Struct, array_like=True, tag="status"):
     queued: int
     running: int
     reason: str = ""  # why nothing runs, if nothing runs
+    report: EndpointReport | None = None
 
 
 FromManager = Register | NeedBody | Started | Results | Lost | Returned | Capacity | Heartbeat | Bye
@@ -282,4 +342,4 @@ ToManager = (
 FromInterchange = (
     Present | NeedBody | Started | Results | Window | Status | Reset | Refuse | Heartbeat | Bye
 )
-ToInterchange = Hello | Tasks | Body | NoBody | Cancel | ResultsStored | Heartbeat | Bye
+ToInterchange = Hello | Tasks | Body | NoBody | Cancel | ResultsStored | Backlog | Heartbeat | Bye

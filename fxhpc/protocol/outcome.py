@@ -25,6 +25,16 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     kind: int  # an OutcomeKind; a plain int because it is read a hundred thousand times a second
     data: Payload = b""
     ran: float = 0.0  # seconds that the function ran, as the worker measured them
+    output: bytes = b""  # a packed `Output`, if it was asked for and there is any
+
+
+class Output(msgspec.Struct, array_like=True):
+    """What a task printed: the last bytes of it, and how many there were in all."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
 
 
 class LossCause(IntEnum):
@@ -36,6 +46,7 @@ class LossCause(IntEnum):
     UNDELIVERED = 3  #: it was lost on the way and never began: charges nobody, tried again
     WORKER_UNSTARTABLE = 4  #: workers die before they can begin anything: final, with the reason
     INTERRUPTED = 5  #: it was ended on purpose (a stop, a drain): charges nobody, tried again
+    WALLTIME = 6  #: its block came to its end: charges nobody; tried again, but not for ever
 
 
 class Loss(msgspec.Struct, array_like=True):
@@ -50,6 +61,8 @@ class Loss(msgspec.Struct, array_like=True):
     peak_memory: int = 0  # bytes: the largest resident size that the worker had
     stderr: str = ""  # the last lines that the worker wrote
     attempts: list[str] = []  # the stories of earlier attempts, a sentence each
+    ran_s: float = 0.0  # how long it had run
+    block_s: float = 0.0  # of WALLTIME: how long its block was
 
 
 #: Unexplained deaths that a task may survive before it is given up: it runs 1 + 2 times at most.

@@ -36,11 +36,12 @@ else:
 
 
 class ManagerSpec(msgspec.Struct, kw_only=True):
-    """All that a manager is told. It comes as msgpack on its standard input, up to the end of it.
+    """All that a manager is told: msgpack on its standard input, up to the end of it; or JSON in
+    the file that is its argument, on a node of a batch system.
 
     Exactly one of `address` and `address_file` is needed; the file is read again whenever the
-    interchange was lost. It holds the address in its first line and, for tcp, the interchange's
-    public key in its second.
+    interchange was lost. Its first line holds the addresses, separated by spaces, of which the
+    first that answers is taken; its second, for tcp, the interchange's public key.
     """
 
     endpoint: bytes  # which endpoint's work it wants, see `messages.Register`
@@ -62,6 +63,18 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     log_file: str = ""  # empty: standard error
     remove: str = ""  # a directory of the watched process, removed if that has left it behind
     ready_fd: int = -1  # a pipe: b"1" is written at the first Welcome, then it is closed
+    # On a node of a batch system, where `workers` is 0 and is found out there:
+    max_workers: int = 0  # 0: as many as the node allows
+    cores_per_worker: float = 1.0
+    memory_per_worker: int = 0  # bytes; 0: memory limits nothing
+    affinity: str = ""  # cpu_affinity: none, block, block-reverse, alternating, list:0-3:4-7
+    accelerators: list[str] = []  # one, or several joined by commas, for each worker
+    walltime_s: float = 0.0  # of the block; 0: none
+    log_dir: str = ""  # a file of its own is made there, if there is no `log_file`
+    log_bytes: int = 10 * 2**20
+    worker_logs: bool = False  # what each worker prints goes to a file of its own there
+    sandbox: str = ""  # run_in_sandbox: the directory where each task gets one of its own
+    address_probe_s: float = 3.0  # how long one address may take to answer
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
@@ -81,6 +94,7 @@ class Fork(msgspec.Struct, array_like=True, tag="fork"):
 
     worker: int
     cores: list[int] = []  # to pin it to; empty: wherever the seed may run
+    environ: dict[str, str] = {}  # of this worker alone: its devices, its threads
 
 
 class Kill(msgspec.Struct, array_like=True, tag="kill"):
@@ -121,6 +135,7 @@ class WorkRun(msgspec.Struct, array_like=True):
     payloads: list[Payload]
     shared: list[bytes] = []
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
+    capture: int = 0
 
 
 class Work(msgspec.Struct, array_like=True, tag="work"):

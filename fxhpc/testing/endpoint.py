@@ -15,6 +15,7 @@ from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.protocol.provision import InterchangeSpec
 
 #: Seconds that a process may take to be ready, or to end.
 _PATIENCE_S = 20.0
@@ -54,8 +55,8 @@ class RunningEndpoint:
     ) -> None:
         self.stop()
 
-    def start_interchange(self, address: str = "tcp://127.0.0.1:*") -> None:
-        """Start the interchange; returns when it can be spoken to.
+    def start_interchange(self, spec: InterchangeSpec | None = None) -> None:
+        """Start the interchange, by default on the loopback; returns when it can be spoken to.
 
         Raises:
             RuntimeError: it does not start; the text says why.
@@ -69,10 +70,9 @@ class RunningEndpoint:
                         "-m",
                         "fxhpc.interchange",
                         str(self.directory.path),
-                        address,
                         str(writer),
                     ],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     cwd="/",
@@ -82,6 +82,9 @@ class RunningEndpoint:
                 )
         finally:
             os.close(writer)
+        assert self.interchange.stdin is not None
+        with self.interchange.stdin as pipe:
+            pipe.write(msgspec.msgpack.encode(spec or InterchangeSpec()))
         with open(reader, "rb") as answer:
             said = answer.read().decode()
         if said != "ready":
@@ -94,7 +97,7 @@ class RunningEndpoint:
             endpoint=b"",
             workers=self._workers,
             address_file=str(self.directory.managers_address),
-            key_file=str(self.directory.path / "manager.key"),
+            key_file=str(self.directory.manager_key),
             manager=secrets.token_hex(8),
             cwd=str(self.directory.path),
             log_file=str(self.directory.path / f"manager-{len(self.managers)}.log"),
