@@ -16,15 +16,28 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["fxhpc", "fxhpc.*"]),
-    package_data={"fxhpc": ["py.typed"]},
+    packages=[*find_packages(include=["fxhpc", "fxhpc.*"]), "fxhpc.configs"],
+    package_dir={"fxhpc.configs": "configs"},
+    package_data={"fxhpc": ["py.typed", "endpoint/launch.sh"], "fxhpc.configs": ["*.yaml"]},
     install_requires=[
+        "click>=8.1",
         "dill>=0.3.8",
+        "jinja2>=3.1",
         "msgspec>=0.19",
+        "parsl>=2024.6",
         "psutil>=5.9",
+        "pydantic>=2.7",
+        "pyyaml>=6",
         "pyzmq>=26",
+        "rich>=13",
         "setproctitle>=1.3",
     ],
+    entry_points={
+        "console_scripts": [
+            "fxhpc = fxhpc.cli.main:main",
+            "fxhpc-endpoint = fxhpc.cli.compat:main",
+        ]
+    },
     extras_require={
         "test": [
             "hypothesis>=6.100",
@@ -35,8 +48,8 @@ setup(
             "pytest>=8",
             "ruff>=0.8",
             "types-psutil",
+            "types-pyyaml",
         ],
-        "benchmark": ["parsl>=2024.6"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from fxhpc.protocol import messages
+from fxhpc.protocol import messages, provision
 
 
 class ManagerSaid(msgspec.Struct, frozen=True):
@@ -52,6 +52,35 @@ class Unspooled(msgspec.Struct, frozen=True):
     """The answer to ReadSpool."""
 
     batch: list[messages.Results]
+
+
+class ProvisionerSaid(msgspec.Struct, frozen=True):
+    """The provisioner's message."""
+
+    message: provision.FromProvisioner
+
+
+class ProvisionerGone(msgspec.Struct, frozen=True):
+    """The provisioner died, or was killed because a command hung; another one starts.
+
+    What it was asked and has not answered may have happened or not.
+    """
+
+    why: str
+
+
+class RecoveredBlocks(msgspec.Struct, frozen=True):
+    """What the journal of blocks tells at a start: those that may still be there."""
+
+    blocks: list[provision.BlockRef]
+    last: int = 0  # the highest number that was ever used
+
+
+class StopAsked(msgspec.Struct, frozen=True):
+    """The endpoint is to end; answered by Leave when it may."""
+
+    keep_blocks: bool
+    drain_s: float
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -107,6 +136,25 @@ class ManagerKnown(msgspec.Struct, array_like=True, frozen=True, tag="manager"):
     present: bool
 
 
+class ToProvisioner(msgspec.Struct, frozen=True):
+    """Ask the provisioner for this."""
+
+    message: provision.ToProvisioner
+
+
+class BlockKnown(msgspec.Struct, array_like=True, frozen=True, tag="block"):
+    """Write to the journal of blocks, before what follows is done: a block is there, or is gone."""
+
+    block: provision.BlockRef
+    present: bool
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """The process may end now."""
+
+    reason: str
+
+
 Event: TypeAlias = (
     ManagerSaid
     | ManagerGone
@@ -115,8 +163,22 @@ Event: TypeAlias = (
     | Spooled
     | Unspooled
     | Recovered
+    | RecoveredBlocks
+    | ProvisionerSaid
+    | ProvisionerGone
+    | StopAsked
     | Tick
 )
 Action: TypeAlias = (
-    ToManager | ToForwarder | CloseManager | Spool | ReadSpool | ClearSpool | Sent | ManagerKnown
+    ToManager
+    | ToForwarder
+    | CloseManager
+    | Spool
+    | ReadSpool
+    | ClearSpool
+    | Sent
+    | ManagerKnown
+    | ToProvisioner
+    | BlockKnown
+    | Leave
 )
