@@ -452,6 +452,61 @@ class InvalidScopeException(_Told):
     """search_endpoint knows the scopes all, my-endpoints and shared-with-me."""
 
 
+# --- endpoints: their life on this host -----------------------------------------------------------
+
+
+class EndpointError(FxhpcError):
+    """What was asked of an endpoint cannot be done.
+
+    Args:
+        name: the endpoint's.
+        text: what is the matter, a sentence without its full stop.
+        hint: what to do now, likewise.
+    """
+
+    def __init__(self, name: str, text: str = "", hint: str = "") -> None:
+        self.name = name
+        self.text = text or f"endpoint {name!r} cannot do that"
+        self.hint = hint
+        super().__init__(f"{self.text}; {hint}" if hint else self.text)
+
+
+class EndpointNameInvalid(EndpointError, ValueError):
+    """No endpoint can have this name."""
+
+
+class EndpointUnknown(EndpointError):
+    """The home has no endpoint of this name."""
+
+
+class EndpointExists(EndpointError):
+    """The home has an endpoint of this name already."""
+
+
+class EndpointRunning(EndpointError):
+    """The endpoint runs already, on this host."""
+
+
+class EndpointElsewhere(EndpointRunning):
+    """The endpoint runs on another host that has the same home, or may do so."""
+
+
+class EndpointNotRunning(EndpointError):
+    """The endpoint does not run."""
+
+
+class EndpointStartFailed(EndpointError):
+    """The endpoint did not come up; the text says why."""
+
+
+class EndpointStopFailed(EndpointError):
+    """The endpoint did not end as it should, or left something behind."""
+
+
+class EndpointDirectoryInvalid(EndpointError):
+    """The endpoint's directory cannot be used: permissions, owner, file system."""
+
+
 # --- what the service refuses, as funcX numbered it -----------------------------------------------
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from fxhpc.ids import new_id
-from fxhpc.transport.keys import KeyPair, Role, load_or_create_keys
+
+if TYPE_CHECKING:
+    from fxhpc.transport.keys import KeyPair, Role
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
@@ -23,6 +25,7 @@ class EndpointRecord(msgspec.Struct, frozen=True):
 
     endpoint: str  # its UUID
     name: str
+    walltime_s: float = 0.0  # of its longest block, as it was started last; 0: no limit
 
 
 class InterchangeAddress(msgspec.Struct, frozen=True):
@@ -98,6 +101,9 @@ class EndpointDirectory:
 
     def keys(self, role: Role) -> KeyPair:
         """The key pair of a role; made at first use. Nodes see the managers' alone."""
+        # Here, since who only looks for files is not to wait for zmq.
+        from fxhpc.transport.keys import load_or_create_keys
+
         path = self.manager_key if role == "manager" else self.path / f"{role}.key"
         return load_or_create_keys(path, role)
 
