@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fxhpc.errors import ForwarderError
@@ -14,6 +15,7 @@ from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
+from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import DirectWriter, Writer
 from fxhpc.protocol import codec, messages
@@ -33,9 +35,10 @@ class EmbeddedForwarder:
 
     Args:
         path: the store's file, or ":memory:".
+        endpoint: the directory of an endpoint that it is linked to, beside its `local`.
     """
 
-    def __init__(self, path: str = MEMORY) -> None:
+    def __init__(self, path: str = MEMORY, endpoint: Path | None = None) -> None:
         self._waker = Waker()
         store = Store(path)
         durable = path != MEMORY
@@ -58,7 +61,11 @@ class EmbeddedForwarder:
         core = Forwarder(epoch, managers=managers, durable=durable)
         core.recover(store.recover())
         self._clients = _Threads()
-        self._loop = Loop(core, self._clients, self._writer, host, self._waker)
+        remotes = None
+        if endpoint is not None:
+            remotes = RemoteInterchanges(self._context, endpoint.parent, endpoint.name)
+        self._remotes = remotes
+        self._loop = Loop(core, self._clients, self._writer, host, self._waker, remotes)
         self._pid = os.getpid()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fxhpc-forwarder", daemon=True)
@@ -84,6 +91,9 @@ class EmbeddedForwarder:
     def _run(self) -> None:
         reason: BaseException = ForwarderError("the forwarder in this process has ended")
         try:
+            if self._remotes is not None:
+                for event in [*self._remotes.tick()]:  # the first task need not wait for a tick
+                    self._loop.feed(event)
             while not self._stopping:
                 self._loop.turn()
             self._loop.turn()  # what was said last is still handled
@@ -93,6 +103,8 @@ class EmbeddedForwarder:
         for _, on_closed in list(self._clients.peers.values()):
             on_closed(reason)
         self._loop.host.shut_down(keep_journals=False)
+        if self._remotes is not None:
+            self._remotes.close()
         self._writer.close()
         self._waker.close()
         self._owned.remove()

@@ -63,11 +63,13 @@ class RemoteInterchanges:
 
     Args:
         directory: the home's `endpoints`.
+        names: a pattern that the endpoints' directories match.
     """
 
-    def __init__(self, context: zmq.SyncContext, directory: Path) -> None:
+    def __init__(self, context: zmq.SyncContext, directory: Path, names: str = "*") -> None:
         self._context = context
         self._directory = directory
+        self._pattern = f"{names}/endpoint.json"
         self._remotes: dict[bytes, _Remote] = {}
         self._next_look = 0.0
 
@@ -110,7 +112,7 @@ class RemoteInterchanges:
 
     def look(self) -> Iterator[ev.Event]:
         """Look for endpoints that are new in the home."""
-        for path in sorted(self._directory.glob("*/endpoint.json")):
+        for path in sorted(self._directory.glob(self._pattern)):
             try:
                 record = msgspec.json.decode(path.read_bytes(), type=_Record)
                 key = endpoint_key(record.endpoint)
