@@ -12,6 +12,8 @@ functions and shared arguments.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.dispatching import Dispatching
@@ -22,6 +24,7 @@ from fxhpc.interchange.recovering import RETURN_S, Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.provision import ScalingPolicy
 from fxhpc.version import __version__
 
 #: Seconds between heartbeats, and how many may be missed before a manager counts as lost.
@@ -39,6 +42,15 @@ class Interchange:
     Args:
         endpoint: the endpoint's UUID.
         epoch: raised at every start, so that no attempt of before is taken for one of now.
+        heartbeat_s: between two heartbeats.
+        missed_heartbeats: so many in a row, and a manager counts as lost.
+        return_s: how long managers of before may take to come back after a restart.
+        scaling: when it asks for blocks; None: managers come by themselves.
+        retries: of tasks that do not ask for a number of their own; None: `DEFAULT_RETRIES`.
+        name: the endpoint's, for the names of its jobs and for people.
+        details: of its configuration, sent along with every report.
+        wall_offset_s: the wall clock minus the clock that `now` is read from.
+        notes: whether the log is wanted, see `events.Note`.
     """
 
     def __init__(
@@ -47,11 +59,19 @@ class Interchange:
         epoch: int,
         *,
         heartbeat_s: float = HEARTBEAT_S,
+        missed_heartbeats: int = MISSED_HEARTBEATS,
         return_s: float = RETURN_S,
+        scaling: ScalingPolicy | None = None,
+        retries: int | None = None,
+        name: str = "",
+        details: dict[str, Any] | None = None,
+        wall_offset_s: float = 0.0,
+        notes: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
         self._heartbeat_s = heartbeat_s
+        self._missed_heartbeats = missed_heartbeats
         self._state = State(endpoint, epoch)
         self._bodies = Bodies(self._state)
         self._dispatching = Dispatching(self._state, self._bodies)
@@ -178,7 +198,7 @@ class Interchange:
     def _tick(self, now: float) -> None:
         for manager in list(self._state.managers.values()):
             silent = now - manager.heard
-            if silent > self._heartbeat_s * MISSED_HEARTBEATS:
+            if silent > self._heartbeat_s * self._missed_heartbeats:
                 self._lose_manager(manager, f"nothing was heard of it for {silent:.0f} s")
             elif now - manager.greeted >= self._heartbeat_s:
                 manager.greeted = now

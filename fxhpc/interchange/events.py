@@ -155,6 +155,13 @@ class Leave(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Note(msgspec.Struct, frozen=True):
+    """Write a line to the log, for whoever runs the endpoint."""
+
+    level: str  # info, warning, error
+    text: str
+
+
 Event: TypeAlias = (
     ManagerSaid
     | ManagerGone
@@ -181,4 +188,5 @@ Action: TypeAlias = (
     | ToProvisioner
     | BlockKnown
     | Leave
+    | Note
 )
