@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,21 +175,6 @@ def test_login_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (share.workers, share.nice) == (2, 10)
     assert "login node" in share.note
     assert workers.local_share({"SLURM_JOB_ID": "1"}).workers == 64
-
-
-def test_cgroup_quotas(tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.write_text("0::/a/b\n")
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    assert workers.cgroup_cores(tmp_path, own) == 0
-    (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "a" / "cpu.max").write_text("150000 100000\n")
-    assert workers.cgroup_cores(tmp_path, own) == 2
-    own.write_text("3:cpu,cpuacct:/job\n")
-    (tmp_path / "cpu" / "job").mkdir(parents=True)
-    (tmp_path / "cpu" / "job" / "cpu.cfs_quota_us").write_text("300000\n")
-    (tmp_path / "cpu" / "job" / "cpu.cfs_period_us").write_text("100000\n")
-    assert workers.cgroup_cores(tmp_path, own) == 3
 
 
 # --- packed functions ---------------------------------------------------------------------------
