@@ -507,6 +507,18 @@ class EndpointDirectoryInvalid(EndpointError):
     """The endpoint's directory cannot be used: permissions, owner, file system."""
 
 
+class ConfigError(FxhpcError):
+    """An endpoint's configuration cannot be used.
+
+    Args:
+        problems: everything that is wrong, each a line: `file:line: key.path: what, and what to do`.
+    """
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
 # --- what the service refuses, as funcX numbered it -----------------------------------------------
 
 
