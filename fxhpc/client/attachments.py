@@ -6,19 +6,32 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import Connection
 from fxhpc.client.local import LocalEndpoint
+from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.service import Attached
+
+if TYPE_CHECKING:
+    from fxhpc.client.cluster import PrivateEndpoint
 
 
 class Attachment:
-    """A connection and this process's `local` endpoint on it, held by one or more clients."""
+    """A connection and this process's `local` endpoint on it, held by one or more clients.
+
+    With it may come a private endpoint, which ends with it.
+    """
 
     def __init__(
-        self, connection: Connection, workers: int | None, key: str = "", remove: str = ""
+        self,
+        connection: Connection,
+        workers: int | None,
+        key: str = "",
+        remove: str = "",
+        private: PrivateEndpoint | None = None,
     ) -> None:
         attached = connection.attached
         assert attached is not None, "a connection is made only when it is attached"
@@ -26,7 +39,8 @@ class Attachment:
         self.key = key
         self.holders = 1
         self.told_older = False
-        self.listeners: list[Callable[[errors.FxhpcError], None]] = []
+        self.private = private
+        self.listeners: list[Callable[[errors.FxhpcError, str], None]] = []
         self.local = LocalEndpoint(
             connection.local_id,
             attached.managers,
@@ -36,6 +50,8 @@ class Attachment:
         )
         connection.on_need_local = self.local.want
         connection.on_attached = self._on_attached
+        if private is not None:
+            private.on_failure = self._on_private_failure
 
     @property
     def usable(self) -> bool:
@@ -43,16 +59,33 @@ class Attachment:
         return self.connection.usable and self.connection.pid == os.getpid()
 
     def close(self) -> None:
-        """End the local endpoint and the connection."""
+        """End the local endpoint, the connection, and the private endpoint with its blocks."""
+        if self.private is not None:
+            self.private.stop_soon()
         self.local.stop()
         self.connection.close()
+        if self.private is not None:
+            self.private.stop()
+
+    def stop_soon(self) -> None:
+        """Ctrl-C: have what runs end, without waiting for it."""
+        self.local.stop_soon()
+        if self.private is not None:
+            self.private.stop_soon()
 
     def _on_attached(self, attached: Attached) -> None:
         self.local.set_address(attached.managers)
 
     def _on_local_failure(self, error: errors.FxhpcError) -> None:
+        self._tell(error, LOCAL_ENDPOINT)
+
+    def _on_private_failure(self, error: errors.FxhpcError) -> None:
+        assert self.private is not None
+        self._tell(error, self.private.endpoint)
+
+    def _tell(self, error: errors.FxhpcError, endpoint: str) -> None:
         for listener in list(self.listeners):
-            listener(error)
+            listener(error, endpoint)
 
 
 class _Homes:
@@ -110,13 +143,30 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
         return attachment
 
 
-def embed(path: str = ":memory:", workers: int | None = None) -> Attachment:
-    """An attachment to a forwarder of its own, in a thread of this process."""
+def embed(
+    path: str = ":memory:",
+    workers: int | None = None,
+    make_private: Callable[[], PrivateEndpoint] | None = None,
+) -> Attachment:
+    """An attachment to a forwarder of its own, in a thread of this process.
+
+    Args:
+        path: of its store.
+        workers: of the `local` endpoint.
+        make_private: makes a private endpoint, which ends with the attachment.
+    """
     from fxhpc.client.embedded import EmbeddedConnection
     from fxhpc.forwarder.embedded import EmbeddedForwarder
 
-    forwarder = EmbeddedForwarder(path)
-    return Attachment(EmbeddedConnection(forwarder), workers, remove=forwarder.directory)
+    private = make_private() if make_private is not None else None
+    try:
+        forwarder = EmbeddedForwarder(path, private.directory if private is not None else None)
+        connection = EmbeddedConnection(forwarder)
+    except BaseException:
+        if private is not None:
+            private.stop_soon()
+        raise
+    return Attachment(connection, workers, remove=forwarder.directory, private=private)
 
 
 def hold(attachment: Attachment) -> Attachment:

@@ -7,18 +7,21 @@ import functools
 import itertools
 import logging
 import os
+import sys
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fxhpc import chunks
-from fxhpc.client import attachments
+from fxhpc.client import allocation, attachments
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.names import endpoint_name, group_id
+from fxhpc.client.status import status_dict
 from fxhpc.client.submitter import Submitter
+from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
@@ -37,15 +40,19 @@ class Executor(cf.Executor):
     """Runs functions in other processes, as `concurrent.futures.ProcessPoolExecutor` does.
 
     `Executor()` and `Executor(4)` run them on this machine, with nothing outside this process but
-    its workers. `Executor(endpoint_id=...)` and `Executor(client=fxc, endpoint_id=...)` run them
-    at an endpoint of a home. What has not begun when the executor or its process ends is
-    cancelled, unless `task_group_id` is given.
+    its workers; in a job of several nodes, `Executor()` uses them all. `Executor(config=...)` asks
+    the batch system for nodes, and gives them back when it ends, whatever ends it.
+    `Executor(endpoint_id=...)` and `Executor(client=fxc, endpoint_id=...)` run them at an endpoint
+    of a home. What has not begun when the executor or its process ends is cancelled, unless
+    `task_group_id` is given.
 
     Args:
-        max_workers: workers of the `local` endpoint; None takes what this process may use.
+        max_workers: workers on this machine; None takes what this process may use.
+        config: an endpoint's YAML file, or the same words in a dictionary.
         endpoint_id: a UUID, a name, or "local".
         client: whose home is used.
-        home: a directory, if not the client's or the default one.
+        home: a directory, if not the client's or the default one. With `config`, nodes must see
+            it, or else the configuration's `state_dir`.
         path: a file for the store of an embedded executor; in memory if there is none.
         max_payload: bytes that the arguments of a task, and its result, may take.
         retries: how often a task that was lost is run again.
@@ -54,13 +61,17 @@ class Executor(cf.Executor):
             Globus Compute's callers, who may set them at any time; tasks run without them.
 
     Raises:
-        ValueError: max_workers is not greater than 0.
+        ValueError: max_workers is not greater than 0, or something else beside `config` says where
+            tasks run.
+        ConfigError: the configuration cannot be used; it names all that is wrong.
+        EndpointStartFailed: no block can be asked for.
     """
 
     def __init__(
         self,
         max_workers: int | str | uuid.UUID | None = None,
         *,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         endpoint_id: str | uuid.UUID | None = None,
         client: FuncXClient | None = None,
         home: str | os.PathLike[str] | None = None,
@@ -97,16 +108,30 @@ class Executor(cf.Executor):
             "result_limit": max_payload,
         }
         directory = None
-        if client is not None:
+        if config is not None:
+            others = (max_workers, endpoint_id, client, task_group_id)
+            if any(given is not None for given in others):
+                raise ValueError(
+                    "config= says where tasks run and on how many workers (max_workers_per_node): "
+                    "give no max_workers, endpoint_id, client or task_group_id beside it"
+                )
+            attach = _private(path, home, config)
+        elif client is not None:
             attach, directory = client._share, client._home
         elif endpoint_id is not None or home is not None or task_group_id is not None:
             directory = attachments.home_directory(home)
             attach = functools.partial(attachments.attach_home, directory, max_workers)
+        elif max_workers is None and (found := allocation.current()) is not None:
+            print(found.note, file=sys.stderr)
+            config = found.config(allocation.workers_per_node(os.environ))
+            attach = _private(path, home, config)
         else:
             attach = functools.partial(attachments.embed, path, max_workers)
         self._home = directory
-        endpoint = endpoint_name(endpoint_id or "local", directory)
+        endpoint = "" if config is not None else endpoint_name(endpoint_id or "local", directory)
         self._submitter = Submitter(attach, endpoint, options)
+        if config is not None:
+            self._submitter.attachment()  # so that what is wrong is said here
         if max_workers is None:
             self._max_workers = _default_workers()
         # An executor that is dropped finishes its work and then gives back its processes.
@@ -223,6 +248,20 @@ class Executor(cf.Executor):
         payload = self._pack_arguments(tuple(args or ()), dict(kwargs or {}), self._max_payload)
         return self._submitter.submit(self._submitter.registered(str(function_id)), payload)
 
+    # --- what goes on ---------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """How the endpoint is, as `FuncXClient.get_endpoint_status` tells it.
+
+        `logs[0]["reason"]` says why nothing runs, if nothing runs.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+        """
+        self._check_open()
+        connection = self._submitter.attachment().connection
+        return status_dict(connection.ask(service.GetStatus(0, self.endpoint_id)), time.time())
+
     def _check_open(self) -> None:
         if self._submitter.is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
@@ -233,6 +272,18 @@ class Executor(cf.Executor):
 
 
 FuncXExecutor = Executor
+
+
+def _private(
+    path: str,
+    home: str | os.PathLike[str] | None,
+    config: str | os.PathLike[str] | Mapping[str, Any],
+) -> Callable[[], Attachment]:
+    """What attaches to a forwarder in this process, with a private endpoint."""
+    from fxhpc.client.cluster import PrivateEndpoint
+
+    make = functools.partial(PrivateEndpoint, attachments.home_directory(home), config)
+    return functools.partial(attachments.embed, path, None, make)
 
 
 def _default_workers() -> int:

@@ -53,6 +53,7 @@ class Submitter:
         self._attach = attach
         self.endpoint = endpoint
         self.options = options
+        self._private = ""  # the endpoint that comes with the attachment, once there is one
         self._begin()
         processes.add_resident(self)
 
@@ -120,6 +121,9 @@ class Submitter:
         if processes.is_exiting():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         attachment = self.attachment()
+        private = attachment.private
+        if private is not None and private.failure is not None and self.endpoint == self._private:
+            raise private.failure
         info = StreamInfo(
             stream=ids.new_stream(),
             endpoint=self.endpoint,
@@ -169,8 +173,12 @@ class Submitter:
         """The attachment, made at the first use."""
         with self.condition:
             if self._attachment is None:
-                self._attachment = self._attach()
-                self._attachment.listeners.append(self._on_local_failure)
+                self._attachment = attachment = self._attach()
+                attachment.listeners.append(self._on_failure)
+                if attachment.private is not None:
+                    if self.endpoint == self._private:  # else somebody has chosen another
+                        self.endpoint = attachment.private.endpoint
+                    self._private = attachment.private.endpoint
             return self._attachment
 
     # --- sending (the condition is held) --------------------------------------------------------
@@ -300,9 +308,10 @@ class Submitter:
         if self._attachment is not None:
             self._attachment.connection.remove_sink(group.stream)
 
-    def _on_local_failure(self, error: errors.FxhpcError) -> None:
+    def _on_failure(self, error: errors.FxhpcError, endpoint: str) -> None:
+        """An endpoint of this process cannot run anything."""
         with self.condition:
-            groups = [g for g in self._streams.values() if g.info.endpoint == LOCAL_ENDPOINT]
+            groups = [g for g in self._streams.values() if g.info.endpoint == endpoint]
             for group in groups:
                 group.cancels += group.futures
                 self._send_cancels(group)
@@ -379,7 +388,7 @@ class Submitter:
             if attachment is not None:
                 attachment.connection.remove_sink(group.stream)
         if attachment is not None:
-            attachment.listeners.remove(self._on_local_failure)
+            attachment.listeners.remove(self._on_failure)
             release(attachment)
 
     def close_when_idle(self) -> None:
@@ -415,7 +424,7 @@ class Submitter:
             if tasks:
                 attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
             if attachment.holders == 1:
-                attachment.local.stop_soon()
+                attachment.stop_soon()
         self.close_when_idle()
 
     def _end_here(self, group: Group) -> None:
