@@ -58,7 +58,8 @@ class EmbeddedForwarder:
             epoch,
             None,
         )
-        core = Forwarder(epoch, managers=managers, durable=durable)
+        # Another process may lose what it was sent: it is stored too, in memory as the case may be.
+        core = Forwarder(epoch, managers=managers, durable=durable or endpoint is not None)
         core.recover(store.recover())
         self._clients = _Threads()
         remotes = None
