@@ -1,0 +1,37 @@
+"""How soon a process that died is started again. Pure."""
+
+from __future__ import annotations
+
+#: A process that dies within so many seconds of its start has done no work: waiting grows.
+EARLY_S = 10.0
+
+#: So many early deaths in a row are told as trouble: starting again alone does not help.
+MANY = 5
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
+
+
+class Restarts:
+    """Counts deaths, and says how long to wait after each."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.in_a_row = 0
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether it died so often in a row that somebody has to act."""
+        return self.in_a_row >= MANY
+
+    def died(self, lived_s: float) -> float:
+        """It died after so many seconds: in how many seconds to start the next."""
+        self.total += 1
+        self.in_a_row = self.in_a_row + 1 if lived_s < EARLY_S else 0
+        return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self.in_a_row))
+
+    def lived(self, lived_s: float) -> bool:
+        """It lives, for so many seconds: whether this ends a row of early deaths."""
+        if lived_s < EARLY_S or not self.in_a_row:
+            return False
+        self.in_a_row = 0
+        return True

@@ -1,0 +1,362 @@
+"""Keeps one endpoint's interchange running: `python -m fxhpc.endpoint.supervisor DIRECTORY FD`.
+
+It starts the interchange, starts it again when it dies, and ends it when told to. It knows nothing
+of tasks and blocks, so it has no reason to die itself; if it is killed, the interchange goes on
+without it. SIGTERM (and SIGINT) stop the endpoint as `stop.json` says, SIGHUP keeps its blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+
+import msgspec
+from setproctitle import setproctitle
+
+from fxhpc.endpoint import identity
+from fxhpc.endpoint.child import READY, READY_S, InterchangeChild
+from fxhpc.endpoint.logs import Follower, log_to_file
+from fxhpc.endpoint.restarts import LONGEST_DELAY_S, Restarts
+from fxhpc.interchange.directory import EndpointDirectory, replace_file
+from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.version import __version__
+
+#: What is said over FD instead of "ready" if another supervisor was faster.
+BUSY = "busy"
+
+#: Seconds that the interchange may take to end, beyond its draining: it waits for the batch
+#: system to cancel blocks.
+STOP_MARGIN_S = 60.0
+
+_ECHO_S, _KILLED_S = 0.3, 10.0
+
+log = logging.getLogger("fxhpc.supervisor")
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise an endpoint until it is stopped: an exit code.
+
+    Args:
+        arguments: the endpoint's directory; a descriptor where it says "ready" or why it does not
+            come up; "foreground" if its log goes to standard error too. An `InterchangeSpec` comes
+            on standard input.
+    """
+    report = int(arguments[1])
+    foreground = "foreground" in arguments[2:]
+    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InterchangeSpec)
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _empty_stdin()
+    directory = EndpointDirectory(arguments[0], spec.state_dir)
+    record = directory.read_record()
+    if record is None:
+        _say(report, f"there is no endpoint in {directory.path}")
+        return 1
+    setproctitle(f"fxhpc: supervisor {record.name}")
+    try:
+        directory.logs.mkdir(mode=0o700, exist_ok=True)
+        supervisor = Supervisor(directory, record.name, spec, report, foreground)
+    except OSError as error:
+        _say(report, f"{error.filename or directory.path}: {error.strerror}")
+        return 1
+    if not supervisor.take_lock():
+        _say(report, BUSY)
+        return 1
+    return supervisor.run()
+
+
+class Supervisor:
+    """The supervisor of one endpoint.
+
+    Args:
+        report: the descriptor where readiness is told; -1 if nobody listens.
+        foreground: somebody looks on: log to standard error, and let Ctrl-C stop the endpoint.
+    """
+
+    def __init__(
+        self,
+        directory: EndpointDirectory,
+        name: str,
+        spec: InterchangeSpec,
+        report: int = -1,
+        foreground: bool = False,
+    ) -> None:
+        self._directory = directory
+        self._name = name
+        if not spec.log_file:
+            spec.log_file = str(directory.log)
+        self._spec = spec
+        self._report = report
+        self._foreground = foreground
+        self._lock = -1
+        self._record = identity.SupervisorRecord(
+            host=platform.node(),
+            boot=identity.boot_id(),
+            pid=os.getpid(),
+            started=identity.start_time(os.getpid()),
+            version=__version__,
+            since=time.time(),
+        )
+        self._restarts = Restarts()
+        self._child: InterchangeChild | None = None
+        self._start_at = 0.0  # when to start the next
+        self._give_up_at = float("inf")  # when the one that stops, or starts, is killed
+        self._was_ready = False
+        self._stopping = False
+        self._signals: list[int] = []
+        self._next_sign = 0.0
+        self._exit_code = 0
+        log_to_file(directory.logs / "supervisor.log", spec.log_bytes, spec.log_files, foreground)
+        self._echo = Follower(directory.log) if foreground else None
+
+    def take_lock(self) -> bool:
+        """Become the endpoint's supervisor; False if another is it."""
+        import fcntl
+
+        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._lock = os.open(self._directory.supervisor_lock, flags, 0o600)
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def run(self) -> int:
+        """Supervise until told to stop, or until the first interchange cannot start."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note_signal)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        log.info("started: fxhpc %s, endpoint %s, pid %d", __version__, self._name, os.getpid())
+        try:
+            self._directory.stop_request.unlink(missing_ok=True)
+            identity.write_supervisor(self._directory, self._record)
+            while not self._is_over():
+                self._wait(reader)
+                self._hear()
+                self._reap()
+                self._heed_signals()
+                self._look_at_clock()
+        except OSError as error:
+            where = error.filename or self._directory.path
+            self._fail(f"the supervisor cannot go on: {where}: {error.strerror}")
+        finally:
+            self._end()
+        return self._exit_code
+
+    # --- the interchange --------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        try:
+            self._child = InterchangeChild(self._directory, self._spec)
+        except OSError as error:
+            why = f"the interchange cannot be started: {error.filename or ''} {error.strerror}"
+            if not self._was_ready:
+                self._fail(why)
+                return
+            log.error("%s; tried again in %.0f s", why, LONGEST_DELAY_S)
+            self._start_at = time.monotonic() + LONGEST_DELAY_S
+            self._tell(trouble=why)
+            return
+        self._give_up_at = time.monotonic() + READY_S
+        self._tell(interchange=self._child.pid)
+
+    def _hear(self) -> None:
+        """The interchange may have become ready."""
+        if self._child is None or not self._child.hear():
+            return
+        log.info(
+            "the interchange is ready, pid %d, after %.2f s", self._child.pid, self._child.age_s
+        )
+        self._was_ready = True
+        if not self._stopping:
+            self._give_up_at = float("inf")
+            self._directory.failure.unlink(missing_ok=True)
+            self._tell(phase="running", trouble="")
+        self._say(READY)
+
+    def _reap(self) -> None:
+        """The interchange may have ended: in order, or not."""
+        if self._child is None or not self._child.has_ended():
+            return
+        child, self._child = self._child, None
+        self._give_up_at = float("inf")
+        why = child.why()
+        if self._stopping:
+            log.info("%s", why)
+            return
+        if not self._was_ready and not child.is_ready:
+            self._fail(why)
+            return
+        lived = child.age_s
+        delay = self._restarts.died(lived)
+        log.error("%s; it lived %.1f s and is started again in %.1f s", why, lived, delay)
+        self._start_at = time.monotonic() + delay
+        if self._restarts.is_trouble:
+            why = (
+                f"the interchange died {self._restarts.in_a_row} times as it started, and is "
+                f"started again every {delay:.0f} s: {why}"
+            )
+            self._write_failure(why)
+        self._tell(phase="restarting", interchange=0, restarts=self._restarts.total, trouble=why)
+
+    # --- signals and time -------------------------------------------------------------------------
+
+    def _note_signal(self, number: int, frame: object) -> None:
+        self._signals.append(number)
+
+    def _heed_signals(self) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            name = signal.Signals(number).name
+            request = self._read_request()
+            if number == signal.SIGINT and self._stopping:
+                request = StopRequest(drain_s=0.0)  # a second Ctrl-C does not wait for tasks
+                self._write_request(request)
+            log.info("%s: the endpoint stops%s", name, " again" if self._stopping else "")
+            first, self._stopping = not self._stopping, True
+            if self._child is None:
+                continue
+            drain = self._spec.drain_s if request.drain_s is None else request.drain_s
+            keep = number == signal.SIGHUP or request.keep_blocks
+            limit = time.monotonic() + STOP_MARGIN_S + (0.0 if keep else drain)
+            self._give_up_at = limit if first else min(self._give_up_at, limit)
+            self._child.send(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
+            self._tell(phase="stopping")
+
+    def _look_at_clock(self) -> None:
+        now = time.monotonic()
+        if self._child is None and not self._is_over() and now >= self._start_at:
+            self._start()
+        if self._child is not None and now >= self._give_up_at:
+            doing = "ended" if self._stopping else "become ready"
+            why = f"the interchange had not {doing} after {self._child.age_s:.0f} s, and was killed"
+            self._child.kill(why)
+            self._give_up_at = float("inf")
+        ready_s = self._child.age_s if self._child is not None and self._child.is_ready else 0.0
+        if self._restarts.lived(ready_s):
+            self._directory.failure.unlink(missing_ok=True)
+        if now >= self._next_sign:
+            self._next_sign = now + identity.SIGN_OF_LIFE_S
+            self._give_sign_of_life()
+        if self._echo is not None:
+            for line in self._echo.read():
+                print(line, file=sys.stderr)
+
+    def _give_sign_of_life(self) -> None:
+        """Show other hosts that this process lives, and look whether the endpoint is still its."""
+        found = identity.read_supervisor(self._directory)
+        if found is not None and (found.host, found.pid) != (self._record.host, self._record.pid):
+            log.error("host %s, pid %d, has taken the endpoint over", found.host, found.pid)
+            self._signals.append(signal.SIGHUP)
+        elif not self._directory.path.is_dir():
+            log.error("the directory %s was removed", self._directory.path)
+            self._signals.append(signal.SIGTERM)
+        else:
+            with contextlib.suppress(OSError):  # a full disk, or a file server away for a while
+                if found is None:
+                    identity.write_supervisor(self._directory, self._record)
+                os.utime(self._directory.supervisor)
+
+    def _wait(self, wakeup: socket.socket) -> None:
+        """Until a signal, a word of the interchange, or the next moment to do something."""
+        now = time.monotonic()
+        until = min(self._next_sign, self._give_up_at)
+        if self._child is None:
+            until = min(until, self._start_at)
+        elif self._restarts.in_a_row:
+            until = min(until, now + 1.0)
+        if self._echo is not None:
+            until = min(until, now + _ECHO_S)
+        sources = [wakeup.fileno()]
+        if self._child is not None and self._child.ready_fd >= 0:
+            sources.append(self._child.ready_fd)
+        if not self._signals:
+            select.select(sources, [], [], max(0.0, until - now))
+        with contextlib.suppress(BlockingIOError):
+            wakeup.recv(4096)
+
+    # --- what others are told ---------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        return self._child is None and (self._stopping or self._exit_code != 0)
+
+    def _tell(self, **changes: object) -> None:
+        """Change the record; the endpoint goes on if it cannot be written."""
+        for field, value in changes.items():
+            setattr(self._record, field, value)
+        try:
+            identity.write_supervisor(self._directory, self._record)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._directory.supervisor, error.strerror)
+
+    def _fail(self, why: str) -> None:
+        """The endpoint does not come up, or cannot go on."""
+        log.error("%s", why)
+        self._exit_code = 1
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait(_KILLED_S)
+            self._child = None
+        self._write_failure(why)
+        self._say(why)
+
+    def _write_failure(self, why: str) -> None:
+        with contextlib.suppress(OSError):
+            replace_file(self._directory.failure, f"{why}\n".encode())
+
+    def _read_request(self) -> StopRequest:
+        try:
+            return msgspec.json.decode(self._directory.stop_request.read_bytes(), type=StopRequest)
+        except (OSError, msgspec.DecodeError):
+            return StopRequest()
+
+    def _write_request(self, request: StopRequest) -> None:
+        with contextlib.suppress(OSError):
+            replace_file(self._directory.stop_request, msgspec.json.encode(request))
+
+    def _say(self, text: str) -> None:
+        if self._report >= 0:
+            _say(self._report, text)
+            self._report = -1
+
+    def _end(self) -> None:
+        """Leave nothing that says that the endpoint runs, unless it is another's word by now."""
+        found = identity.read_supervisor(self._directory)
+        if found is not None and (found.host, found.pid) == (self._record.host, self._record.pid):
+            for path in (self._directory.supervisor, self._directory.stop_request):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        log.info("ended")
+        if self._echo is not None:
+            for line in self._echo.read():
+                print(line, file=sys.stderr)
+
+
+def _say(descriptor: int, text: str) -> None:
+    try:
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+    except OSError:
+        pass  # whoever started this process does not wait any more
+
+
+def _empty_stdin() -> None:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(descriptor, 0)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
