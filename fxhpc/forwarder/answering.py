@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fxhpc.forwarder import causes
 from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
 from fxhpc.forwarder.gathering import Gathering, StoredRow
+from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.state import State, error_words
 from fxhpc.forwarder.streams import DELIVERED
 from fxhpc.protocol import service, states
@@ -14,8 +16,9 @@ from fxhpc.protocol import service, states
 class Answering:
     """Answers Fetch calls, and pushes what clients want without asking."""
 
-    def __init__(self, state: State, gathering: Gathering) -> None:
+    def __init__(self, state: State, gathering: Gathering, listing: Listing) -> None:
         self._state = state
+        self._listing = listing
         self._gathering = gathering
         self._cache = RowCache()
         self._waiters: dict[bytes, list[Waiter]] = {}  # by stream
@@ -108,8 +111,12 @@ class Answering:
                 if not waiters:
                     del self._waiters[name]
         reasons = {name: self._reason(name) for name, _ in waiter.wanted}
+        summaries = None
+        if waiter.details:
+            streams = [self._state.streams.get(name) for name, _ in waiter.wanted]
+            summaries = {s.info.stream: self._listing.summary(s) for s in streams if s is not None}
         reply, missing = answer(
-            waiter, self._state.streams, self._cache, reasons, self._gathering.trouble
+            waiter, self._state.streams, self._cache, reasons, self._gathering.trouble, summaries
         )
         if reply is not None:
             self._state.say(waiter.peer, reply)
@@ -120,14 +127,10 @@ class Answering:
 
     def _reason(self, name: bytes) -> tuple[str, str]:
         stream = self._state.streams.get(name)
-        endpoint = None if stream is None else self._state.endpoint_of(stream)
-        if endpoint is None or not endpoint.connected:
-            where = "its endpoint" if endpoint is None else f"endpoint {endpoint.name}"
-            return states.WAITING_FOR_ENDPOINT, f"{where} is not running"
-        if endpoint.status is None or not endpoint.status.workers:
-            why = endpoint.status.reason if endpoint.status else "it has just come up"
-            return states.WAITING_FOR_NODES, f"endpoint {endpoint.name} has no workers: {why}"
-        return states.WAITING_FOR_LAUNCH, "all workers are busy with other tasks"
+        if stream is None:
+            return states.UNKNOWN, ""
+        trouble = self._gathering.trouble
+        return causes.of_stream(stream, self._state.endpoint_of(stream), trouble)
 
     def _read_row(self, number: int, reader: Waiter | Client) -> None:
         if readers := self._reading.get(number):

@@ -114,13 +114,16 @@ class Attaching:
     def open_local(self, instance: bytes) -> None:
         """Have an interchange hosted for a client's `local`."""
         if instance not in self._state.endpoints:
-            self.new_endpoint(Endpoint(instance, LOCAL_ENDPOINT, True))
+            self.new_endpoint(Endpoint(instance, LOCAL_ENDPOINT, True, "local"))
             self._state.actions.append(ev.OpenLocal(instance))
 
     def new_endpoint(self, endpoint: Endpoint) -> None:
         """An endpoint is known from now on; what waits for it is queued."""
         self._state.endpoints[endpoint.key] = endpoint
-        endpoint.fill(list(self._state.by_endpoint.get(endpoint.key, {}).values()))
+        if not endpoint.is_local:
+            self._state.named.append(endpoint)
+        endpoint.streams = self._state.by_endpoint.setdefault(endpoint.key, {})
+        endpoint.fill(list(endpoint.streams.values()))
 
     def close_local(self, instance: bytes) -> None:
         """Nobody is left whose `local` this is: it ends."""

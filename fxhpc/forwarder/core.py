@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fxhpc.forwarder import causes
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
@@ -18,6 +19,7 @@ from fxhpc.forwarder.cancelling import Cancelling
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering, StoredRow
+from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, endpoint_key, error_words
 from fxhpc.forwarder.streams import RUNNING, SENT, Stream
@@ -48,7 +50,8 @@ class Forwarder:
         self._gathering = Gathering(self._state)
         self._sending = Sending(self._state, self._gathering)
         self._submitting = Submitting(self._state, self._sending)
-        self._answering = Answering(self._state, self._gathering)
+        self._listing = Listing(self._state, self._gathering)
+        self._answering = Answering(self._state, self._gathering, self._listing)
         self._cancelling = Cancelling(self._state, self._gathering, self._sending)
         self._attaching = Attaching(
             self._state,
@@ -84,6 +87,9 @@ class Forwarder:
         for result in recovered.results:
             if stream := state.streams.get(result.stream):
                 stream.end(from_ranges(result.ranges), result.row)
+        for name, kind, ranges in recovered.kinds:
+            if stream := state.streams.get(name):
+                stream.note_kinds({kind: ranges})
 
     @property
     def is_idle(self) -> bool:
@@ -93,6 +99,17 @@ class Forwarder:
     def knows_endpoint(self, endpoint: str) -> bool:
         """Whether tasks for this endpoint would be accepted."""
         return self._state.knows_endpoint(endpoint)
+
+    def awaited(self, message: service.FromClient) -> set[str]:
+        """The endpoints that a client's message is about, so that they are looked for."""
+        if isinstance(message, service.Submit):
+            return {submission.info.endpoint for submission in message.submissions}
+        if isinstance(message, service.GetStatus):
+            return {message.endpoint}
+        if isinstance(message, service.Fetch):
+            streams = (self._state.streams.get(part.stream) for part in message.tasks)
+            return {s.info.endpoint for s in streams if s is not None and s.pending}
+        return set()
 
     def failed(self, error: Exception) -> list[ev.Action]:
         """`handle` has raised this: what it wanted before that, and an answer to whoever asked.
@@ -131,7 +148,11 @@ class Forwarder:
         elif isinstance(event, ev.EndpointKnown):
             key = endpoint_key(event.endpoint)
             if key not in state.endpoints:
-                self._attaching.new_endpoint(Endpoint(key, event.endpoint, False))
+                self._attaching.new_endpoint(Endpoint(key, event.endpoint, False, event.name))
+        elif isinstance(event, ev.EndpointTold):
+            if endpoint := state.endpoints.get(event.key):
+                endpoint.away, endpoint.deleted = event.away, event.deleted
+                endpoint.seen, endpoint.longest_s = event.seen, event.longest_s
         elif isinstance(event, ev.InterchangeUp):
             if endpoint := state.endpoints.get(event.key):
                 # Nothing more is sent before it has said what it holds: that would not be in it.
@@ -142,6 +163,7 @@ class Forwarder:
             if endpoint := state.endpoints.get(event.key):
                 endpoint.connected = False
                 endpoint.status = None
+                endpoint.away = ""
         else:
             self._tick()
         return state.actions
@@ -188,6 +210,8 @@ class Forwarder:
             self._load_records(client, message.call, "search", arguments)
         elif isinstance(message, service.GetStatus):
             self._status(client, message)
+        elif isinstance(message, service.ListTasks):
+            state.say(peer, self._listing.answer(message))
         elif isinstance(message, service.Resume):
             for stream in list(state.streams.values()):
                 self._attaching.adopt(stream, None, client)
@@ -217,9 +241,11 @@ class Forwarder:
         key = client.instance if is_local else endpoint_key(message.endpoint)
         endpoint = self._state.endpoints[key]
         status = endpoint.status or msg.Status(0, 0, 0, 0, 0)
-        streams = self._state.by_endpoint.get(key, {}).values()
-        outstanding = sum(stream.pending for stream in streams)
+        outstanding = endpoint.outstanding
         running = min(status.running, outstanding)
+        reason = status.reason
+        if outstanding > running or not endpoint.connected:
+            _, reason = causes.of_endpoint(endpoint)
         answer = service.EndpointStatus(
             message.call,
             online=endpoint.connected,
@@ -228,7 +254,11 @@ class Forwarder:
             idle_workers=status.workers - running,
             pending=outstanding - running,
             running=running,
-            reason=status.reason,
+            reason=reason,
+            seen=0.0 if endpoint.connected else endpoint.seen,
+            endpoint=endpoint.name,
+            name=endpoint.title,
+            report=status.report,
         )
         self._state.say(client.peer, answer)
 
@@ -280,6 +310,15 @@ class Forwarder:
         for key in self._gathering.flush():
             if endpoint := self._state.endpoints.get(key):
                 self._sending.feed(endpoint)
+        self._tell_backlogs(at_once=True)
+
+    def _tell_backlogs(self, *, at_once: bool) -> None:
+        """Tell interchanges how much waits for them here, so that they ask for nodes."""
+        for endpoint in self._state.named:
+            count = endpoint.count_backlog(self._state.now, at_once=at_once)
+            if count is not None:
+                backlog = ev.ToInterchange(endpoint.key, msg.Backlog(count))
+                self._state.actions.append(backlog)
 
     def _ended(self, stream: bytes, outcomes: list[Outcome]) -> None:
         self._cancelling.settle(stream, outcomes)
@@ -308,3 +347,4 @@ class Forwarder:
             if endpoint.connected and endpoint.queue:
                 self._sending.feed(endpoint)  # what the store refused to note as sent
         self._gathering.tick()
+        self._tell_backlogs(at_once=False)

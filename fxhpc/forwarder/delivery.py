@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from fxhpc.forwarder import causes
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.streams import DELIVERED, ENDED, PARKED, RUNNING, STORING, Stream
 from fxhpc.ids import from_ranges
@@ -22,12 +23,6 @@ ANSWER_BYTES = 8 * 2**20
 PUSHES_OUT = 64
 
 
-_PARKED_REASON = (
-    "the process whose `local` endpoint it was submitted to has ended; ask for its result, "
-    "or call resume(), to run it here"
-)
-
-
 class Row:
     """A result row in memory."""
 
@@ -37,7 +32,7 @@ class Row:
         self.by_index = {outcome.index: outcome for outcome in outcomes}
         self.ended = ended
         self.host = host
-        self.size = sum(len(outcome.data) + 100 for outcome in outcomes)
+        self.size = sum(len(outcome.data) + len(outcome.output) + 100 for outcome in outcomes)
 
 
 class RowCache:
@@ -77,6 +72,7 @@ class Waiter:
         self.peer = peer
         self.call = fetch.call
         self.outcomes = fetch.outcomes
+        self.details = fetch.details
         self.deadline = deadline
         self.need = fetch.need
         self.wanted = [(part.stream, from_ranges(part.ranges)) for part in fetch.tasks]
@@ -119,12 +115,14 @@ def answer(
     cache: RowCache,
     reasons: dict[bytes, tuple[str, str]],
     trouble: str = "",
+    summaries: dict[bytes, service.StreamSummary] | None = None,
 ) -> tuple[service.States | None, set[int]]:
     """The answer to a Fetch, or the rows that have to be read for it first.
 
     Args:
         reasons: for each stream, the status of its pending tasks, and why they wait.
         trouble: why outcomes cannot be stored at the moment.
+        summaries: of the streams, if details were asked for.
     """
     parts: list[service.StreamStates] = []
     missing: set[int] = set()
@@ -149,7 +147,7 @@ def answer(
                 elif state in (RUNNING, STORING):
                     status, reason = states.RUNNING, ""
                 elif state == PARKED:
-                    status, reason = states.WAITING_FOR_ENDPOINT, _PARKED_REASON
+                    status, reason = states.WAITING_FOR_ENDPOINT, causes.PARKED
                 found.append(service.TaskState(index, status, reason))
                 continue
             number = stream.rows_of[index]
@@ -160,11 +158,15 @@ def answer(
                 size += ANSWER_BYTES // 16
                 continue
             outcome = row.by_index[index]
-            size += len(outcome.data)
-            found.append(_ended(index, outcome, row.ended, waiter.outcomes))
+            size += len(outcome.data) + len(outcome.output)
+            state_of = _ended(index, outcome, row.ended, waiter.outcomes)
+            if waiter.details:
+                state_of.host = row.host
+            found.append(state_of)
         if found:
             created = stream.info.created if stream is not None else 0.0
-            parts.append(service.StreamStates(name, found, created))
+            summary = summaries.get(name) if summaries else None
+            parts.append(service.StreamStates(name, found, created, summary))
         if more:
             break
     if missing:

@@ -44,7 +44,18 @@ class LocalClosed(msgspec.Struct, frozen=True):
 class EndpointKnown(msgspec.Struct, frozen=True):
     """A named endpoint of this home."""
 
-    endpoint: str
+    endpoint: str  # its UUID
+    name: str = ""
+
+
+class EndpointTold(msgspec.Struct, frozen=True):
+    """What a named endpoint's directory says of it. Told when it has changed."""
+
+    key: bytes
+    away: str  # why its interchange is away, and what to do; a sentence without its full stop
+    seen: float = 0.0  # wall clock: when it was alive last; 0: never, as far as is known
+    longest_s: float = 0.0  # of its longest block; 0: no limit, or nobody knows
+    deleted: bool = False
 
 
 class InterchangeUp(msgspec.Struct, frozen=True):
@@ -143,6 +154,7 @@ Event: TypeAlias = (
     | LocalGone
     | LocalClosed
     | EndpointKnown
+    | EndpointTold
     | InterchangeUp
     | InterchangeGone
     | InterchangeSaid

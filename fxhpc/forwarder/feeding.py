@@ -10,19 +10,27 @@ from fxhpc.protocol.turns import Turns
 #: Bytes of arguments in one message to an interchange.
 MESSAGE_BYTES = 8 * 2**20
 
+#: Seconds until a queue in which all was cancelled is counted again.
+RECOUNT_S = 0.5
+
 
 class Endpoint:
     """An endpoint as the forwarder sees it: a queue, a window, and what is out there.
 
     Args:
         key: a `local` instance's 16 bytes, or a named endpoint's UUID as bytes.
-        name: what messages call it.
+        name: its UUID.
+        title: what people call it.
     """
 
-    def __init__(self, key: bytes, name: str, is_local: bool) -> None:
+    def __init__(self, key: bytes, name: str, is_local: bool, title: str = "") -> None:
         self.key = key
         self.name = name
+        self.title = title or name
         self.is_local = is_local
+        self.deleted = False  # its directory is gone
+        self.away = ""  # why its interchange is, a sentence with what to do about it
+        self.longest_s = 0.0  # no task may be declared to take longer; 0: any
         self.connected = False  # the interchange has answered Hello
         self.closing = False
         self.greetings = 0  # how often the interchange has said what it holds
@@ -34,7 +42,36 @@ class Endpoint:
         self.dropped_bytes = 0  # of segments in memory that left the queue without being taken
         self.bodies: set[bytes] = set()  # what its interchange was sent
         self.status: msg.Status | None = None
-        self.seen = 0.0
+        self.seen = 0.0  # wall clock: when it was alive last; 0: never, as far as is known
+        self.streams: dict[bytes, Stream] = {}  # all whose tasks run here
+        self.backlog = 0  # as its interchange was told last
+        self._recount_at = 0.0  # not before: all in the queue was cancelled
+
+    @property
+    def outstanding(self) -> int:
+        """Tasks that have not ended, wherever they are: counted, so not for every message."""
+        return sum(stream.pending for stream in self.streams.values())
+
+    def count_backlog(self, now: float, *, at_once: bool) -> int | None:
+        """How many tasks wait here, if its interchange is to be told.
+
+        Args:
+            now: monotonic.
+            at_once: tell only that there are some now, or none any more; else any other number.
+        """
+        if not self.connected or self.is_local:
+            return None
+        waits = len(self.queue) > 0
+        if at_once and (waits == (self.backlog > 0) or (waits and now < self._recount_at)):
+            return None
+        # The queue may hold what was cancelled since.
+        count = max(0, self.outstanding - self.out_tasks) if waits else 0
+        if waits and not count:
+            self._recount_at = now + RECOUNT_S
+        if count == self.backlog:
+            return None
+        self.backlog = count
+        return count
 
     def push(self, segment: Segment) -> None:
         """Queue tasks that were just stored."""
@@ -88,6 +125,7 @@ class Endpoint:
         """The interchange has said what it holds: queue again what it should hold, and does not."""
         self.connected = True
         self.greetings += 1
+        self.backlog = 0  # it may be another interchange
         self.bodies.clear()
         self.out_tasks, self.out_bytes = 0, 0.0
         there = {stream.info.stream: bytearray(stream.count) for stream in streams}

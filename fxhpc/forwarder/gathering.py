@@ -12,7 +12,7 @@ from fxhpc.forwarder.streams import DELIVERED, RUNNING, SENT, STORING, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
-from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
 #: A result row is cut at so many tasks or bytes.
 ROW_TASKS = 1000
@@ -24,6 +24,8 @@ RETRY_S = 2.0
 #: Interchanges are told what is stored after so many messages or bytes, at the next tick at last.
 ACKNOWLEDGE_MESSAGES = 16
 ACKNOWLEDGE_BYTES = 2**20
+
+_KINDS = frozenset(map(int, OutcomeKind))
 
 #: A row that was stored: its stream, its number, what is in it, and the indices of its tasks.
 StoredRow = tuple[Stream, int, Row, list[int]]
@@ -101,7 +103,13 @@ class Gathering:
                     indices = [outcome.index for outcome in outcomes]
                     operations.append(
                         op.AddResults(
-                            number, name, to_ranges(indices), outcomes, run.ended, run.host
+                            number,
+                            name,
+                            to_ranges(indices),
+                            outcomes,
+                            run.ended,
+                            run.host,
+                            _note_kinds(stream, outcomes),
                         )
                     )
                     row = Row(outcomes, run.ended, run.host)
@@ -165,6 +173,7 @@ class Gathering:
         for run in runs:
             for outcome in run.outcomes:
                 stream.states[outcome.index] = DELIVERED
+            _note_kinds(stream, run.outcomes)
             self.on_ended(stream.info.stream, run.outcomes)
         if client is not None:
             self._state.say(client.peer, service.Push(0, runs))
@@ -216,17 +225,32 @@ class _Commit:
             self._gathering.stored(self)
 
 
+def _note_kinds(stream: Stream, outcomes: list[Outcome]) -> dict[int, list[int]]:
+    """Note in the stream which of these are no values; ranges of their indices, by kind."""
+    if not any([outcome.kind for outcome in outcomes]):  # a list: a generator costs thrice as much
+        return {}
+    found: dict[int, list[int]] = {}
+    for outcome in outcomes:
+        if outcome.kind:
+            kind = outcome.kind if outcome.kind in _KINDS else OutcomeKind.LOST
+            found.setdefault(kind, []).append(outcome.index)
+    kinds = {kind: to_ranges(indices) for kind, indices in found.items()}
+    stream.note_kinds(kinds)
+    return kinds
+
+
 def _cut(outcomes: list[Outcome]) -> list[list[Outcome]]:
     """Outcomes in rows of a bounded size."""
     rows: list[list[Outcome]] = []
     row: list[Outcome] = []
     size = 0
     for outcome in outcomes:
-        if row and (len(row) >= ROW_TASKS or size + len(outcome.data) > ROW_BYTES):
+        length = len(outcome.data) + len(outcome.output)
+        if row and (len(row) >= ROW_TASKS or size + length > ROW_BYTES):
             rows.append(row)
             row, size = [], 0
         row.append(outcome)
-        size += len(outcome.data)
+        size += length
     if row:
         rows.append(row)
     return rows

@@ -15,7 +15,6 @@ from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.writer import AnyWriter
-from fxhpc.protocol import service
 from fxhpc.transport.waker import Waker
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,10 @@ class Loop:
         )
         self.waker.arm()
         self._gather()
-        wait = 0.0 if self._events else max(0.0, self._next_tick - time.monotonic())
+        wake_at = self._next_tick
+        if self.remotes is not None:
+            wake_at = min(wake_at, self.remotes.next_eager_look())
+        wait = 0.0 if self._events else max(0.0, wake_at - time.monotonic())
         ready = dict(poller.poll(math.ceil(wait * 1000)))
         self.waker.clear()
         self._gather()
@@ -101,6 +103,7 @@ class Loop:
             self._interchanges_said(self.host.receive())
         if self.remotes is not None:
             self._events.extend(self.remotes.receive())
+            self._events.extend(self.remotes.eager_look())
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._events.extend(self.clients.tick())
@@ -193,18 +196,16 @@ class Loop:
                 self.clients.forget(action.peer)
 
     def _look_for_endpoints(self, event: ev.Event) -> None:
-        """An endpoint that was made a moment ago is to be known when it is asked for."""
+        """An endpoint that was made or started a moment ago is to be known when it is asked for."""
         if self.remotes is None or not isinstance(event, ev.ClientSaid):
             return
-        if isinstance(event.message, service.Submit):
-            names = {submission.info.endpoint for submission in event.message.submissions}
-        elif isinstance(event.message, service.GetStatus):
-            names = {event.message.endpoint}
-        else:
-            return
+        names = self.core.awaited(event.message)
         if not all(map(self.core.knows_endpoint, names)):
             for known in self.remotes.look():
                 self._carry_out(self.core.handle(known, time.monotonic()))
+        for name in names:
+            for told in self.remotes.want(name):
+                self._carry_out(self.core.handle(told, time.monotonic()))
 
     def open_local(self, instance: bytes) -> None:
         """Host an interchange for a client's `local`."""

@@ -61,6 +61,7 @@ class AddResults(msgspec.Struct, frozen=True):
     outcomes: list[Outcome]
     ended: float = 0.0
     host: str = ""
+    kinds: dict[int, list[int]] = {}  # which ended otherwise than by a value: ranges by OutcomeKind
 
 
 class AddException(msgspec.Struct, frozen=True, gc=False):

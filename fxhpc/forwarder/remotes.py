@@ -14,6 +14,7 @@ import zmq
 
 from fxhpc.errors import FxhpcError
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.away import read_struct, why_away
 from fxhpc.forwarder.core import endpoint_key
 from fxhpc.forwarder.watch import is_alive
 from fxhpc.protocol import codec
@@ -25,8 +26,14 @@ from fxhpc.transport.opener import Opener
 HEARTBEAT_S = 5.0
 SILENCE_S = 15.0
 
-#: Seconds between two looks into the home for endpoints and interchanges that are new.
+#: Seconds between two looks into the home for endpoints and interchanges that are new; and as long
+#: as somebody waits for one that is away, for so many seconds after that was said.
 LOOK_S = 0.5
+EAGER_LOOK_S = 0.1
+EAGER_S = 60.0
+
+#: Seconds until an interchange that has refused this forwarder is asked once more.
+REFUSED_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +52,7 @@ class _Record(msgspec.Struct):
 
     endpoint: str
     name: str
+    walltime_s: float = 0.0
 
 
 class _Remote:
@@ -52,6 +60,12 @@ class _Remote:
         self.key = key
         self.name = name
         self.directory = directory
+        self.walltime_s = 0.0
+        self.deleted = False
+        self.told: ev.EndpointTold | None = None  # what was said of it last
+        self.trouble = ""  # why the last link to it ended, or none could be made
+        self.retry_at = 0.0
+        self.wanted_until = 0.0
         self.opener: Opener[msg.FromInterchange] | None = None
         self.address: _Address | None = None
         self.heard = 0.0
@@ -63,15 +77,18 @@ class RemoteInterchanges:
 
     Args:
         directory: the home's `endpoints`.
-        names: a pattern that the endpoints' directories match.
+        names: a pattern that the endpoints' directories match; without it, they are the home's,
+            which people start and stop by commands.
     """
 
     def __init__(self, context: zmq.SyncContext, directory: Path, names: str = "*") -> None:
+        self._commands = names == "*"
         self._context = context
         self._directory = directory
         self._pattern = f"{names}/endpoint.json"
         self._remotes: dict[bytes, _Remote] = {}
         self._next_look = 0.0
+        self._next_eager = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -102,8 +119,13 @@ class RemoteInterchanges:
                 continue
             for message in remote.opener.receive():
                 remote.heard = time.monotonic()
+                remote.trouble = ""
                 if isinstance(message, msg.Bye | msg.Refuse):
                     log.info("endpoint %s: %s", remote.name, message.reason)
+                    remote.retry_at = remote.heard + EAGER_LOOK_S  # it is about to end
+                    if isinstance(message, msg.Refuse):
+                        remote.trouble = f"it refuses this home's forwarder: {message.reason}"
+                        remote.retry_at = remote.heard + REFUSED_S
                     yield from self._lose(remote)
                     break
                 yield ev.InterchangeSaid(remote.key, message)
@@ -111,16 +133,56 @@ class RemoteInterchanges:
                 yield ev.InterchangeUp(remote.key)
 
     def look(self) -> Iterator[ev.Event]:
-        """Look for endpoints that are new in the home."""
+        """Look for endpoints that are new in the home, and for those that are gone."""
+        seen: set[bytes] = set()
         for path in sorted(self._directory.glob(self._pattern)):
+            record = read_struct(path, _Record)
             try:
-                record = msgspec.json.decode(path.read_bytes(), type=_Record)
-                key = endpoint_key(record.endpoint)
-            except (OSError, ValueError):
+                key = endpoint_key(record.endpoint) if record is not None else b""
+            except ValueError:
                 continue
-            if key not in self._remotes:
-                self._remotes[key] = _Remote(key, record.name, path.parent)
-                yield ev.EndpointKnown(record.endpoint)
+            if record is None:
+                continue
+            seen.add(key)
+            remote = self._remotes.get(key)
+            if remote is None:
+                remote = self._remotes[key] = _Remote(key, record.name, path.parent)
+                yield ev.EndpointKnown(record.endpoint, record.name)
+            remote.directory, remote.walltime_s = path.parent, record.walltime_s
+        for key, remote in self._remotes.items():
+            remote.deleted = key not in seen
+
+    def want(self, endpoint: str) -> Iterator[ev.Event]:
+        """Somebody waits for this endpoint: connect to it now, or as soon as it is there."""
+        try:
+            remote = self._remotes.get(endpoint_key(endpoint))
+        except ValueError:
+            return
+        if remote is None or remote.opener is not None:
+            return
+        now = time.monotonic()
+        is_first = now >= remote.wanted_until
+        remote.wanted_until = now + EAGER_S
+        if is_first:
+            yield from self._look_after(remote, now)
+
+    def next_eager_look(self) -> float:
+        """When `eager_look` is to be called, monotonic; infinite if nobody waits."""
+        now = time.monotonic()
+        for remote in self._remotes.values():
+            if remote.opener is None and now < remote.wanted_until:
+                return self._next_eager
+        return float("inf")
+
+    def eager_look(self) -> Iterator[ev.Event]:
+        """Look for interchanges that somebody waits for."""
+        now = time.monotonic()
+        if now < self._next_eager:
+            return
+        self._next_eager = now + EAGER_LOOK_S
+        for remote in self._remotes.values():
+            if remote.opener is None and now < remote.wanted_until:
+                yield from self._look_after(remote, now)
 
     def tick(self) -> Iterator[ev.Event]:
         """Time has passed: find, connect, send heartbeats, give up."""
@@ -130,12 +192,14 @@ class RemoteInterchanges:
             yield from self.look()
         for remote in list(self._remotes.values()):
             if remote.opener is None:
-                yield from self._connect(remote)
+                yield from self._look_after(remote, now)
                 continue
+            yield from self._tell(remote, self._spoken(remote), 0.0)
             assert remote.address is not None
-            if now - remote.heard > SILENCE_S or not is_alive(
-                remote.address.pid, remote.address.started
-            ):
+            if now - remote.heard > SILENCE_S:
+                remote.trouble = f"its process {remote.address.pid} is alive, and does not answer"
+                yield from self._lose(remote)
+            elif not is_alive(remote.address.pid, remote.address.started):
                 yield from self._lose(remote)
             elif now - remote.said > HEARTBEAT_S:
                 self.tell(remote.key, msg.Heartbeat())
@@ -147,18 +211,42 @@ class RemoteInterchanges:
                 remote.opener.send(msg.Bye("the forwarder ends"))
                 remote.opener.close()
 
+    def _look_after(self, remote: _Remote, now: float) -> Iterator[ev.Event]:
+        """Connect to an interchange that is away, or tell why it is."""
+        if now >= remote.retry_at:
+            yield from self._connect(remote)
+        if remote.opener is None or remote.trouble:
+            why, seen = why_away(remote.directory, remote.name, commands=self._commands)
+            yield from self._tell(remote, self._spoken(remote) if remote.trouble else why, seen)
+
+    @staticmethod
+    def _spoken(remote: _Remote) -> str:
+        """Why an interchange that is there has not greeted yet."""
+        if remote.trouble:
+            return f"endpoint {remote.name} cannot be spoken to: {remote.trouble}"
+        return f"endpoint {remote.name} is coming up"
+
+    def _tell(self, remote: _Remote, why: str, seen: float) -> Iterator[ev.Event]:
+        """Tell what is known of an endpoint, if it is something else than the last time."""
+        if remote.deleted and why:
+            why = f"endpoint {remote.name} was deleted: cancel its tasks, submit them to another"
+        told = ev.EndpointTold(remote.key, why, seen, remote.walltime_s, remote.deleted)
+        if told != remote.told:
+            remote.told = told
+            yield told
+
     def _connect(self, remote: _Remote) -> Iterator[ev.Event]:
-        try:
-            data = (remote.directory / "interchange.json").read_bytes()
-            address = msgspec.json.decode(data, type=_Address)
-        except (OSError, msgspec.DecodeError):
-            return
-        if address.host != platform.node() or not is_alive(address.pid, address.started):
+        address = read_struct(remote.directory / "interchange.json", _Address)
+        here = address is not None and address.host == platform.node()
+        if address is None or not here or not is_alive(address.pid, address.started):
+            remote.trouble = ""
             return
         try:
             socket = sockets.dealer(self._context, address.forwarder)
         except (FxhpcError, ValueError, zmq.ZMQError) as error:
-            log.warning("endpoint %s cannot be reached: %s", remote.name, error)
+            if not remote.trouble:
+                log.warning("endpoint %s cannot be reached: %s", remote.name, error)
+            remote.trouble = str(error)
             return
         remote.address = address
         remote.opener = Opener(socket, codec.FROM_INTERCHANGE)
@@ -170,3 +258,5 @@ class RemoteInterchanges:
         remote.opener.close()
         remote.opener = None
         yield ev.InterchangeGone(remote.key)
+        remote.told = None
+        yield from self._look_after(remote, time.monotonic())

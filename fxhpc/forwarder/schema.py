@@ -55,6 +55,12 @@ MIGRATIONS: Sequence[str] = (
         PRIMARY KEY (stream, task, kind)
     ) WITHOUT ROWID;
     """,
+    # Which tasks of a result row ended otherwise than by a value: known without reading the row.
+    """
+    CREATE TABLE result_kind (
+        row INTEGER, kind INTEGER, ranges BLOB NOT NULL, PRIMARY KEY (row, kind)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -69,6 +69,7 @@ class State:
         self.clients: dict[bytes, Client] = {}
         self.streams: dict[bytes, Stream] = {}
         self.endpoints: dict[bytes, Endpoint] = {}
+        self.named: list[Endpoint] = []  # those of them that are not `local`
         self.by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
         self.expected: set[bytes] = set()  # local instances of before that will attach again
         self.bodies = Bodies(BODY_BYTES if durable else None)
@@ -101,10 +102,15 @@ class State:
         """Whether tasks for this endpoint would be accepted. What is no UUID is no endpoint."""
         if endpoint == LOCAL_ENDPOINT:
             return True
+        named = self.named_endpoint(endpoint)
+        return named is not None and not named.deleted
+
+    def named_endpoint(self, endpoint: str) -> Endpoint | None:
+        """A named endpoint, by its UUID."""
         try:
-            return endpoint_key(endpoint) in self.endpoints
+            return self.endpoints.get(endpoint_key(endpoint))
         except ValueError:
-            return False
+            return None
 
     # --- clients --------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class Recovered(NamedTuple):
     submissions: list[SubmissionRow]  # ascending by row
     results: list[ResultRow]
     exceptions: list[tuple[bytes, int, int, bytes]]  # stream, index, ExceptionKind, data
+    # Of results that are no values: the stream, the OutcomeKind, ranges of indices.
+    kinds: list[tuple[bytes, int, list[int]]] = []
 
 
 class Sizes(NamedTuple):
@@ -106,6 +108,13 @@ class Reader:
             submissions=submissions,
             results=results,
             exceptions=execute("SELECT stream, task, kind, data FROM exception").fetchall(),
+            kinds=[
+                (stream, kind, _decode_ranges(ranges))
+                for stream, kind, ranges in execute(
+                    "SELECT stream, kind, result_kind.ranges "
+                    "FROM result_kind JOIN result USING (row)"
+                )
+            ],
         )
 
     def load_submission(self, row: int) -> tuple[list[bytes], list[bytes]]:

@@ -113,10 +113,15 @@ class Changes:
     def _add_results(self, add: op.AddResults) -> None:
         outcomes = add.outcomes
         sizes = [len(outcome.data) for outcome in outcomes]
+        if add.kinds:
+            self._connection.executemany(
+                "INSERT INTO result_kind VALUES (?, ?, ?)",
+                [(add.row, kind, _encode(ranges)) for kind, ranges in add.kinds.items()],
+            )
         if max(sizes, default=0) > LARGE_PAYLOAD:
             data = self._take_large("result", add.row, [outcome.data for outcome in outcomes])
             outcomes = [
-                Outcome(outcome.index, outcome.kind, rest, outcome.ran)
+                Outcome(outcome.index, outcome.kind, rest, outcome.ran, outcome.output)
                 for outcome, rest in zip(outcomes, data, strict=True)
             ]
         self._connection.execute(
@@ -179,6 +184,8 @@ class Changes:
                     self._files.drop(f"{kind[0]}{row}-{position}")
         self._connection.executemany(f"DELETE FROM {kind}_large WHERE row = ?", keys)
         self._connection.executemany(f"DELETE FROM {kind} WHERE row = ?", keys)
+        if kind == "result":
+            self._connection.executemany("DELETE FROM result_kind WHERE row = ?", keys)
 
     def _drop_stream(self, drop: op.DropStream) -> None:
         key = (drop.stream,)

@@ -104,6 +104,9 @@ class Stream:
         self.owner = owner
         self.states = bytearray()
         self.rows_of = array("I")  # a result row's number for each task, 0 for none
+        # The OutcomeKind of each task that has ended otherwise than by a value. Most streams have
+        # none: it is made when it is needed.
+        self.kinds: bytearray | None = None
         self.rows: list[tuple[int, int, int, int]] = []
         self.shared: dict[int, list[bytes]] = {}  # by submission row
         self.size = 0  # bytes of all arguments
@@ -148,6 +151,19 @@ class Stream:
                 self.pending -= 1
             states[index] = ENDED
             rows_of[index] = row
+
+    def note_kinds(self, kinds: dict[int, list[int]]) -> None:
+        """Note which tasks have ended otherwise than by a value: ranges, by OutcomeKind."""
+        if self.kinds is None:
+            self.kinds = bytearray()
+        self.kinds.extend(bytes(len(self.states) - len(self.kinds)))
+        for kind, ranges in kinds.items():
+            for first, count in zip(ranges[::2], ranges[1::2], strict=True):
+                self.kinds[first : first + count] = bytes([kind]) * count
+
+    def kind(self, index: int) -> int:
+        """The OutcomeKind of a task that has ended."""
+        return self.kinds[index] if self.kinds is not None and index < len(self.kinds) else 0
 
     def park(self) -> list[int]:
         """Its `local` is gone: nothing of it runs. Which tasks had been sent, and may have run."""

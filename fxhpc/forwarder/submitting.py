@@ -10,6 +10,7 @@ from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, error_words, ignore
 from fxhpc.forwarder.streams import Segment, Stream
 from fxhpc.protocol import service
+from fxhpc.protocol.messages import StreamInfo
 
 #: Arguments that wait in memory; beyond it they are read back from the store when their turn comes.
 PAYLOAD_BYTES = 64 * 2**20
@@ -90,6 +91,8 @@ class Submitting:
             info, first, count = submission.info, submission.first, len(submission.payloads)
             if not self._state.knows_endpoint(info.endpoint):
                 return "EndpointNotFound", [info.endpoint]
+            if info.walltime_s and (refusal := self._too_long(info)):
+                return refusal
             stream = self._state.streams.get(info.stream)
             known = accepted.get(info.stream, 0 if stream is None else stream.accepted)
             refusing = stream is not None and stream.refusing
@@ -98,6 +101,14 @@ class Submitting:
                 return "ForwarderError", [reason]
             accepted[info.stream] = max(known, first + count)
         return None
+
+    def _too_long(self, info: StreamInfo) -> tuple[str, list[str]] | None:
+        """The error for tasks that are declared to take longer than any block of the endpoint."""
+        endpoint = self._state.named_endpoint(info.endpoint)
+        if endpoint is None or not 0 < endpoint.longest_s < info.walltime_s:
+            return None
+        durations = [str(info.walltime_s), str(endpoint.longest_s)]
+        return "WalltimeTooLong", [endpoint.title, *durations]
 
     def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
         """Submissions are stored: their tasks wait from now on."""

@@ -205,7 +205,7 @@ def _size(operations: Sequence[Operation]) -> int:
         if isinstance(operation, AddSubmission):
             size += sum(map(len, operation.payloads))
         elif isinstance(operation, AddResults):
-            size += sum(len(outcome.data) for outcome in operation.outcomes)
+            size += sum(len(outcome.data) + len(outcome.output) for outcome in operation.outcomes)
         elif isinstance(operation, AddBody):
             size += len(operation.data)
         elif isinstance(operation, DropStream):

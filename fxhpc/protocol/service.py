@@ -13,6 +13,7 @@ from fxhpc.protocol.messages import (
     OLDEST_PROTOCOL,
     PROTOCOL,
     Bye,
+    EndpointReport,
     Heartbeat,
     Refuse,
     Reset,
@@ -57,6 +58,30 @@ class TaskState(msgspec.Struct, array_like=True):
     reason: str = ""  # why it is still pending, in words
     outcome: Outcome | None = None
     ended: float = 0.0
+    host: str = ""  # where it ran, if details were asked for
+
+
+class StreamSummary(msgspec.Struct, array_like=True):
+    """A stream as lists show it: what its tasks share, and how many are in which state."""
+
+    stream: bytes
+    endpoint: str  # its UUID
+    endpoint_name: str  # as people call it; its UUID if the home does not know it any more
+    function_id: str  # empty for an Executor's
+    created: float  # wall clock, seconds since the epoch
+    counts: dict[str, int]  # by status, see `fxhpc.protocol.states`
+    group: str = ""
+    keep: bool = True
+    reason: str = ""  # why those that have not begun are pending
+    walltime_s: float = 0.0
+
+
+class ListedTask(msgspec.Struct, array_like=True):
+    """One task in a list."""
+
+    stream: bytes
+    index: Index
+    status: str
 
 
 class StreamStates(msgspec.Struct, array_like=True):
@@ -65,6 +90,7 @@ class StreamStates(msgspec.Struct, array_like=True):
     stream: bytes
     states: list[TaskState]
     created: float = 0.0  # wall clock: when the stream was opened, as its StreamInfo has it
+    summary: StreamSummary | None = None  # if details were asked for
 
 
 class StreamRanges(msgspec.Struct, array_like=True):
@@ -132,6 +158,7 @@ class Fetch(msgspec.Struct, array_like=True, tag="fetch"):
     need: int = 0
     outcomes: bool = True  # or states alone
     adopt: bool = True  # work of a `local` that is gone is run by this client's
+    details: bool = False  # hosts and summaries too
 
 
 class CancelTasks(msgspec.Struct, array_like=True, tag="cancel"):
@@ -169,6 +196,17 @@ class GetStatus(msgspec.Struct, array_like=True, tag="status"):
 
     call: int
     endpoint: str
+
+
+class ListTasks(msgspec.Struct, array_like=True, tag="list"):
+    """Which tasks are there, the newest first? Answered by TaskList."""
+
+    call: int
+    endpoint: str = ""  # of this endpoint alone
+    states: list[str] = []  # in one of these alone
+    limit: int = 100  # streams; with `each`, tasks
+    each: bool = False  # every task, beside the streams
+    prefix: bytes = b""  # of streams whose name begins so
 
 
 class Resume(msgspec.Struct, array_like=True, tag="resume"):
@@ -239,6 +277,18 @@ class EndpointStatus(msgspec.Struct, array_like=True, tag="status"):
     running: int = 0
     reason: str = ""
     seen: float = 0.0  # wall clock of the last sign of life
+    endpoint: str = ""  # its UUID
+    name: str = ""  # as people call it
+    report: EndpointReport | None = None
+
+
+class TaskList(msgspec.Struct, array_like=True, tag="list"):
+    """The answer to ListTasks."""
+
+    call: int
+    streams: list[StreamSummary]
+    tasks: list[ListedTask] = []
+    total: int = 0  # streams that match, in all
 
 
 class Push(msgspec.Struct, array_like=True, tag="push"):
@@ -269,6 +319,7 @@ FromClient = (
     | GetFunctions
     | Search
     | GetStatus
+    | ListTasks
     | Resume
     | Heartbeat
     | Bye
@@ -283,6 +334,7 @@ ToClient = (
     | Cancelled
     | Functions
     | EndpointStatus
+    | TaskList
     | Push
     | Started
     | NeedLocal

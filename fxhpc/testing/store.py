@@ -101,6 +101,11 @@ class ModelStore:
                 (stream, index, kind, data)
                 for (stream, index, kind), data in tables.exceptions.items()
             ],
+            kinds=[
+                (add.stream, kind, ranges)
+                for _, add in sorted(tables.results.items())
+                for kind, ranges in add.kinds.items()
+            ],
         )
 
     def load_submission(self, row: int) -> tuple[list[bytes], list[bytes]]:

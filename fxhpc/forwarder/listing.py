@@ -1,0 +1,139 @@
+"""Lists of tasks: streams with counts by state, and single tasks, the newest first. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxhpc.forwarder import causes
+from fxhpc.forwarder.gathering import Gathering
+from fxhpc.forwarder.state import State, is_local
+from fxhpc.forwarder.streams import (
+    DELIVERED,
+    ENDED,
+    PARKED,
+    QUEUED,
+    RUNNING,
+    SENT,
+    STORING,
+    Stream,
+)
+from fxhpc.ids import LOCAL_ENDPOINT
+from fxhpc.protocol import service, states
+from fxhpc.protocol.outcome import OutcomeKind
+
+#: Entries of one answer at most.
+LIMIT = 10_000
+
+_OVER = (ENDED, DELIVERED)
+_STATUS: dict[int, str] = {
+    OutcomeKind.VALUE: states.SUCCESS,
+    OutcomeKind.ERROR: states.FAILED,
+    OutcomeKind.LOST: states.FAILED,
+    OutcomeKind.CANCELLED: states.CANCELLED,
+}
+
+
+class Listing:
+    """Answers ListTasks from what is in memory: nothing is read from the store."""
+
+    def __init__(self, state: State, gathering: Gathering) -> None:
+        self._state = state
+        self._gathering = gathering
+
+    def answer(self, message: service.ListTasks) -> service.TaskList:
+        """The tasks that are asked for."""
+        limit = max(0, min(message.limit, LIMIT))
+        wanted = frozenset(message.states)
+        found: list[service.StreamSummary] = []
+        total = 0
+        tasks: list[service.ListedTask] = []
+        for stream in self._newest(message):
+            summary = self.summary(stream)
+            if not summary.counts or (wanted and wanted.isdisjoint(summary.counts)):
+                continue
+            total += 1
+            if len(tasks if message.each else found) >= limit:
+                continue
+            found.append(summary)
+            if message.each:
+                waiting, _ = self._cause(stream)
+                for index, status in _newest_tasks(stream, waiting, wanted):
+                    if len(tasks) >= limit:
+                        break
+                    tasks.append(service.ListedTask(stream.info.stream, index, status))
+        return service.TaskList(message.call, found, tasks, total)
+
+    def summary(self, stream: Stream) -> service.StreamSummary:
+        """What a stream's tasks share, and how many are in which state."""
+        waiting, reason = self._cause(stream)
+        info = stream.info
+        return service.StreamSummary(
+            info.stream,
+            info.endpoint,
+            self._title(stream),
+            info.function_id,
+            info.created,
+            _counts(stream, waiting),
+            info.group,
+            info.keep,
+            reason if stream.pending else "",
+            info.walltime_s,
+        )
+
+    def _newest(self, message: service.ListTasks) -> list[Stream]:
+        streams = [
+            stream
+            for stream in self._state.streams.values()
+            if (not message.endpoint or stream.info.endpoint == message.endpoint)
+            and stream.info.stream.startswith(message.prefix)
+        ]
+        return sorted(streams, key=lambda stream: stream.info.created, reverse=True)
+
+    def _cause(self, stream: Stream) -> tuple[str, str]:
+        endpoint = self._state.endpoint_of(stream)
+        if endpoint is None and is_local(stream):
+            return states.WAITING_FOR_ENDPOINT, causes.PARKED
+        return causes.of_stream(stream, endpoint, self._gathering.trouble)
+
+    def _title(self, stream: Stream) -> str:
+        if stream.info.endpoint == LOCAL_ENDPOINT:
+            return "local"
+        endpoint = self._state.named_endpoint(stream.info.endpoint)
+        return stream.info.endpoint if endpoint is None else endpoint.title
+
+
+def _counts(stream: Stream, waiting: str) -> dict[str, int]:
+    codes = stream.states
+    ended = codes.count(ENDED) + codes.count(DELIVERED)
+    other = {}
+    if stream.kinds is not None:
+        # What is on its way into the store has its kind already, and counts as running.
+        kinds = [k for k, s in zip(stream.kinds, codes, strict=False) if k and s in _OVER]
+        other = {kind: kinds.count(kind) for kind in set(kinds)}
+    counts = dict.fromkeys((waiting, states.WAITING_FOR_ENDPOINT, states.RUNNING), 0)
+    counts[waiting] += codes.count(QUEUED) + codes.count(SENT)
+    counts[states.WAITING_FOR_ENDPOINT] += codes.count(PARKED)
+    counts[states.RUNNING] += codes.count(RUNNING) + codes.count(STORING)
+    counts[states.SUCCESS] = ended - sum(other.values())
+    for kind, count in other.items():
+        status = _STATUS.get(kind, states.FAILED)
+        counts[status] = counts.get(status, 0) + count
+    return {status: count for status, count in counts.items() if count}
+
+
+def _newest_tasks(
+    stream: Stream, waiting: str, wanted: frozenset[str]
+) -> Iterator[tuple[int, str]]:
+    """Indices and states, the highest index first."""
+    for index in range(stream.count - 1, -1, -1):
+        code = stream.states[index]
+        if code in _OVER:
+            status = _STATUS.get(stream.kind(index), states.FAILED)
+        elif code in (RUNNING, STORING):
+            status = states.RUNNING
+        elif code == PARKED:
+            status = states.WAITING_FOR_ENDPOINT
+        else:
+            status = waiting
+        if not wanted or status in wanted:
+            yield index, status
