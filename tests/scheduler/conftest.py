@@ -1,0 +1,120 @@
+"""A Slurm cluster for all tests here, people on its login node, and proof that they leave nothing.
+
+These tests need root: nodes are network and pid namespaces. For anybody else they are not
+collected, and the first lines of pytest's report say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from login_node import LoginNode
+from slurm_cluster import SlurmCluster
+
+from fxhpc import FuncXClient
+
+_ROOT = Path(__file__).resolve().parents[2]
+_IS_ROOT = os.getuid() == 0
+
+collect_ignore_glob = [] if _IS_ROOT else ["test_*.py", "pbs/test_*.py"]
+
+
+def pytest_report_header() -> str:
+    """What these tests do on this machine."""
+    if _IS_ROOT:
+        return "tests/scheduler: a Slurm cluster in namespaces; its packages come if they miss"
+    return "tests/scheduler: NOT RUN, since they need root; see tests/scheduler/README.md"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[SlurmCluster]:
+    """Three nodes of four cores, for all tests of this run."""
+    cluster = SlurmCluster(nodes=3)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def slurm(cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The cluster with all nodes up and no jobs, and so it is again afterwards."""
+    cluster.heal()
+    yield cluster
+    cluster.heal()
+
+
+@pytest.fixture
+def login(slurm: SlurmCluster, tmp_path: Path) -> Iterator[LoginNode]:
+    """Root on the login node, with the Python that runs the tests."""
+    # A path as people have them.
+    home = tmp_path / "it's a home"
+    work = tmp_path / "work"
+    work.mkdir()
+    login = LoginNode(slurm, home, work, sys.executable)
+    yield login
+    login.close()
+
+
+@pytest.fixture
+def client(login: LoginNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
+    """A client of root's home, in this process."""
+    for name in ("FXHPC_HOME", "FXHPC_FORWARDER_GRACE", "SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, login.environment[name])
+    with FuncXClient() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def public_python() -> Iterator[str]:
+    """An interpreter with fxhpc that ordinary users may run: of the system, outside /root."""
+    with _public_directory("fxhpc-venv-") as directory:
+        source = directory / "source"
+        source.mkdir()
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "fxhpc", "configs"):
+            if (_ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(_ROOT / name, source / name, ignore=ignored)
+            else:
+                shutil.copy(_ROOT / name, source / name)
+        venv = directory / "venv"
+        run = lambda *command: subprocess.run(command, check=True, timeout=600)  # noqa: E731
+        run("/usr/bin/python3", "-m", "venv", str(venv))
+        run(str(venv / "bin" / "pip"), "install", "-q", str(source))
+        yield str(venv / "bin" / "python")
+
+
+@pytest.fixture
+def alice(slurm: SlurmCluster, public_python: str) -> Iterator[LoginNode]:
+    """An ordinary user on the login node."""
+    name = "alice"
+    found = pwd.getpwnam(name)
+    with _public_directory("fxhpc-alice-") as directory:
+        os.chown(directory, found.pw_uid, found.pw_gid)
+        directory.chmod(0o700)
+        work = directory / "work"
+        work.mkdir()
+        os.chown(work, found.pw_uid, found.pw_gid)
+        login = LoginNode(slurm, directory / "home", work, public_python, user=name)
+        yield login
+        login.close()
+
+
+@contextlib.contextmanager
+def _public_directory(prefix: str) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix=prefix))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
