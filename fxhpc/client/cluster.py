@@ -51,6 +51,7 @@ class PrivateEndpoint:
     Args:
         home: the directory that holds it.
         config: a YAML file, or the same words in a dictionary.
+        variables: for a file that is a template.
 
     Raises:
         ConfigError: the configuration cannot be meant so; it names all that is wrong.
@@ -60,7 +61,9 @@ class PrivateEndpoint:
 
     exit_rank = 1
 
-    def __init__(self, home: Path, config: Config) -> None:
+    def __init__(
+        self, home: Path, config: Config, variables: Mapping[str, Any] | None = None
+    ) -> None:
         self.endpoint = ids.new_id()
         self.name = f"executor-{secrets.token_hex(4)}"
         self.failure: errors.FxhpcError | None = None
@@ -69,7 +72,7 @@ class PrivateEndpoint:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._told: set[str] = set()
-        request = self._request(home, config)
+        request = self._request(config, variables or {})
         self.directory = _make_directory(home, self.name)
         request.directory = str(self.directory)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this lives
@@ -125,7 +128,7 @@ class PrivateEndpoint:
 
     # --- its start ------------------------------------------------------------------------------
 
-    def _request(self, home: Path, config: Config) -> PrivateRequest:
+    def _request(self, config: Config, variables: Mapping[str, Any]) -> PrivateRequest:
         request = PrivateRequest(
             directory="",
             endpoint=self.endpoint,
@@ -137,6 +140,7 @@ class PrivateEndpoint:
             request.config = _plain(config)
         else:
             request.path = os.path.abspath(os.path.expanduser(os.fspath(config)))
+            request.variables = _plain(variables)
         return request
 
     def _start(

@@ -115,7 +115,7 @@ class Executor(cf.Executor):
                     "config= says where tasks run and on how many workers (max_workers_per_node): "
                     "give no max_workers, endpoint_id, client or task_group_id beside it"
                 )
-            attach = _private(path, home, config)
+            attach = _private(path, home, config, user_endpoint_config)
         elif client is not None:
             attach, directory = client._share, client._home
         elif endpoint_id is not None or home is not None or task_group_id is not None:
@@ -124,7 +124,7 @@ class Executor(cf.Executor):
         elif max_workers is None and (found := allocation.current()) is not None:
             print(found.note, file=sys.stderr)
             config = found.config(allocation.workers_per_node(os.environ))
-            attach = _private(path, home, config)
+            attach = _private(path, home, config, user_endpoint_config)
         else:
             attach = functools.partial(attachments.embed, path, max_workers)
         self._home = directory
@@ -278,11 +278,12 @@ def _private(
     path: str,
     home: str | os.PathLike[str] | None,
     config: str | os.PathLike[str] | Mapping[str, Any],
+    variables: dict[str, Any] | None,
 ) -> Callable[[], Attachment]:
     """What attaches to a forwarder in this process, with a private endpoint."""
     from fxhpc.client.cluster import PrivateEndpoint
 
-    make = functools.partial(PrivateEndpoint, attachments.home_directory(home), config)
+    make = functools.partial(PrivateEndpoint, attachments.home_directory(home), config, variables)
     return functools.partial(attachments.embed, path, None, make)
 
 

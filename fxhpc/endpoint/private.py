@@ -104,7 +104,7 @@ def clean_up_after_the_dead(executors: Path) -> None:
 def _load(request: PrivateRequest) -> EndpointConfig:
     if request.config is not None:
         return load_config_dict(request.config, "config")
-    return load_config(Path(request.path))
+    return load_config(request.path, request.variables)
 
 
 def _state_directory(config: EndpointConfig, name: str) -> str:

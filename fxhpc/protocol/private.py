@@ -35,6 +35,7 @@ class PrivateRequest(msgspec.Struct, kw_only=True):
     owner: Owner
     path: str = ""  # of a YAML file
     config: dict[str, Any] | None = None  # or what such a file would hold
+    variables: dict[str, Any] = {}  # for a file that is a template
     cwd: str = ""  # of tasks, where the configuration does not say
 
 
