@@ -135,6 +135,10 @@ class InterchangeChild:
             os.close(self.ready_fd)
             self.ready_fd = -1
 
+    def how(self) -> str:
+        """How it has ended."""
+        return self._killed or how_ended(self._process.returncode)
+
     def why(self) -> str:
         """Why it has ended: its own words, or how, and what it wrote last."""
         said = self._said.decode(errors="replace").strip()

@@ -30,28 +30,24 @@ STALE_S = 120.0
 _SAME_START_S = 2.0
 
 
-class SupervisorRecord(msgspec.Struct, kw_only=True):
-    """An endpoint's `supervisor.json`, while its supervisor runs."""
+class ProcessRecord(msgspec.Struct, kw_only=True):
+    """Which process it is."""
 
     host: str
-    boot: str
     pid: int
-    started: float  # of the process, seconds since the epoch
+    started: float  # seconds since the epoch
+    boot: str = ""
+
+
+class SupervisorRecord(ProcessRecord, kw_only=True):
+    """An endpoint's `supervisor.json`, while its supervisor runs."""
+
     version: str
     since: float  # when the endpoint was started
     phase: str = "starting"  # starting, running, restarting, stopping
     interchange: int = 0  # its pid, if it runs
     restarts: int = 0  # how often the interchange had to be started again
     trouble: str = ""  # why the interchange does not run, if it does not
-
-
-class ProcessRecord(msgspec.Struct):
-    """What any record of a process says: which one it is."""
-
-    host: str
-    pid: int
-    started: float
-    boot: str = ""
 
 
 def read_supervisor(directory: EndpointDirectory) -> SupervisorRecord | None:

@@ -1,20 +1,16 @@
-"""What becomes of an endpoint on this host: found, looked at, started, stopped, deleted."""
+"""Starts, stops and deletes an endpoint on this host."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 import select
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -22,11 +18,14 @@ import msgspec
 from fxhpc import errors
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, InterchangeChild
+from fxhpc.endpoint.places import create, explained
 from fxhpc.endpoint.state import EndpointState, State, look
 from fxhpc.endpoint.supervisor import BUSY
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
+from fxhpc.interchange.events import BlockKnown
+from fxhpc.interchange.records import read_records
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
 from fxhpc.units import format_duration
 
@@ -41,122 +40,9 @@ _KILLED_S, _HAND_OVER_S = 10.0, 20.0
 
 _POLL_S = 0.02
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_block_known = msgspec.msgpack.Decoder(BlockKnown)
 
-
-def check_name(name: str) -> str:
-    """The name, if an endpoint may have it.
-
-    Raises:
-        EndpointNameInvalid: it may not.
-    """
-    if name == "local":
-        raise errors.EndpointNameInvalid(
-            name,
-            "`local` is always there: it belongs to the process that uses it",
-            "choose another name for an endpoint of your own",
-        )
-    if not _NAME.fullmatch(name):
-        raise errors.EndpointNameInvalid(
-            name,
-            f"{name!r} cannot be an endpoint's name",
-            "a name has up to 64 letters, digits, '.', '-' and '_', and begins with a letter or "
-            "a digit",
-        )
-    return name
-
-
-def known_names(home: Home) -> list[str]:
-    """The names of the home's endpoints, configured or started."""
-    try:
-        found = sorted(home.endpoints.iterdir())
-    except OSError:
-        return []
-    return [
-        path.name
-        for path in found
-        if _NAME.fullmatch(path.name)
-        and ((path / "config.yaml").exists() or (path / "endpoint.json").exists())
-    ]
-
-
-def find(home: Home, name: str) -> EndpointDirectory:
-    """The directory of an endpoint of this home.
-
-    Raises:
-        EndpointNameInvalid: no endpoint can be called so.
-        EndpointUnknown: there is none.
-        EndpointDirectoryInvalid: it is somebody else's, open to others, or no directory.
-    """
-    check_name(name)
-    path = home.endpoints / name
-    check_directory(name, path)
-    if name not in known_names(home):
-        raise errors.EndpointUnknown(
-            name,
-            f"there is no endpoint {name!r} in {home.endpoints}",
-            f"make it with: fxhpc endpoint configure {name}",
-        )
-    return EndpointDirectory(path, read_state_dir(path))
-
-
-def check_directory(name: str, path: Path) -> None:
-    """See that an endpoint's directory is its user's alone, if it is there.
-
-    Raises:
-        EndpointDirectoryInvalid: it is not.
-    """
-
-    def refuse(text: str, hint: str) -> NoReturn:
-        raise errors.EndpointDirectoryInvalid(name, text, hint)
-
-    for place in (path.parent, path):
-        try:
-            found = os.stat(place)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            refuse(f"{place} cannot be read: {error.strerror}", "see that it is yours and readable")
-        if not stat.S_ISDIR(found.st_mode):
-            refuse(f"{place} is not a directory", "move it away, or use another home (--home)")
-        if found.st_uid != os.getuid():
-            refuse(
-                f"{place} belongs to user {found.st_uid}, not to you ({os.getuid()})",
-                "use a home of your own (--home, FXHPC_HOME)",
-            )
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:
-        refuse(
-            f"{path}, which holds keys, is open to others (mode {mode:o})",
-            f"close it with: chmod 700 {path}",
-        )
-
-
-def create(home: Home, name: str) -> EndpointDirectory:
-    """Make the directory of an endpoint, or find it.
-
-    Raises:
-        HomeError, EndpointNameInvalid, EndpointDirectoryInvalid: it cannot be.
-    """
-    check_name(name)
-    home.create()
-    path = home.endpoints / name
-    check_directory(name, path)
-    directory = EndpointDirectory(path, read_state_dir(path))
-    with _explained(name, path):
-        directory.create(name)
-    return directory
-
-
-def read_state_dir(path: Path) -> str:
-    """Where nodes find the endpoint's files, as it was started last; empty: in its directory."""
-    try:
-        return (path / "state_dir").read_text().removesuffix("\n")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-# --- start ------------------------------------------------------------------------------------------
+# --- start --------------------------------------------------------------------------------------
 
 
 def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> EndpointDirectory:
@@ -174,7 +60,7 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
     if state.state == State.UNSUPERVISED:
         _end(state.interchange, state.interchange_started, signal.SIGHUP, _HAND_OVER_S)
     directory = EndpointDirectory(directory.path, spec.state_dir)
-    with _explained(name, directory.path):
+    with explained(name, directory.path):
         # An empty file is no state_dir: then all lies in the directory.
         replace_file(directory.path / "state_dir", os.fsencode(spec.state_dir))
         longest = spec.scaling.walltime_s if spec.scaling is not None else 0.0
@@ -296,7 +182,7 @@ def _fail_start(name: str, directory: EndpointDirectory, why: str, hint: str) ->
     raise errors.EndpointStartFailed(name, f"endpoint {name!r} did not start: {why}", hint)
 
 
-# --- stop -------------------------------------------------------------------------------------------
+# --- stop ---------------------------------------------------------------------------------------
 
 
 def stop(
@@ -326,7 +212,7 @@ def stop(
         )
     if not state.alive:
         raise not_running(name)
-    with _explained(name, directory.path):
+    with explained(name, directory.path):
         replace_file(directory.stop_request, msgspec.json.encode(request))
     pid, started = state.process
     number = signal.SIGHUP if request.keep_blocks else signal.SIGTERM
@@ -363,7 +249,7 @@ def cancel_left_blocks(
         spec = msgspec.structs.replace(spec, scaling=idle)
     if not spec.log_file:
         spec = msgspec.structs.replace(spec, log_file=str(directory.log))
-    with _explained(name, directory.path):
+    with explained(name, directory.path):
         replace_file(directory.stop_request, msgspec.json.encode(StopRequest(drain_s=0.0)))
         child = InterchangeChild(directory, spec, module_environment())
     deadline = time.monotonic() + timeout_s
@@ -406,7 +292,7 @@ def not_running(name: str) -> errors.EndpointNotRunning:
     )
 
 
-# --- delete -----------------------------------------------------------------------------------------
+# --- delete -------------------------------------------------------------------------------------
 
 
 def delete(directory: EndpointDirectory, name: str) -> None:
@@ -438,7 +324,7 @@ def delete(directory: EndpointDirectory, name: str) -> None:
         ) from error
 
 
-# --- helpers ----------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------
 
 
 def _end(
@@ -492,26 +378,21 @@ def _read_all(reader: int, patience_s: float) -> str | None:
         text += part
 
 
-class _explained:
-    """Turns what the file system refuses into an error that says what to do."""
+def left_blocks(directory: EndpointDirectory) -> list[str]:
+    """The blocks that the endpoint's journal knows and that nobody has seen the end of, in words.
 
-    def __init__(self, name: str, path: Path) -> None:
-        self._name = name
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        where = os.fsdecode(error.filename) if error.filename else str(self._path)
-        hint = {
-            errno.ENOSPC: "free space there",
-            errno.EDQUOT: "your quota is used up: free space there",
-            errno.EROFS: "the file system is read-only: use another home (--home, FXHPC_HOME)",
-            errno.ENAMETOOLONG: "use a shorter name",
-        }.get(error.errno or 0, "see that the home is yours and writable (--home, FXHPC_HOME)")
-        raise errors.EndpointDirectoryInvalid(
-            self._name, f"{where} cannot be written: {error.strerror}", hint
-        ) from error
+    Only while nothing of the endpoint runs does it mean that they were left behind.
+    """
+    known: dict[int, BlockKnown] = {}
+    for _, data in read_records(str(directory.known_blocks)):
+        with contextlib.suppress(msgspec.DecodeError):
+            entry = _block_known.decode(data)
+            if entry.present:
+                known[entry.block.number] = entry
+            else:
+                known.pop(entry.block.number, None)
+    return [
+        f"block {entry.block.number}"
+        + (f", job {entry.block.job}" if entry.block.job else f", named {entry.block.name}")
+        for entry in known.values()
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -86,18 +87,18 @@ def look(directory: EndpointDirectory) -> EndpointState:
     elif interchange is not None:
         found.host = interchange.host
     failure = read_failure(directory)
-    process: identity.SupervisorRecord | identity.ProcessRecord
-    for process, lock, seen in (
+    candidates: list[tuple[identity.ProcessRecord | None, Path, Path]] = [
         (supervisor, directory.supervisor_lock, directory.supervisor),
         (interchange, directory.lock, directory.status),
-    ):
+    ]
+    for process, lock, seen in candidates:
         if process is None:
             continue
         place = _place(process, identity.is_locked(lock), identity.age_s(seen))
         if place == "gone":
             continue
-        if process is supervisor:
-            found.pid, found.started = supervisor.pid, supervisor.started
+        if isinstance(process, identity.SupervisorRecord):
+            found.pid, found.started = process.pid, process.started
         else:
             found.interchange, found.interchange_started = process.pid, process.started
         if place in (State.ELSEWHERE, State.LOST):
@@ -115,7 +116,7 @@ def look(directory: EndpointDirectory) -> EndpointState:
     elif supervisor is not None or interchange is not None:
         found.state = State.FAILED
         found.trouble = f"it was killed, or host {found.host} was rebooted"
-    elif not directory.log.exists():
+    elif not directory.epoch.exists():
         found.state = State.INITIALIZED
     return found
 
@@ -138,9 +139,7 @@ def read_status(directory: EndpointDirectory) -> Status | None:
         return None
 
 
-def _place(
-    process: identity.SupervisorRecord | identity.ProcessRecord, locked: bool, silent_s: float
-) -> str:
+def _place(process: identity.ProcessRecord, locked: bool, silent_s: float) -> str:
     """Where a process is: "here", "gone", or elsewhere, as `State` has it."""
     same_boot = process.boot == identity.boot_id()
     if identity.is_same_host(process.host):

@@ -192,10 +192,10 @@ class Supervisor:
             return
         child, self._child = self._child, None
         self._give_up_at = float("inf")
-        why = child.why()
         if self._stopping:
-            log.info("%s", why)
+            log.info("the interchange has ended, %s", child.how())
             return
+        why = child.why()
         if not self._was_ready and not child.is_ready:
             self._fail(why)
             return

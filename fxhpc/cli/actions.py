@@ -1,0 +1,248 @@
+"""What commands do with an endpoint, for `fxhpc endpoint` and `fxhpc-endpoint` alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from fxhpc import errors
+from fxhpc.cli import output
+from fxhpc.endpoint import lifecycle, places
+from fxhpc.endpoint.state import EndpointState, State, look
+from fxhpc.forwarder.attach import ensure_forwarder, module_environment
+from fxhpc.forwarder.home import Home
+from fxhpc.interchange.directory import EndpointDirectory, replace_file
+from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.units import format_duration
+
+#: What `configure --from` knows beside files.
+KINDS = ("local", "slurm", "pbs")
+
+_TICK_S = 5.0
+
+
+def configure(home: Home, name: str, source: str, force: bool) -> Path:
+    """Write an endpoint's configuration: the path of it.
+
+    Args:
+        source: a kind of `KINDS`, or a file to copy.
+
+    Raises:
+        EndpointExists: it has one, and `force` is not given.
+        ConfigError: the file holds none.
+    """
+    directory = places.create(home, name)
+    if directory.config.exists() and not force:
+        raise errors.EndpointExists(
+            name,
+            f"endpoint {name!r} is configured already, in {directory.config}",
+            f"edit that file; or write it anew with: fxhpc endpoint configure {name} --force",
+        )
+    if source in KINDS:
+        from fxhpc.endpoint.config import template
+
+        texts = {"config.yaml": template(source).encode()}
+    else:
+        texts = _validated(Path(source))
+    with places.explained(name, directory.path):
+        for file, text in texts.items():
+            replace_file(directory.path / file, text)
+    return directory.config
+
+
+def _validated(source: Path) -> dict[str, bytes]:
+    """A configuration, with what belongs to it, by the names of their files."""
+    from fxhpc.endpoint.config import load_config
+
+    for warning in load_config(source).warnings:
+        output.note(f"warning: {warning}")
+    found = {"config.yaml": source.read_bytes()}
+    for beside in ("user_config_template.yaml.j2", "user_config_schema.json"):
+        if (source.parent / beside).is_file():
+            found[beside] = (source.parent / beside).read_bytes()
+    return found
+
+
+def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
+    """What the endpoint's configuration makes of its processes.
+
+    Raises:
+        EndpointUnknown: it has no configuration.
+        ConfigError: it cannot be used.
+    """
+    from fxhpc.endpoint.config import load_config
+    from fxhpc.endpoint.specs import interchange_spec
+
+    if not directory.config.exists():
+        raise errors.EndpointUnknown(
+            name,
+            f"endpoint {name!r} has no configuration: {directory.config} is not there",
+            f"write it with: fxhpc endpoint configure {name}",
+        )
+    config = load_config(directory.config)
+    for warning in config.warnings:
+        output.note(f"warning: {warning}")
+    spec = interchange_spec(config, name, EndpointDirectory(directory.path, config.state_dir))
+    spec.state_dir = spec.state_dir or config.state_dir
+    return spec
+
+
+def start(
+    home: Home, name: str, *, timeout_s: float, foreground: bool = False, take_over: bool = False
+) -> EndpointState:
+    """Start an endpoint; returns when it is up. In the foreground it does not return.
+
+    Raises:
+        EndpointError, ConfigError: it is not up; the text says why.
+    """
+    directory = places.find(home, name)
+    lifecycle.refuse_if_running(look(directory), take_over)
+    spec = load_spec(directory, name)
+    directory = lifecycle.prepare(home, name, spec, take_over)
+    if foreground:
+        _become_supervisor(directory, spec)
+    lifecycle.start(directory, name, spec, timeout_s)
+    try:
+        ensure_forwarder(home.path)  # tasks that were submitted before wait there
+    except errors.FxhpcError as error:
+        output.note(f"warning: endpoint {name!r} is up, but its home is not served: {error}")
+    return look(directory)
+
+
+def _become_supervisor(directory: EndpointDirectory, spec: InterchangeSpec) -> NoReturn:
+    """Replace this process by the supervisor: who started it sees its pid and its end."""
+    data = os.memfd_create("spec")
+    os.write(data, msgspec.msgpack.encode(spec))
+    os.lseek(data, 0, os.SEEK_SET)
+    os.dup2(data, 0)
+    report = os.dup(1)  # with --json it says there, in a document, that the endpoint is up
+    os.set_inheritable(report, True)
+    words = ["foreground", "json"] if output.wants_json() else ["foreground"]
+    command = [*lifecycle.supervisor_command(directory), str(report), *words]
+    sys.stdout.flush()
+    os.chdir("/")
+    os.execve(command[0], command, module_environment())
+
+
+def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -> bool:
+    """Stop an endpoint, and see that nothing of it is left: whether anything of it ran.
+
+    Blocks that a killed endpoint has left behind are cancelled too.
+
+    Raises:
+        EndpointNotRunning: it does not run, and has left nothing.
+        EndpointElsewhere, EndpointStopFailed: it does run, or something is left.
+    """
+    directory = places.find(home, name)
+    state = look(directory)
+    here = state.alive or state.elsewhere
+    if not here and (request.keep_blocks or not lifecycle.left_blocks(directory)):
+        raise lifecycle.not_running(name)
+    limit = timeout_s
+    if limit is None:
+        drain = request.drain_s
+        limit = lifecycle.STOP_MARGIN_S
+        limit += load_spec(directory, name).drain_s if drain is None else drain
+    if here:
+        lifecycle.stop(state, directory, request, limit, _teller(name))
+    if not request.keep_blocks and lifecycle.left_blocks(directory):
+        output.progress(f"cancelling what endpoint {name!r} has left behind")
+        lifecycle.cancel_left_blocks(directory, name, load_spec(directory, name), limit)
+    if not request.keep_blocks and (left := lifecycle.left_blocks(directory)):
+        raise errors.EndpointStopFailed(
+            name,
+            f"endpoint {name!r} is stopped, but not all of its jobs could be cancelled: "
+            f"{', '.join(left)}",
+            "cancel them by the batch system's own commands, or stop the endpoint again when the "
+            "batch system answers",
+        )
+    return state.alive
+
+
+def _teller(name: str) -> Callable[[float], None]:
+    """Says now and then that it still waits."""
+    told = 0.0
+
+    def tell(spent_s: float) -> None:
+        nonlocal told
+        if spent_s - told >= _TICK_S:
+            told = spent_s
+            output.progress(
+                f"endpoint {name!r} stops since {format_duration(spent_s)}: running tasks may "
+                f"end, jobs are cancelled"
+            )
+
+    return tell
+
+
+def restart(home: Home, name: str, *, timeout_s: float, take_over: bool = False) -> EndpointState:
+    """Start an endpoint anew, with the blocks that it has.
+
+    Raises:
+        EndpointError, ConfigError: it is not up; the text says why. If its configuration cannot be
+            used, it is not stopped either.
+    """
+    directory = places.find(home, name)
+    load_spec(directory, name)
+    if look(directory).alive:
+        stop(home, name, StopRequest(keep_blocks=True), timeout_s)
+    return start(home, name, timeout_s=timeout_s, take_over=take_over)
+
+
+def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
+    """Remove an endpoint, its keys and logs; tasks that wait for it stay in the home's store.
+
+    Raises:
+        EndpointRunning, EndpointElsewhere: it runs, and `force` is not given.
+        Abort: the user does not want it.
+    """
+    directory = places.find(home, name)
+    state = look(directory)
+    if state.elsewhere:
+        lifecycle.refuse_if_running(state, take_over=force)
+    elif state.alive and not force:
+        raise errors.EndpointRunning(
+            name,
+            f"endpoint {name!r} runs: {state.sentence()}",
+            f"stop it first: fxhpc endpoint stop {name}; or: fxhpc endpoint delete {name} --force",
+        )
+    if not yes and not _is_sure(name, directory, state):
+        raise click.Abort
+    if state.alive or lifecycle.left_blocks(directory):
+        stop(home, name, StopRequest(drain_s=0.0), None)
+    lifecycle.delete(directory, name)
+
+
+def _is_sure(name: str, directory: EndpointDirectory, state: EndpointState) -> bool:
+    if not sys.stdin.isatty():
+        raise errors.EndpointError(
+            name,
+            f"endpoint {name!r} was not deleted: nobody is there to be asked",
+            f"say that you are sure: fxhpc endpoint delete {name} --yes",
+        )
+    runs = " It runs, and will be stopped." if state.alive else ""
+    return click.confirm(f"Delete endpoint {name!r} with {directory.path}?{runs}", err=True)
+
+
+def remove_what_was_not_configured(directory: EndpointDirectory) -> None:
+    """Undo `configure` where it failed: nothing but our own directories was made."""
+    if not directory.config.exists():
+        shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def since(moment: float) -> str:
+    """How long ago something was, in words."""
+    return format_duration(max(0.0, time.time() - moment)) if moment else ""
+
+
+def is_up(state: EndpointState) -> bool:
+    """Whether an endpoint takes work now."""
+    return state.state in (State.RUNNING, State.UNSUPERVISED)
