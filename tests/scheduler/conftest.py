@@ -37,8 +37,8 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[SlurmCluster]:
-    """Three nodes of four cores, for all tests of this run."""
-    cluster = SlurmCluster(nodes=3)
+    """Four nodes of four cores, for all tests of this run."""
+    cluster = SlurmCluster(nodes=4)
     try:
         cluster.start()
         yield cluster

@@ -53,7 +53,7 @@ def configuration(engine: Mapping[str, Any] = {}, **provider: Any) -> str:
     made: dict[str, Any] = json.loads(json.dumps(_QUICK))
     made["engine"].update(engine)
     made["engine"]["provider"].update(provider)
-    return yaml.safe_dump({name: value for name, value in made.items()}, sort_keys=False)
+    return yaml.safe_dump(made, sort_keys=False)
 
 
 class CommandFailed(AssertionError):
@@ -86,6 +86,7 @@ class LoginNode:
         }
         if user:
             self.environment.update(HOME=f"/home/{user}", USER=user, LOGNAME=user)
+        self.started = time.time()
         self.endpoints: list[Endpoint] = []
         self._started: list[subprocess.Popen[str]] = []
         # Whatever is orphaned becomes a child of this process: nothing escapes `processes`.
@@ -126,9 +127,7 @@ class LoginNode:
 
     def fxhpc(self, *arguments: str, code: int = 0, within: float = LIMIT) -> str:
         """Run a command of fxhpc, which must end with this code: what it printed."""
-        found, out, err = self.run(
-            self.python, "-m", "fxhpc.cli.main", *arguments, within=within
-        )
+        found, out, err = self.run(self.python, "-m", "fxhpc.cli.main", *arguments, within=within)
         if found != code:
             raise CommandFailed(
                 f"fxhpc {' '.join(arguments)} ended with {found}, not {code}\n{out}\n{err}"
@@ -219,9 +218,11 @@ class LoginNode:
         """No job, no process here or on a node."""
         try:
             eventually(
-                lambda: not self.cluster.jobs()
-                and not self.processes()
-                and not self.cluster.processes(),
+                lambda: (
+                    not self.cluster.jobs()
+                    and not self.processes()
+                    and not self.cluster.processes()
+                ),
                 within,
             )
         except AssertionError:
@@ -255,6 +256,7 @@ class Endpoint:
         self.login = login
         self.name = name
         self.directory = login.home / "endpoints" / name
+        self.config = self.directory / "config.yaml"
         file = login.script(f"{name}.yaml", config)
         login.fxhpc("endpoint", "configure", name, "--from", str(file))
 

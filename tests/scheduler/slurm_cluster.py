@@ -1,4 +1,4 @@
-"""A real Slurm cluster of several nodes on this machine: starts it, breaks it, looks at its jobs."""
+"""A real Slurm of several nodes on this machine: starts it, breaks it, looks at its jobs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SlurmCluster:
         host_ip: where nodes reach this machine.
     """
 
-    def __init__(self, nodes: int = 3) -> None:
+    def __init__(self, nodes: int = 4) -> None:
         _sweep()
         self.nodes = [f"node{number}" for number in range(1, nodes + 1)]
         self.number, self._claim = _free_number()
@@ -124,7 +124,7 @@ class SlurmCluster:
         return self._script("slurm-node", "exec", node, *command)
 
     def heal(self) -> None:
-        """All nodes up and idle, no job: as a test finds it."""
+        """All nodes up and idle, no job, no call noted: as a test finds it."""
         for node in self.nodes:
             with contextlib.suppress(AssertionError):
                 self.restore(node)
@@ -144,6 +144,7 @@ class SlurmCluster:
 
         if not idle():
             eventually(lambda: time.sleep(0.3) or idle(), within=120)
+        self.calls_log.write_text("")
 
     def processes(self) -> list[str]:
         """What runs on the nodes beside Slurm's own daemons, in words."""
