@@ -1,0 +1,82 @@
+"""A private endpoint as its client sees it: what is sent, and how a start fails."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from fxhpc import errors
+from fxhpc.client import cluster
+
+
+def _program(path: Path, code: str) -> str:
+    path.write_text(f"#!/bin/sh\n{code}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def _answers(said: str) -> str:
+    """A stand-in for Python: it says this to the descriptor that is its last argument."""
+    return f'for fd; do :; done; cat > "$(dirname "$0")/request"; printf {said} > /proc/self/fd/$fd'
+
+
+def test_a_configuration_is_sent_as_yaml_could_hold_it() -> None:
+    config = MappingProxyType(
+        {"state_dir": Path("/scratch"), "provider": MappingProxyType({"walltime": (1, 2)})}
+    )
+    assert cluster._plain(config) == {"state_dir": "/scratch", "provider": {"walltime": [1, 2]}}
+
+
+def test_a_configuration_with_something_else_is_refused() -> None:
+    with pytest.raises(errors.ConfigError, match="a configuration holds what YAML can"):
+        cluster._plain({"provider": object()})
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("echo it has no modules >&2; exit 1", "it has no modules"),
+        (_answers("nonsense"), "the process that prepares it died"),
+        (_answers("""'{"error":"the disk is full"}\\n'"""), "the disk is full"),
+        (_answers("'{}\\n'"), "died as it started"),
+        (_answers("'{}\\nport 5555 is taken'"), "port 5555 is taken"),
+    ],
+    ids=["dies", "nonsense", "error", "interchange dies", "interchange says why"],
+)
+def test_a_start_that_fails_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", _program(tmp_path / "python", code))
+    with pytest.raises(errors.EndpointStartFailed, match=says):
+        cluster.PrivateEndpoint(tmp_path / "home", {})
+    assert list((tmp_path / "home" / "executors").iterdir()) == []
+
+
+def test_all_problems_of_a_configuration_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = _answers("""'{"problems":["a: wrong","b: wrong"]}\\n'""")
+    monkeypatch.setattr(sys, "executable", _program(tmp_path / "python", code))
+    with pytest.raises(errors.ConfigError) as caught:
+        cluster.PrivateEndpoint(tmp_path / "home", tmp_path / "some.yaml")
+    assert caught.value.problems == ["a: wrong", "b: wrong"]
+    request = (tmp_path / "request").read_text()
+    assert str(tmp_path / "some.yaml") in request
+
+
+def test_a_home_is_made_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", _program(tmp_path / "python", "exit 1"))
+    with pytest.raises(errors.EndpointStartFailed):
+        cluster.PrivateEndpoint(tmp_path / "home", {})
+    for path in (tmp_path / "home", tmp_path / "home" / "executors"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_no_python_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+    with pytest.raises(errors.EndpointStartFailed, match="no process can be started"):
+        cluster.PrivateEndpoint(tmp_path / "home", {})
