@@ -16,7 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from fxhpc import errors
-from fxhpc.client import processes
+from fxhpc.client import allocation, processes
 from fxhpc.client.connection import process_started
 from fxhpc.client.sparing import SparingLog
 from fxhpc.client.workers import local_share
@@ -246,7 +246,12 @@ def _environments() -> tuple[dict[str, str], dict[str, str | None]]:
 
     environ = module_environment()
     before = os.environ.get("PYTHONPATH")
-    return environ, {} if environ.get("PYTHONPATH") == before else {"PYTHONPATH": before}
+    changes: dict[str, str | None] = {}
+    if environ.get("PYTHONPATH") != before:
+        changes["PYTHONPATH"] = before
+    if allocation.current() is not None:
+        changes[allocation.SWITCH] = "0"  # a task's executor is not to take the other nodes
+    return environ, changes
 
 
 def _os_text(text: str) -> OsText:
