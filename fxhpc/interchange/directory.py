@@ -15,6 +15,7 @@ import msgspec
 from fxhpc.ids import new_id
 
 if TYPE_CHECKING:
+    from fxhpc.protocol.pool import ManagerSpec
     from fxhpc.transport.keys import KeyPair, Role
 
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -98,6 +99,10 @@ class EndpointDirectory:
         lines = f"{address.managers}\n{address.server_key}\n"
         replace_file(self.managers_address, lines.encode())
         replace_file(self.address, msgspec.json.format(msgspec.json.encode(address)))
+
+    def write_manager_spec(self, spec: ManagerSpec) -> None:
+        """Tell managers on nodes what they are to do."""
+        replace_file(self.manager_spec, msgspec.json.format(msgspec.json.encode(spec)))
 
     def keys(self, role: Role) -> KeyPair:
         """The key pair of a role; made at first use. Nodes see the managers' alone."""

@@ -46,6 +46,8 @@ class ProvisionerSpec(msgspec.Struct, kw_only=True):
     command_s: float = 30.0  # a command of the batch system that takes longer is given up
     log_file: str = ""
     log_bytes: int = 10 * 2**20
+    python: str = ""  # the interpreter that the YAML names for nodes; empty: see `launch.sh`
+    umask: int = 0o022  # of the jobs, and so of what tasks write
 
 
 class InterchangeSpec(msgspec.Struct, kw_only=True):

@@ -1,0 +1,133 @@
+"""What a block runs: the lines before `worker_init`, and on each node the script that starts a
+manager.
+
+A batch job's script consists of `prefix`, the user's `worker_init`, and the text of Parsl's
+launcher, which runs `command` on every node. `install` puts there what `command` names.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import site
+import sys
+from pathlib import Path
+
+from fxhpc.interchange.directory import EndpointDirectory, replace_file
+from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.version import __version__
+
+#: Begins the line on standard error that says why every other block would end the same way.
+FATAL = "fxhpc: fatal:"
+
+#: In the lines before `worker_init`: replaced by the path of the script that they are in, which
+#: is known when it is written.
+SCRIPT = "@FXHPC_SCRIPT@"
+
+#: Endings of the files that a block leaves beside its script, behind its name.
+STARTED, ENDED, CANCELLED = ".started", ".ended", ".cancelled"
+
+#: What Parsl's launchers put into a here-document is expanded too early.
+_EXPANDED = frozenset("$`\\")
+
+
+def command(directory: EndpointDirectory) -> str:
+    """What a block runs on each of its nodes: a shell command without anything to expand."""
+    text = _run(directory.blocks)
+    return "printenv FXHPC_LAUNCH | /bin/sh" if _EXPANDED & set(text) else text
+
+
+def install(directory: EndpointDirectory, spec: ManagerSpec, *, python: str = "") -> None:
+    """Write what blocks need: the manager's specification, and the script that starts managers.
+
+    Args:
+        spec: of the managers on nodes.
+        python: the interpreter that the configuration names; empty: see `launch.sh`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory.write_manager_spec(spec)
+    install_script(directory.blocks, python)
+
+
+def install_script(blocks: Path, python: str = "") -> None:
+    """Write the script that starts a manager on a node; its specification lies one level above.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    blocks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    values = {
+        "own_python": sys.executable,
+        "own_version": f"Python {platform.python_version()}, fxhpc {__version__}",
+        "own_fxhpc": __version__,
+        "own_path": _path_of_fxhpc(),
+        "named_python": python,
+        "spec": str(blocks.parent / "manager.json"),
+    }
+    lines = ["#!/bin/sh", *(f"{name}={shlex.quote(value)}" for name, value in values.items())]
+    body = Path(__file__).with_name("launch.sh").read_text()
+    replace_file(blocks / "launch.sh", ("\n".join(lines) + "\n" + body).encode())
+    (blocks / "launch.sh").chmod(0o700)
+
+
+def prefix(directory: str, number: int, name: str) -> str:
+    """The lines of a block's script that come before `worker_init`.
+
+    They run the rest of the script in a subshell, so that whatever it does (`exit`, `exec`, `set
+    -e`, traps of its own), its exit code is written beside it in the moment when it ends.
+
+    Args:
+        directory: where the scripts lie.
+        number, name: of the block.
+    """
+    files = {
+        key: shlex.quote(os.path.join(directory, name + ending))
+        for key, ending in (("started", STARTED), ("ended", ENDED), ("cancelled", CANCELLED))
+    }
+    run = f"exec {_run(Path(directory))}"
+    return f"""\
+if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
+    # It was cancelled before anybody knew that it was there.
+    [ -e {files["cancelled"]} ] && exit 0
+    rm -f {files["ended"]}
+    export FXHPC_BLOCK={number} FXHPC_BLOCK_STARTED=$(date +%s) FXHPC_LAUNCH={shlex.quote(run)}
+    export FXHPC_PYTHON_BEFORE="$(command -v python3 || :)"
+    fxhpc_stat=$(cat /proc/$$/stat 2>/dev/null); fxhpc_stat=(${{fxhpc_stat##*) }})
+    fxhpc_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+    fxhpc_job=${{SLURM_JOB_ID-${{PBS_JOBID-${{LSB_JOBID-${{JOB_ID-}}}}}}}}
+    ( umask 077; printf '%s\\n' "$$" "${{fxhpc_stat[19]-}}" "$fxhpc_boot" "$(uname -n)" \\
+        "$fxhpc_job" > {files["started"]} )
+    # Steps get the CPUs of the job, as the script itself does; managers share them out.
+    export SLURM_CPU_BIND="${{SLURM_CPU_BIND-none}}"
+    [ -n "${{SLURM_CPUS_PER_TASK-}}" ] &&
+        export SRUN_CPUS_PER_TASK="${{SRUN_CPUS_PER_TASK-$SLURM_CPUS_PER_TASK}}"
+    [ -n "${{SLURM_JOB_ID-}}" ] && export SLURM_OVERLAP=1
+    cd -- {shlex.quote(directory)}
+    trap : TERM INT HUP USR1 USR2
+    (
+        trap - TERM INT HUP USR1 USR2
+        FXHPC_INSIDE={shlex.quote(name)}
+        . {SCRIPT}
+    )
+    fxhpc_code=$?
+    # Whoever ended it has told the managers too; they get a moment to tell the interchange.
+    [ "$fxhpc_code" = 143 ] && sleep 2
+    ( umask 077; echo "$fxhpc_code" > {files["ended"]}.new ) && mv -f {files["ended"]}.new \\
+        {files["ended"]}
+    exit $fxhpc_code
+fi
+"""
+
+
+def _run(blocks: Path) -> str:
+    return f"/bin/sh {shlex.quote(str(blocks / 'launch.sh'))}"
+
+
+def _path_of_fxhpc() -> str:
+    """Where fxhpc lies, if this Python does not find it by itself: a checkout."""
+    root = os.path.realpath(Path(__file__).parents[2])
+    known = [*site.getsitepackages(), site.getusersitepackages()]
+    return "" if root in map(os.path.realpath, known) else root

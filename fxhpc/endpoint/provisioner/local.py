@@ -1,0 +1,135 @@
+"""How blocks are that are processes of this host, and how they are ended.
+
+A script notes its pid, start time and host when it begins, so that a block is found again after
+whatever has ended meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+
+import psutil
+
+from fxhpc.endpoint.provisioner.schedulers import ended_report
+from fxhpc.endpoint.provisioner.scripts import BlockFiles, Started
+from fxhpc.protocol.provision import BlockRef, JobPhase, JobReport
+
+#: Seconds that managers get to end, before everything that is left is killed.
+PATIENCE_S = 5.0
+
+_SHELLS = frozenset({"bash", "sh", "dash"})
+
+
+class Local:
+    """This host."""
+
+    name = "Local"
+
+    def __init__(self, files: BlockFiles) -> None:
+        self._files = files
+
+    def look(self, blocks: Sequence[BlockRef]) -> list[JobReport]:
+        """See `Scheduler`."""
+        return [self._report(block) for block in blocks]
+
+    def _report(self, block: BlockRef) -> JobReport:
+        if self._files.exit_code(block.name) is not None:
+            return ended_report(self._files, block, block.job, "ended")
+        started = self._files.started(block.name)
+        if started is None:
+            # Parsl's own note: it is written before the script begins.
+            if block.job.isdigit() and psutil.pid_exists(int(block.job)):
+                return JobReport(block.number, JobPhase.RUNNING, block.job, "RUNNING")
+            if block.job:
+                return ended_report(self._files, block, block.job, "ended")
+            return JobReport(block.number, JobPhase.MISSING)
+        if started.host != os.uname().nodename:
+            words = f"RUNNING on host {started.host}, where this host cannot look"
+            return JobReport(block.number, JobPhase.RUNNING, block.job, words, started.host)
+        if find(started) is None:
+            return ended_report(self._files, block, block.job or str(started.pid), "was killed")
+        return JobReport(
+            block.number, JobPhase.RUNNING, block.job or str(started.pid), "RUNNING", started.host
+        )
+
+    def cancel(self, blocks: Sequence[BlockRef]) -> list[int]:
+        """End these blocks and everything that they have started; those that are gone then."""
+        roots: dict[int, psutil.Process] = {}
+        done: list[int] = []
+        for block in blocks:
+            self._files.cancel(block.name)  # one that begins only now
+            started = self._files.started(block.name)
+            if started is not None and started.host != os.uname().nodename:
+                continue
+            root = find(started) if started is not None else None
+            if root is None:
+                done.append(block.number)
+            else:
+                roots[block.number] = root
+        trees = {number: _tree(root) for number, root in roots.items()}
+        for tree in trees.values():
+            for process in _to_be_told(tree):
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
+        deadline = time.monotonic() + PATIENCE_S
+        for number, tree in trees.items():
+            _, left = psutil.wait_procs(tree, max(0.0, deadline - time.monotonic()))
+            # What they have started meanwhile is found from those that are left.
+            for process in {*left, *(child for parent in left for child in _tree(parent))}:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            _, left = psutil.wait_procs(left, 1.0)
+            if not left:
+                done.append(number)
+        return done
+
+
+def find(started: Started) -> psutil.Process | None:
+    """The process of a script, if it lives: not another one that got its pid."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            if started.boot and file.read().strip() != started.boot:
+                return None
+        with open(f"/proc/{started.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        if fields[0] == "Z" or (started.ticks and int(fields[19]) != started.ticks):
+            return None
+        return psutil.Process(started.pid)
+    except (OSError, IndexError, psutil.Error):
+        return None
+
+
+def _tree(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return [root]
+
+
+def _to_be_told(tree: list[psutil.Process]) -> list[psutil.Process]:
+    """Whom to ask to end: managers and launchers; not their shells, which end by themselves, nor
+    what runs under a manager, which the manager ends.
+    """
+    managers = {process.pid for process in tree if _is_manager(process)}
+    told: list[psutil.Process] = []
+    for process in tree:
+        try:
+            if process.pid in managers or not managers:
+                told.append(process)
+            elif process.name() not in _SHELLS:
+                above = {parent.pid for parent in process.parents()}
+                if not above & managers:
+                    told.append(process)
+        except psutil.Error:
+            continue  # it has ended
+    return told
+
+
+def _is_manager(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("fxhpc: manager")
+    except psutil.Error:
+        return False
