@@ -21,9 +21,13 @@ KeyPath = tuple[str | int, ...]
 
 #: Nobody's configuration is larger; files that are were meant to be something else.
 _MAX_BYTES = 2**20
-#: Values in one file, each alias counted in full: aliases of aliases could make billions of few lines.
+#: Values in one file, each alias counted in full: aliases of aliases make billions of few lines.
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 50
+
+
+#: In text; alone, YAML reads it as a mapping.
+_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_ ]*)\}\}")
 
 
 class WrittenFloat(float):
@@ -44,8 +48,10 @@ class Document:
     source: str  # the file's name, as problems show it
     data: dict[str, Any]
     lines: dict[KeyPath, int] = field(default_factory=dict)  # from 1
-    #: Lines that are placeholders to be filled in, `{{ NAME }}`, which YAML reads as mappings.
+    #: Values that are placeholders to be filled in, `{{ NAME }}`.
     placeholders: dict[KeyPath, str] = field(default_factory=dict)
+    #: Keys of the top level that come from another file.
+    sources: dict[str, str] = field(default_factory=dict)
 
     def line_of(self, path: KeyPath) -> int:
         """The line of a key, or of the nearest above it that has one; 0: none has."""
@@ -57,7 +63,8 @@ class Document:
 
     def problem(self, path: KeyPath, text: str) -> str:
         """A line for people: `file:line: key.path: text`."""
-        return problem(self.source, self.line_of(path), path, text)
+        source = self.sources.get(str(path[0]), self.source) if path else self.source
+        return problem(source, self.line_of(path), path, text)
 
 
 def problem(source: str, line: int, path: KeyPath, text: str) -> str:
@@ -111,7 +118,9 @@ def parse(text: str, source: str) -> Document:
         ConfigError: it is no YAML, or not a mapping; all duplicate keys at once.
     """
     if not text.strip():
-        raise ConfigError([f"{source}: is empty; `fxhpc config show slurm` prints one to begin with"])
+        raise ConfigError(
+            [f"{source}: is empty; `fxhpc config show slurm` prints one to begin with"]
+        )
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -192,8 +201,9 @@ class _Reader:
     ) -> list[Any]:
         values = []
         for index, item in enumerate(node.value):
-            self.lines[(*path, index)] = _line(item)
-            values.append(self.read(item, (*path, index), above))
+            place = (*path, index)
+            self.lines[place] = _line(item)
+            values.append(self.read(item, place, above))
         return values
 
     def _mapping(
@@ -214,12 +224,13 @@ class _Reader:
                 merged.update(self._merge(value_node, path, above))
                 continue
             key = key_node.value
+            place = (*path, key)
             if key in first:
-                self._wrong(key_node, (*path, key), f"is there twice, on line {first[key]} too")
+                self._wrong(key_node, place, f"is there twice, on line {first[key]} too")
                 continue
             first[key] = _line(key_node)
-            self.lines[(*path, key)] = _line(key_node)
-            found[key] = self.read(value_node, (*path, key), above)
+            self.lines[place] = _line(key_node)
+            found[key] = self.read(value_node, place, above)
         return {**merged, **found}
 
     def _merge(
@@ -251,6 +262,9 @@ class _Reader:
         except ValueError:
             self._wrong(node, path, f"{text!r} is not of the kind !!{kind}")
             return None
+        found = _PLACEHOLDER.search(text)
+        if found:
+            self.placeholders[path] = found[1].strip()
         if kind not in ("str", "merge", "timestamp", "value"):
             self._wrong(node, path, f"tags such as {node.tag!r} are not allowed here")
         return text
