@@ -69,16 +69,11 @@ def prepare(request: PrivateRequest, config: EndpointConfig) -> InterchangeSpec:
     record = EndpointRecord(request.endpoint, request.name)
     replace_file(directory.record, msgspec.json.encode(record))
     replace_file(path / OWNER_FILE, msgspec.json.encode(request.owner))
-    spec = interchange_spec(config, request.name, directory)
-    spec.state_dir = state
+    spec = interchange_spec(config, request.name, directory, cwd=request.cwd)
     spec.watch_pid = request.owner.pid
     spec.watch_started = request.owner.started
     spec.remove = True
     spec.drain_s = 0.0  # whoever ends it has waited for its tasks, or does not want them
-    if spec.scaling is not None and spec.scaling.nodes_per_block > 1:
-        spec.bind = spec.bind.replace("127.0.0.1", "0.0.0.0")  # a LocalProvider's, in a job
-    if spec.manager is not None and not spec.manager.cwd:
-        spec.manager.cwd = request.cwd
     replace_file(path / SPEC_FILE, msgspec.msgpack.encode(spec))
     return spec
 
