@@ -1,4 +1,4 @@
-"""Starts a manager: `python -m fxhpc.manager`, with its `ManagerSpec` on standard input."""
+"""Starts a manager: `python -m fxhpc.manager [FILE]`, its `ManagerSpec` in FILE or on stdin."""
 
 from __future__ import annotations
 
@@ -8,35 +8,50 @@ import resource
 import shutil
 import socket
 import sys
+import time
 
 import msgspec
 
 from fxhpc.manager import channel, processes, seed
+from fxhpc.manager.node import Node, examine, is_own
+from fxhpc.manager.pinning import Unfit
 from fxhpc.protocol.pool import ManagerSpec
 
 #: Descriptors that a manager needs for itself, and for each worker: its socket, page and output,
-#: and a file on the way.
-_OWN_DESCRIPTORS, _WORKER_DESCRIPTORS = 64, 4
+#: two files for what its tasks print, and one on the way.
+_OWN_DESCRIPTORS, _WORKER_DESCRIPTORS = 64, 6
+
+#: The exit code where another manager would do no better: see `sysexits.h`.
+_EX_CONFIG = 78
 
 
 def main() -> int:
     """Read the spec, fork the seed while this process is still simple, and become the manager."""
     try:
-        spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
-    except msgspec.DecodeError as error:
-        print(f"fxhpc manager: standard input holds no specification: {error}", file=sys.stderr)
+        spec = _read_spec()
+    except OSError as error:
+        print(f"fxhpc manager: {sys.argv[1]} cannot be read: {error.strerror}", file=sys.stderr)
         return 2
-    if bool(spec.address) == bool(spec.address_file) or spec.workers < 1:
+    except msgspec.DecodeError as error:
+        where = sys.argv[1] if len(sys.argv) > 1 else "standard input"
+        print(f"fxhpc manager: {where} holds no specification: {error}", file=sys.stderr)
+        return 2
+    if bool(spec.address) == bool(spec.address_file) or spec.workers < 0:
         print(
-            "fxhpc manager: it needs at least one worker, and either `address` or `address_file`",
+            "fxhpc manager: it needs either `address` or `address_file`, and a number of workers",
             file=sys.stderr,
         )
         return 2
-    descriptors = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * spec.workers
-    if problem := _too_few_descriptors(descriptors, spec.workers):
+    spec.manager = spec.manager or os.urandom(8).hex()
+    try:
+        node = examine(spec, os.environ, time.time())
+    except Unfit as error:
+        print(f"fxhpc: fatal: {error}", file=sys.stderr)
+        return _EX_CONFIG
+    descriptors = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * node.slots
+    if problem := _too_few_descriptors(descriptors, node.slots):
         print(f"fxhpc manager: {problem}", file=sys.stderr)
         return 1
-    spec.manager = spec.manager or os.urandom(8).hex()
     _empty_stdin()
     processes.adopt_orphans()
     ours, theirs = socket.socketpair(socket.AF_UNIX, channel.PAIR_TYPE)
@@ -54,20 +69,50 @@ def main() -> int:
     theirs.close()
     _allow_descriptors(descriptors)  # after the fork: workers keep the limit that the user has set
     seed.set_title(f"fxhpc: manager {spec.manager}")
-    import logging
-
-    logging.basicConfig(
-        filename=spec.log_file or None,
-        level=logging.INFO if spec.log_file else logging.WARNING,
-        format="%(asctime)s %(process)d %(message)s",
-    )
-    from fxhpc.manager.shell import Shell
-
-    code = Shell(spec, (ours, pid)).run()
+    code = _manage(spec, node, (ours, pid))
     if spec.remove and os.getppid() != spec.watch_pid:
         # Killed, the process that started this one could not do it by itself.
         shutil.rmtree(spec.remove, ignore_errors=True)
     return code
+
+
+def _read_spec() -> ManagerSpec:
+    """What this manager is told.
+
+    Raises:
+        OSError: the file cannot be read.
+        msgspec.DecodeError: it holds something else.
+    """
+    if len(sys.argv) > 1:
+        with open(sys.argv[1], "rb") as file:
+            return msgspec.json.decode(file.read(), type=ManagerSpec)
+    return msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
+
+
+def _manage(spec: ManagerSpec, node: Node, seed_: tuple[socket.socket, int]) -> int:
+    from fxhpc.manager import logs
+    from fxhpc.manager.shell import Shell
+
+    logs.set_up(spec, logs.file_name(node.host, node.block, spec.manager))
+    logs.log.info(
+        "manager %s on %s: %d workers, %d cores, %d bytes of memory, block %s, job %s, Python %s",
+        spec.manager,
+        node.host,
+        node.slots,
+        node.cores,
+        node.memory,
+        node.block or "-",
+        node.job or "-",
+        sys.executable,
+    )
+    for note in node.notes:
+        logs.log.warning("%s", note)
+        if not is_own(spec):
+            logs.say(note)
+    if not is_own(spec) and node.cwd:
+        with contextlib.suppress(OSError):  # a worker that cannot go there says so
+            os.makedirs(node.cwd, exist_ok=True)
+    return Shell(spec, node, seed_).run()
 
 
 def _too_few_descriptors(needed: int, workers: int) -> str:

@@ -19,7 +19,7 @@ from fxhpc.protocol.pool import (
 )
 
 _NOTHING = memoryview(b"")
-_MAX_FDS = 4
+_MAX_FDS = 8
 _FD_SPACE = socket.CMSG_SPACE(4 * _MAX_FDS)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 

@@ -12,14 +12,19 @@ from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Part, Slot, refs
+from fxhpc.manager.leaving import Leaving
 from fxhpc.manager.pace import HOLD_TASKS, LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
 from fxhpc.manager.staff import SETTLE_S, Staff
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
+from fxhpc.units import format_duration
 from fxhpc.version import __version__
 
 #: While a worker has short tasks or more than one, its page is looked at so often.
 LOOK_S = 0.01
+
+#: While a task prints and its output is wanted, that is looked at so often.
+OUTPUT_S = 0.1
 
 #: Work that would keep a worker busy for less than this is not taken from it for an idle one.
 WORTH_TAKING_S = 0.003
@@ -48,11 +53,13 @@ class Manager:
         self._outbox = self._desk.outbox
         self._pace = Pace()
         self._staff = Staff(self._desk, self._pace)
+        self._leaving = Leaving(self._desk, self._staff)
         self._heard = now
         self._beaten = now
         self._give_back = 0
         self._give_back_since = 0.0
         self._capacity = (-1, -1, -1)
+        self._registered = False  # an interchange has let it in, once at least
 
     def start(self) -> list[ev.Action]:
         """The first actions: one worker for each slot."""
@@ -77,13 +84,14 @@ class Manager:
         elif isinstance(event, ev.WorkerStarted):
             self._staff.started(event)
         elif isinstance(event, ev.WorkerGone):
-            self._staff.gone(event)
+            self._leaving.worker_gone(event)
         elif isinstance(event, ev.LinkOpened):
             self._desk.actions.append(ev.Greet(self._register()))
         elif isinstance(event, ev.LinkLost):
             self._desk.linked = False
         else:
-            self._end(event.reason)
+            self._send_results()
+            self._leaving.end(event)
         return self._take_actions()
 
     def wait_s(self, now: float) -> float:
@@ -94,7 +102,9 @@ class Manager:
                 return SETTLE_S
             if slot.tasks > 1 or (slot.tasks and not slot.announced):
                 wait = LOOK_S
-        if self._give_back:
+            elif slot.tasks and slot.captures:
+                wait = min(wait, OUTPUT_S)
+        if self._give_back or self._leaving:
             wait = min(wait, GIVE_BACK_S)
         return wait
 
@@ -121,9 +131,9 @@ class Manager:
         elif isinstance(message, msg.Drain):
             self._drain()
         elif isinstance(message, msg.Refuse):
-            self._leave(message.reason, failed=True)
+            self._leaving.leave(message.reason, failed=True)
         elif isinstance(message, msg.Bye):
-            self._leave(message.reason or "the interchange ended the link")
+            self._leaving.leave(message.reason or "the interchange ended the link")
 
     def _register(self) -> msg.Register:
         self._outbox.close()
@@ -138,6 +148,7 @@ class Manager:
                 if middle < whole.stop:
                     queued.append(Part(whole.run, middle, whole.stop))
         host = self._desk.host
+        remaining_s = max(0.001, host.ends - self._desk.now) if host.ends else 0.0
         return msg.Register(
             manager=host.manager,
             endpoint=host.endpoint,
@@ -152,10 +163,14 @@ class Manager:
             queued=refs(queued),
             running=refs(running) + self._desk.in_doubt(),
             unstored=list(self._outbox.unstored),
+            remaining_s=remaining_s,
+            job=host.job,
+            accelerators=host.accelerators,
+            walltime_s=host.walltime_s,
         )
 
     def _welcome(self, message: msg.Welcome) -> None:
-        self._desk.linked = True
+        self._desk.linked = self._registered = True
         self.heartbeat_s = message.heartbeat_s
         self._capacity = (-1, -1, -1)
         self._desk.draining = False
@@ -186,38 +201,20 @@ class Manager:
             if slot.tasks:
                 self._staff.skip(slot, slot.begun)
 
-    def _end(self, reason: str) -> None:
-        """The process is to end now: say what becomes of what it holds."""
-        self._send_results()
-        self._desk.say_returned(self._backlog.take_all())
-        for slot in self._staff.slots.values():
-            self._desk.say_returned(self._staff.cut(slot, slot.begun))
-            interrupted = [
-                losses.lost(part, losses.interrupted(part, slot, None, self._desk.host, reason))
-                for part in slot.singles()
-            ]
-            if interrupted:
-                self._desk.say(msg.Lost(interrupted))
-        self._leave(reason)
-
-    def _leave(self, reason: str, *, failed: bool = False) -> None:
-        if not self._desk.leaving:
-            self._desk.leaving = True
-            self._desk.say(msg.Bye(reason))
-            self._desk.actions.append(ev.Leave(reason, failed))
-
     # --- a turn ---------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         now = self._desk.now
         self._staff.turn()
+        self._leaving.turn()
         if self._desk.linked and not self._desk.draining:
             self._return_some()
         self._send_results()
         self._dispatch()
         if not self._desk.linked:
             if now - self._heard > self._desk.host.alone_s:
-                self._leave("there was no interchange for too long")
+                reason = f"there was no interchange for {format_duration(now - self._heard)}"
+                self._leaving.leave(reason, failed=not self._registered, alone=True)
             return
         self._send_capacity()
         if now - self._beaten >= self.heartbeat_s:
@@ -227,7 +224,7 @@ class Manager:
         if self._desk.draining and not self._outbox.unstored:
             busy = any(slot.tasks for slot in self._staff.slots.values())
             if not busy:
-                self._leave("drained")
+                self._leaving.leave("drained")
 
     def _return_some(self) -> None:
         if not self._give_back:
@@ -323,8 +320,10 @@ class Manager:
                     run.payloads[part.start : part.stop],
                     run.shared,
                     run.result_limit,
+                    run.capture,
                 )
             )
+            slot.captures = slot.captures or run.capture > 0
             slot.give(part, each_s)
         self._desk.actions.append(ev.ToWorker(slot.worker, pool.Work(place, runs), size))
         self._staff.offer(slot)

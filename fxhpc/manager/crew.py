@@ -11,20 +11,20 @@ import socket
 import struct
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
 from fxhpc.manager.channel import Channel, Closed, make_pair
+from fxhpc.manager.node import Place
+from fxhpc.manager.output import Output
 from fxhpc.message_files import anonymous_file
 from fxhpc.protocol import pool
 
-#: What is kept of a worker's output, and what of that goes into the story of a loss.
-OUTPUT_BYTES = 64 * 1024
-TAIL_BYTES = 4 * 1024
+#: Seconds between two looks at how much tasks have printed whose output is wanted.
+CUT_S = 0.1
 
 _AT_ONCE = 64
 
@@ -35,7 +35,7 @@ _decode_seed = msgspec.msgpack.Decoder(pool.FromSeed).decode
 class Worker:
     """What the manager shares with one worker."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, log: Callable[[bytes], None] | None = None) -> None:
         self.number = number
         self.pid = 0
         self.gone = False
@@ -44,40 +44,18 @@ class Worker:
         self.page = memoryview(mmap.mmap(self.page_fd, pool.PAGE_BYTES))
         self.words = self.page[: pool.WORD_BYTES].cast("Q")
         self.channel, self.their_socket = make_pair(self.words)
-        self.output_fd, self.their_output_fd = os.pipe()
-        os.set_blocking(self.output_fd, False)
-        self._output: deque[bytes] = deque()
-        self._output_bytes = 0
+        self.output = Output(log)
 
     def handed_over(self) -> None:
         """The seed has its ends; close them here."""
         self.their_socket.close()
         os.close(self.page_fd)
-        os.close(self.their_output_fd)
-
-    def read_output(self) -> bool:
-        """Take in what it has written; False if it will not write any more."""
-        for _ in range(4):
-            try:
-                data = os.read(self.output_fd, OUTPUT_BYTES)
-            except BlockingIOError:
-                return True
-            if not data:
-                return False
-            self._output.append(data)
-            self._output_bytes += len(data)
-            while self._output_bytes - len(self._output[0]) >= OUTPUT_BYTES:
-                self._output_bytes -= len(self._output.popleft())
-        return True
-
-    def tail(self) -> str:
-        """The last lines that it wrote."""
-        return b"".join(self._output)[-TAIL_BYTES:].decode(errors="replace")
+        os.close(self.output.their_fd)
 
     def close(self) -> None:
         """Let go of everything."""
         self.channel.close()
-        os.close(self.output_fd)
+        self.output.close()
         self.words.release()
 
 
@@ -89,6 +67,8 @@ class Crew:
             with the events that are ready.
         tell: takes the events for the core.
         seed: a socket to a seed that runs already, and its pid; a first message was not sent yet.
+        places: what each worker has for itself. As many workers live at a time, at most.
+        log_of: what takes all that the worker of this number prints, if it is wanted.
     """
 
     def __init__(
@@ -97,14 +77,18 @@ class Crew:
         tell: Callable[[ev.Event], None],
         spec: pool.SeedSpec,
         seed: tuple[socket.socket, int],
-        core_sets: list[list[int]],
+        places: Sequence[Place],
+        log_of: Callable[[int], Callable[[bytes], None] | None] = lambda number: None,
     ) -> None:
         self._selector = selector
         self._tell = tell
         self._spec = spec
-        self._core_sets = core_sets
-        self._free_cores = list(range(len(core_sets)))
-        self._cores_of: dict[int, int] = {}
+        self._places = places
+        self._free = list(range(len(places)))  # positions of places
+        self._place_of: dict[int, int] = {}
+        self._log_of = log_of
+        self._captures = False  # the output of tasks was asked for
+        self._cut = 0.0
         self._workers: dict[int, Worker] = {}
         self._seed_process: subprocess.Popen[bytes] | None = None
         self._seed = self._adopt_seed(Channel(seed[0]))
@@ -113,19 +97,20 @@ class Crew:
 
     def start(self, number: int) -> None:
         """Have a worker made."""
-        worker = Worker(number)
+        worker = Worker(number, self._log_of(number))
         self._workers[number] = worker
-        cores: list[int] = []
-        if self._free_cores:
-            self._cores_of[number] = self._free_cores.pop(0)
-            cores = self._core_sets[self._cores_of[number]]
+        place = Place()
+        if self._free:
+            self._place_of[number] = self._free.pop(0)
+            place = self._places[self._place_of[number]]
         self._watch(worker.channel, lambda mask: self._on_worker(worker, mask))
         self._selector.register(
-            worker.output_fd, selectors.EVENT_READ, lambda _: self._on_output(worker)
+            worker.output.fd, selectors.EVENT_READ, lambda _: self._on_output(worker)
         )
-        fds = (worker.their_socket.fileno(), worker.page_fd, worker.their_output_fd)
+        fds = (worker.their_socket.fileno(), worker.page_fd, worker.output.their_fd)
+        fork = pool.Fork(number, place.cores, place.environ)
         try:
-            self._seed.send(_encode(pool.Fork(number, cores)), fds)
+            self._seed.send(_encode(fork), (*fds, *worker.output.captured))
         except Closed:
             pass  # its end is noticed, and tells of this worker too
         worker.handed_over()
@@ -136,6 +121,8 @@ class Crew:
         worker = self._workers.get(number)
         if worker is None or worker.gone:
             return
+        if isinstance(message, pool.Work) and not self._captures:
+            self._captures = any(run.capture for run in message.runs)
         try:
             if size > pool.DETACHED_BYTES and isinstance(message, pool.Work):
                 message, behind = pool.detach_payloads(message)
@@ -167,6 +154,18 @@ class Crew:
     def begun(self) -> dict[int, int]:
         """What all pages say."""
         return {number: worker.words[pool.BEGUN] for number, worker in self._workers.items()}
+
+    def cut_outputs(self, now: float) -> None:
+        """Free the memory of what tasks have printed and nobody can ask for any more."""
+        if self._captures and now - self._cut >= CUT_S:
+            self._cut = now
+            for worker in self._workers.values():
+                worker.output.cut()
+
+    def read_pages(self) -> None:
+        """Take all outcomes that workers have not sent yet."""
+        for number in list(self._workers):
+            self.read_page(number)
 
     def read_page(self, number: int) -> None:
         """Take the outcomes in the page of a worker, if it is at the same task all the while."""
@@ -217,8 +216,8 @@ class Crew:
             yield pool.decode_batch(received[0], received[1])
 
     def _on_output(self, worker: Worker) -> None:
-        if worker.number in self._workers and not worker.read_output():
-            self._selector.unregister(worker.output_fd)
+        if worker.number in self._workers and not worker.output.read():
+            self._selector.unregister(worker.output.fd)
 
     def _on_seed(self, mask: int) -> None:
         try:
@@ -264,8 +263,10 @@ class Crew:
         else:
             if batch.outcomes:
                 self._tell(ev.WorkerSaid(number, batch))
-        worker.read_output()
-        gone = dataclasses.replace(gone, begun=worker.words[pool.BEGUN], stderr=worker.tail())
+        worker.output.read()
+        gone = dataclasses.replace(
+            gone, begun=worker.words[pool.BEGUN], stderr=worker.output.tail()
+        )
         self._forget(worker)
         self._tell(gone)
 
@@ -273,11 +274,11 @@ class Crew:
         del self._workers[worker.number]
         if not worker.gone:
             self._selector.unregister(worker.channel)
-        if worker.output_fd in self._selector.get_map():
-            self._selector.unregister(worker.output_fd)
+        if worker.output.fd in self._selector.get_map():
+            self._selector.unregister(worker.output.fd)
         worker.close()
-        if worker.number in self._cores_of:
-            self._free_cores.append(self._cores_of.pop(worker.number))
+        if worker.number in self._place_of:
+            self._free.append(self._place_of.pop(worker.number))
 
     def _seed_lost(self) -> None:
         """The seed is dead, and so are all workers: they are killed with it."""

@@ -73,6 +73,7 @@ class Ended:
     """The process was asked to end, or whom it worked for is gone."""
 
     reason: str
+    signalled: bool = False  # by a signal, as batch systems do at the end of a job
 
 
 Event = (
@@ -141,6 +142,7 @@ class Leave:
 
     reason: str
     failed: bool = False
+    alone: bool = False  # because nobody was to be reached
 
 
 Action = Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Leave
@@ -162,5 +164,9 @@ class Host:
     cores: int = 0
     memory: int = 0
     block: str = ""
+    job: str = ""  # the batch system's id of the job
+    accelerators: int = 0
+    walltime_s: float = 0.0  # of the job; 0: it has none
+    ends: float = 0.0  # when the batch system ends the job, by the clock of `now`; 0: it does not
     alone_s: float = 600.0
     wall_offset_s: float = 0.0  # wall clock minus the clock of `now`, for display alone

@@ -94,6 +94,7 @@ class Slot:
         self.done = 0  # outcomes are known up to this place
         self.begun = 0  # at the last look
         self.begun_since = 0.0
+        self.captures = False  # it has run tasks whose output is wanted
         self.announced = False  # a Started was sent for the task that it is at
         # Places that it was told not to begin, since when, and whether it is known by now which
         # of them it had begun before it was told.

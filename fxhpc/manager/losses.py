@@ -9,6 +9,7 @@ from fxhpc.manager.events import Host, WorkerGone
 from fxhpc.manager.held import Part, Slot
 from fxhpc.protocol.messages import LostTask
 from fxhpc.protocol.outcome import Loss, LossCause
+from fxhpc.units import format_duration
 
 
 def lost(part: Part, loss: Loss) -> LostTask:
@@ -44,6 +45,24 @@ def interrupted(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, why
     """The worker was ended on purpose, though not because of this task."""
     text = f"{_worker(slot, host)}, which ran {_task(part)}, was ended: {why}"
     return _loss(LossCause.INTERRUPTED, text, slot, gone, host)
+
+
+def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: float) -> Loss:
+    """The job came to its end while the worker was at this task, or had just ended it."""
+    place = slot.running_place
+    running = slot.part_at(place) if place is not None else None
+    if running is None or running.run is not part.run or running.first != part.first:
+        why = "the job came to its end before how the task ended could be told"
+        return interrupted(part, slot, gone, host, why)
+    ran_s = max(0.0, now - slot.begun_since)
+    how_long = f" of {format_duration(host.walltime_s)}" if host.walltime_s else ""
+    text = (
+        f"{_worker(slot, host)}, which had run {_task(part)} for {format_duration(ran_s)}, was "
+        f"ended: the job came to the end of its walltime{how_long}"
+    )
+    loss = _loss(LossCause.WALLTIME, text, slot, gone, host)
+    loss.ran_s, loss.block_s = ran_s, host.walltime_s
+    return loss
 
 
 def unstartable(part: Part, gone: WorkerGone, host: Host) -> Loss:
@@ -86,7 +105,9 @@ def _task(part: Part) -> str:
 
 
 def _worker(slot: Slot, host: Host) -> str:
-    return f"worker {slot.pid} on {host.host}"
+    within = [f"block {host.block}"] if host.block else []
+    within += [f"job {host.job}"] if host.job else []
+    return f"worker {slot.pid} on {host.host}" + (f" ({', '.join(within)})" if within else "")
 
 
 def _loss(cause: LossCause, text: str, slot: Slot, gone: WorkerGone | None, host: Host) -> Loss:

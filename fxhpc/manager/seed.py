@@ -132,7 +132,7 @@ class Seed:
             self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            sock_fd, page_fd, output_fd = fds
+            sock_fd, page_fd, output_fd, stdout_fd, stderr_fd = fds
             os.dup2(output_fd, 1)
             os.dup2(output_fd, 2)
             os.close(output_fd)
@@ -142,10 +142,11 @@ class Seed:
             set_title(f"fxhpc: worker {fork.worker}")
             if fork.cores and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, fork.cores)
-            self._enter_users_world()
+            self._enter_users_world(fork)
             from fxhpc.worker.loop import Worker
 
-            Worker(socket.socket(fileno=sock_fd), page, _SERIALIZER).serve()
+            sock = socket.socket(fileno=sock_fd)
+            Worker(sock, page, _SERIALIZER, self._spec, (stdout_fd, stderr_fd)).serve()
             code = 0
         except BaseException:
             # Whatever it is, the manager finds it in what this process wrote last.
@@ -157,13 +158,14 @@ class Seed:
             finally:
                 os._exit(code)
 
-    def _enter_users_world(self) -> None:
+    def _enter_users_world(self, fork: Fork) -> None:
         spec = self._spec
         for name, value in spec.environ.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = os.fsdecode(value)
+        os.environ.update(fork.environ)
         if spec.sys_path:
             sys.path[:] = map(os.fsdecode, spec.sys_path)
             importlib.invalidate_caches()

@@ -15,15 +15,16 @@ import zmq
 
 from fxhpc.errors import FxhpcError
 from fxhpc.manager import events as ev
-from fxhpc.manager import processes
+from fxhpc.manager import logs, processes
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
+from fxhpc.manager.finding import Finder, NotFound
+from fxhpc.manager.node import Node, is_own
 from fxhpc.manager.watch import Watch
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
 from fxhpc.protocol.codec import TO_MANAGER
 from fxhpc.transport import sockets
-from fxhpc.transport.keys import load_keys
 from fxhpc.transport.monitor import Monitor
 from fxhpc.transport.opener import Opener
 
@@ -35,6 +36,12 @@ WELCOME_S = 3.0
 
 #: Between attempts to reach an interchange that is away, in seconds: doubling, with some chance.
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.05, 2.0
+
+#: A manager that has reached nobody for so long says so on standard error.
+COMPLAIN_S = 10.0
+
+#: The exit code where no other manager would do better: see `sysexits.h`.
+EX_CONFIG = 78
 
 #: Free memory that the process may keep.
 KEPT_BYTES = 64 * 2**20
@@ -48,9 +55,10 @@ log = logging.getLogger("fxhpc.manager")
 class Shell:
     """Runs one manager until it leaves."""
 
-    def __init__(self, spec: pool.ManagerSpec, seed: tuple[socket.socket, int]) -> None:
+    def __init__(self, spec: pool.ManagerSpec, node: Node, seed: tuple[socket.socket, int]) -> None:
         processes.keep_memory(KEPT_BYTES)
         self._spec = spec
+        self._node = node
         self._selector = selectors.DefaultSelector()
         self._context = sockets.make_context()
         self._opener: Opener[msg.ToManager] | None = None
@@ -60,10 +68,22 @@ class Shell:
         self._looked = 0.0
         self._retry_at = 0.0
         self._retry_s = RECONNECT_FIRST_S
+        self._nowhere = ""  # why there is nothing to connect to
         self._leave: ev.Leave | None = None
+        self._finder = Finder(spec, self._selector)
+        self._address = ""  # that it is connected to
+        self._chronicle = logs.Chronicle()
         now = time.monotonic()
-        self._core = Manager(_host(spec, now), now)
-        self._crew = Crew(self._selector, self._tell, _seed_spec(spec), seed, _core_sets(spec))
+        self._complain_at = now + COMPLAIN_S
+        self._core = Manager(_host(spec, node, now), now)
+        self._crew = Crew(
+            self._selector,
+            self._tell,
+            _seed_spec(spec, node),
+            seed,
+            node.places,
+            logs.worker_logs(spec, logs.file_name(node.host, node.block, spec.manager)),
+        )
         self._watch = Watch(self._selector, spec, self._end)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -75,14 +95,25 @@ class Shell:
             while self._leave is None:
                 self._once()
         finally:
+            self._finder.close()
             self._crew.close()
             self._disconnect()
             self._context.term()
             self._selector.close()
-        log.info("leaving: %s", self._leave.reason)
-        if self._leave.failed:
-            logging.getLogger().error("fxhpc manager: %s", self._leave.reason)
-        return 1 if self._leave.failed else 0
+        return self._account_for(self._leave)
+
+    def _account_for(self, leave: ev.Leave) -> int:
+        """Say why it ends; the exit code for it."""
+        log.info("leaving: %s", leave.reason)
+        who = f"manager {self._spec.manager} on {self._node.host}"
+        if leave.alone:
+            logs.say(f"{who} leaves: {leave.reason}: {self._nowhere or self._finder.summary()}")
+        elif leave.failed and is_final(leave.reason):
+            logs.say(f"fatal: {leave.reason}")
+            return EX_CONFIG
+        elif leave.failed:
+            logs.say(f"{who} was refused: {leave.reason}")
+        return 1 if leave.failed else 0
 
     # --- the loop -------------------------------------------------------------------------------
 
@@ -101,10 +132,12 @@ class Shell:
     def _look(self) -> None:
         self._looked = time.monotonic()
         self._tell(ev.Looked(self._crew.begun()))
+        self._crew.cut_outputs(self._looked)
 
     def _timeout(self, now: float) -> float:
         if self._opener is None:
-            return max(0.0, min(self._retry_at - now, self._core.wait_s(now)))
+            until = self._finder.until if self._finder.busy else self._retry_at
+            return max(0.0, min(until - now, self._core.wait_s(now)))
         # The descriptor of a ZeroMQ socket only tells of changes; what is there, the socket tells.
         assert self._monitor is not None
         for one in (self._opener.socket, self._monitor.socket):
@@ -122,6 +155,8 @@ class Shell:
             elif isinstance(action, ev.Say):
                 if self._opener is not None and not self._opener.broken:
                     self._opener.send(action.message)
+                if not isinstance(action.message, msg.Results):
+                    self._chronicle.said(action.message, time.monotonic())
             elif isinstance(action, ev.Skip):
                 self._crew.skip(action.worker, action.begin, action.end)
             elif isinstance(action, ev.ReadPage):
@@ -136,8 +171,10 @@ class Shell:
             else:
                 self._leave = action
 
-    def _end(self, reason: str) -> None:
-        self._tell(ev.Ended(reason))
+    def _end(self, reason: str, signalled: bool) -> None:
+        self._look()
+        self._crew.read_pages()
+        self._tell(ev.Ended(reason, signalled))
 
     def _on_signal(self, number: int, _: object) -> None:
         self._watch.ask_to_end(f"the manager got {signal.Signals(number).name}")
@@ -146,20 +183,37 @@ class Shell:
 
     def _connect(self, now: float) -> None:
         try:
-            address, curve = self._address()
+            way = self._finder.find(now)
+            if way is None:
+                return  # addresses are being tried
             socket_ = sockets.dealer(
-                self._context, address, curve=curve, before_connecting=self._monitor_it
+                self._context, way.address, curve=way.curve, before_connecting=self._monitor_it
             )
-        except (FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
+        except (NotFound, FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
+            self._nowhere = str(error)
             log.info("no interchange yet: %s", error)
+            self._complain(now)
             self._later(now)
             return
+        self._nowhere = ""
+        self._address = way.address
+        log.info("connecting to %s; tried: %s", way.address, self._finder.summary())
         self._opener = Opener(socket_, TO_MANAGER)
         assert self._monitor is not None
         self._heard = now
         for one in (socket_, self._monitor.socket):
             self._selector.register(_descriptor(one), selectors.EVENT_READ, _nothing)
         self._greet()
+
+    def _complain(self, now: float) -> None:
+        """Say once on standard error that nobody can be reached: a batch job shows its own."""
+        if now >= self._complain_at and not is_own(self._spec):
+            self._complain_at = float("inf")
+            logs.say(
+                f"manager {self._spec.manager} on {self._node.host} has not reached its "
+                f"interchange for {COMPLAIN_S:.0f} s, and goes on trying: "
+                f"{self._nowhere or self._finder.summary()}"
+            )
 
     def _greet(self) -> None:
         self._welcome = False
@@ -168,18 +222,6 @@ class Shell:
 
     def _monitor_it(self, socket_: zmq.SyncSocket) -> None:
         self._monitor = Monitor(socket_)
-
-    def _address(self) -> tuple[str, sockets.CurveClient | None]:
-        spec = self._spec
-        address, server_key = spec.address, spec.server_key
-        if spec.address_file:
-            with open(spec.address_file, encoding="utf-8") as file:
-                lines = file.read().splitlines()
-            address, server_key = lines[0].split()[0], lines[1] if len(lines) > 1 else ""
-        if not server_key:
-            return address, None
-        keys = load_keys(spec.key_file, "manager")
-        return address, sockets.CurveClient(keys, server_key.encode())
 
     def _read_link(self) -> None:
         opener, monitor = self._opener, self._monitor
@@ -191,15 +233,20 @@ class Shell:
             if isinstance(message, msg.Welcome):
                 self._welcome = True
                 self._tell_ready()
+                self._finder.welcomed(self._address)
+                self._complain_at = now + COMPLAIN_S
                 self._retry_s = RECONNECT_FIRST_S
+                log.info("registered at %s", self._address)
             if not isinstance(message, msg.Tasks | msg.ResultsStored):
                 self._look()  # what runs now matters for what is asked
+                self._chronicle.heard(message)
             self._tell(ev.Said(message))
         ended = monitor.look().ended
         # Whether a connection could be made at all is not always told.
         patience = self._core.heartbeat_s * MISSED_HEARTBEATS if self._welcome else WELCOME_S
         if ended or now - self._heard > patience:
             log.info("the interchange is lost: %s", "it ended" if ended else "it is silent")
+            self._give_up(now, "it ends connections" if ended else "it gives no welcome")
             self._disconnect()
             self._later(now)
             self._tell(ev.LinkLost())
@@ -208,8 +255,17 @@ class Shell:
             if self._welcome:
                 self._greet()
             else:  # it does not get any better by saying it again at once
+                self._give_up(now, "it does not take what is said")
                 self._disconnect()
                 self._later(now)
+
+    def _give_up(self, now: float, why: str) -> None:
+        """This address is no good, if no interchange has answered there."""
+        if not self._welcome:
+            self._finder.failed(self._address, why)
+            self._complain(now)
+        else:
+            self._complain_at = now + COMPLAIN_S
 
     def _tell_ready(self) -> None:
         """Whoever started this manager learns that it could register."""
@@ -243,36 +299,39 @@ def _nothing(_: int) -> None:
     """Both ZeroMQ sockets are read in each turn anyway."""
 
 
-def _host(spec: pool.ManagerSpec, now: float) -> ev.Host:
+def is_final(reason: str) -> bool:
+    """Whether any other manager of the same installation would be refused too."""
+    return "protocol" in reason or "version" in reason
+
+
+def _host(spec: pool.ManagerSpec, node: Node, now: float) -> ev.Host:
+    offset_s = time.time() - now
     return ev.Host(
         manager=spec.manager,
         endpoint=spec.endpoint,
-        slots=spec.workers,
-        host=platform.node(),
+        slots=node.slots,
+        host=node.host,
         pid=os.getpid(),
         python=platform.python_version(),
-        cores=len(_cores()),
-        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        block=spec.block,
+        cores=node.cores,
+        memory=node.memory,
+        block=node.block,
+        job=node.job,
+        accelerators=node.accelerators,
+        walltime_s=node.walltime_s,
+        ends=node.ends - offset_s if node.ends else 0.0,
         alone_s=spec.alone_s,
-        wall_offset_s=time.time() - now,
+        wall_offset_s=offset_s,
     )
 
 
-def _seed_spec(spec: pool.ManagerSpec) -> pool.SeedSpec:
-    return pool.SeedSpec(spec.cwd, spec.sys_path, spec.environ, spec.nice)
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _core_sets(spec: pool.ManagerSpec) -> list[list[int]]:
-    """For each worker, cores of its own; none if there are not enough, or nobody wants it."""
-    cores = _cores()
-    if not spec.pin or len(cores) < spec.workers:
-        return []
-    each = len(cores) // spec.workers
-    return [cores[worker * each : (worker + 1) * each] for worker in range(spec.workers)]
+def _seed_spec(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
+    own = is_own(spec)
+    return pool.SeedSpec(
+        spec.cwd if own else node.cwd,
+        spec.sys_path,
+        spec.environ,
+        spec.nice,
+        task_variables=not own,
+        sandbox=spec.sandbox,
+    )

@@ -17,12 +17,13 @@ class Watch:
     """Watches a process and takes in signals."""
 
     def __init__(
-        self, selector: selectors.BaseSelector, spec: ManagerSpec, end: Callable[[str], None]
+        self, selector: selectors.BaseSelector, spec: ManagerSpec, end: Callable[[str, bool], None]
     ) -> None:
         self._end = end
         self._pid = spec.watch_pid
         self._is_parent = self._pid == os.getppid()
         self._reason = ""
+        self._signalled = False
         self.wait_s = 3600.0  #: a look is wanted after so many seconds
         # A signal has to end the loop's wait, and Python's handlers alone do not.
         self._wake_read, self._wake_write = os.pipe()
@@ -39,11 +40,11 @@ class Watch:
             self._gone()
         if self._reason:
             reason, self._reason = self._reason, ""
-            self._end(reason)
+            self._end(reason, self._signalled)
 
     def ask_to_end(self, reason: str) -> None:
         """Give a reason, from a signal's handler."""
-        self._reason = reason
+        self._reason, self._signalled = reason, True
 
     def _begin(self, selector: selectors.BaseSelector, spec: ManagerSpec) -> None:
         try:

@@ -84,13 +84,17 @@ class SeedSpec(msgspec.Struct, array_like=True):
     sys_path: list[OsText]
     environ: dict[str, OsText | None]
     nice: int = 0
+    task_variables: bool = False  # each task finds its id in FXHPC_TASK_ID and GC_TASK_UUID
+    sandbox: OsText = ""  # see `ManagerSpec`
 
 
 # --- manager and seed ---------------------------------------------------------------------------
 
 
 class Fork(msgspec.Struct, array_like=True, tag="fork"):
-    """Make a worker. With it come its end of the socket pair, its page, and its output."""
+    """Make a worker. With it come its end of the socket pair, its page, its output, and two files
+    for what tasks print, if that is asked for: these are only written at their ends.
+    """
 
     worker: int
     cores: list[int] = []  # to pin it to; empty: wherever the seed may run
@@ -135,7 +139,7 @@ class WorkRun(msgspec.Struct, array_like=True):
     payloads: list[Payload]
     shared: list[bytes] = []
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
-    capture: int = 0
+    capture: int = 0  # bytes of what each task prints, of stdout and of stderr
 
 
 class Work(msgspec.Struct, array_like=True, tag="work"):
@@ -172,6 +176,9 @@ INLINE_BYTES = 64 * 1024
 #: with, and how many bytes of the file it is. The file may have been used before.
 IN_FILE = struct.Struct("<BQ")
 IN_FILE_MARK = 0xC1
+
+#: The most that can be asked for of what a task prints, in bytes of each of stdout and stderr.
+CAPTURE_BYTES = 1 << 20
 
 #: Files up to this size are used again: new memory costs more than writing to it.
 REUSED_BYTES = 16 * 2**20

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from fxhpc.protocol.pool import (
     WORD_BYTES,
     Bytes,
     Forget,
+    SeedSpec,
     Stop,
     ToWorker,
     Work,
@@ -35,6 +36,10 @@ from fxhpc.protocol.pool import (
 from fxhpc.worker.channel import Channel, Closed
 from fxhpc.worker.run import ERROR, Runner
 from fxhpc.worker.state import State
+from fxhpc.worker.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from fxhpc.worker.capture import Capture
 
 #: An outcome is not kept back for longer than this, unless a task is running.
 FLUSH_S = 0.005
@@ -52,15 +57,34 @@ def _note_fork() -> None:
 
 
 class Worker:
-    """One worker process."""
+    """One worker process.
 
-    def __init__(self, sock: socket.socket, page: memoryview, serializer: str) -> None:
+    Args:
+        page: what it shares with its manager.
+        serializer: the module that unpacks and packs.
+        spec: what all workers of the manager have in common.
+        captured: the files for what tasks print, if that is asked for; see `Capture`.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        page: memoryview,
+        serializer: str,
+        spec: SeedSpec,
+        captured: tuple[int, int],
+    ) -> None:
         self._page = page
         self._words = page[:WORD_BYTES].cast("Q")
         self._channel = Channel(sock, self._words)
         self._runner = Runner(importlib.import_module(serializer))
         self._bodies: dict[bytes, bytes] = {}
         self._state = State()
+        self._surroundings: Surroundings | None = None
+        if spec.task_variables or spec.sandbox:
+            self._surroundings = Surroundings(self._state, os.fsdecode(spec.sandbox))
+        self._captured = captured
+        self._capture: Capture | None = None
         self._pid = os.getpid()
         self._count = 0  # outcomes in the batch
         self._used = 0  # bytes of them
@@ -102,6 +126,8 @@ class Worker:
         index, limit = run.first, run.result_limit
         function: Callable[..., Any] | None = None
         failure: bytes | None = None
+        prepared = bool(run.capture or self._surroundings)
+        output = b""
         for payload in run.payloads:
             if words[SKIP_FROM] <= place < words[SKIP_TO]:
                 if self._count:
@@ -111,6 +137,7 @@ class Worker:
                 continue
             words[BEGUN] = place + 1
             start = _clock()
+            unprepared = self._prepare(run, index) if prepared else None
             if function is None and failure is None:
                 # Here and not before the loop: what a module does when it is imported, dying
                 # included, is then this task's doing.
@@ -118,24 +145,43 @@ class Worker:
                     function = runner.load(run.function, self._bodies[run.function])
                 except BaseException as error:
                     failure = runner.pack_error(error, limit)
-            if function is not None:
+            if unprepared is not None:
+                kind, data = ERROR, unprepared
+            elif function is not None:
                 kind, data = runner.call(function, payload, limit)
             else:
                 kind, data = ERROR, failure or b""
             end = _clock()
             if _forked:
                 os._exit(0)  # the task forked, and this is its child, which came back from it
+            if run.capture and self._capture is not None:
+                output = self._capture.end(run.capture)
             state.restore()
-            self._add(Outcome(index, kind, data, end - start), place, start)
+            self._add(Outcome(index, kind, data, end - start, output), place, start)
             if end - self._since >= FLUSH_S:
                 self._flush(place + 1)
             place += 1
             index += 1
         return place
 
+    def _prepare(self, run: WorkRun, index: int) -> bytes | None:
+        """Make ready for a task what its endpoint or its submitter wants; the error, if any."""
+        try:
+            if self._surroundings is not None:
+                self._surroundings.enter(run.stream, index)
+            if run.capture:
+                if self._capture is None:
+                    from fxhpc.worker.capture import Capture  # takes its time; few want it
+
+                    self._capture = Capture(self._captured)
+                self._capture.begin()
+        except OSError as error:
+            return self._runner.pack_error(error, run.result_limit)
+        return None
+
     def _add(self, outcome: Outcome, place: int, start: float) -> None:
         """Put an outcome into the batch."""
-        if len(outcome.data) > DETACHED_BYTES:
+        if len(outcome.data) > DETACHED_BYTES or len(outcome.output) > DETACHED_BYTES:
             self._send_large(outcome, place, start)
             return
         data = _encode(outcome)
@@ -152,14 +198,16 @@ class Worker:
         self._words[HELD] = self._count << 32 | self._used
 
     def _send_large(self, outcome: Outcome, place: int, start: float) -> None:
-        """Send an outcome on its own, its data behind it."""
+        """Send an outcome on its own, its data behind it if they are what is large."""
         if self._count:
             self._flush(place)
         self._check_process()
         head = BATCH_HEAD.pack(place, _clock() - start, ARRAY_32, 1)
-        size: Any = len(outcome.data)
-        small = Outcome(outcome.index, outcome.kind, size, outcome.ran)
-        self._channel.send([head, _encode(small)], outcome.data)
+        data, behind = outcome.data, b""
+        if len(data) > DETACHED_BYTES:
+            data, behind = cast(Any, len(data)), bytes(data)
+        small = Outcome(outcome.index, outcome.kind, data, outcome.ran, outcome.output)
+        self._channel.send([head, _encode(small)], behind)
         self._state.restore_rest()
 
     def _flush(self, place: int) -> None:

@@ -53,7 +53,10 @@ class State:
     """How the process is to look between tasks."""
 
     def __init__(self) -> None:
-        self._cwd = os.getcwd()
+        try:
+            self._cwd = os.getcwd()
+        except OSError:
+            self._cwd = "/"  # it was removed; any task that changes to another comes back here
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._environ = os.environ
@@ -61,6 +64,7 @@ class State:
         if os.supports_bytes_environ:
             os.environb.__class__ = _Environ
         self._variables = dict(os.environ)
+        self._data: dict[bytes, bytes] = self._environ._data  # type: ignore[attr-defined]
         self._handlers = {
             number: _getsignal(number)
             for number in sorted(int(number) for number in signal.valid_signals())
@@ -70,6 +74,15 @@ class State:
         self._streams = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
         self._usual = [(number, self._handlers[number]) for number in _USUAL]
         _Environ.written = False
+
+    def set_variables(self, names: tuple[str, ...], value: str) -> None:
+        """Give variables this value for the next task, without having to put them back."""
+        data, encoded = self._data, os.fsencode(value)
+        for name in names:
+            self._variables[name] = value
+            key = os.fsencode(name)
+            data[key] = encoded
+            os.putenv(key, encoded)
 
     def restore(self) -> None:
         """Put back what the task that has just ended may have changed."""

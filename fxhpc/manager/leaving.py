@@ -1,0 +1,77 @@
+"""How a manager ends: drained, refused, alone, or by a signal with its whole batch job."""
+
+from __future__ import annotations
+
+import signal
+
+from fxhpc.manager import events as ev
+from fxhpc.manager import losses
+from fxhpc.manager.desk import Desk
+from fxhpc.manager.staff import Staff
+from fxhpc.protocol import messages as msg
+
+#: Batch systems send SIGTERM to all processes of a job that they end. A worker that died of it is
+#: believed to have been meant alone after so many seconds without one for the manager.
+TERM_S = 0.5
+
+#: A job that is ended within so many seconds of its walltime's end is ended because of it.
+NEAR_END_S = 60.0
+
+
+class Leaving:
+    """Decides what is said of tasks when the process has to end."""
+
+    def __init__(self, desk: Desk, staff: Staff) -> None:
+        self._desk = desk
+        self._staff = staff
+        self._termed: dict[int, tuple[float, ev.WorkerGone]] = {}  # died of SIGTERM, and when
+
+    def __bool__(self) -> bool:
+        """Whether it is still to be seen why workers died."""
+        return bool(self._termed)
+
+    def leave(self, reason: str, *, failed: bool = False, alone: bool = False) -> None:
+        """End the process."""
+        if not self._desk.leaving:
+            self._desk.leaving = True
+            self._desk.say(msg.Bye(reason))
+            self._desk.actions.append(ev.Leave(reason, failed, alone))
+
+    def end(self, ended: ev.Ended) -> None:
+        """The process is to end now: say what becomes of what it holds."""
+        host, now = self._desk.host, self._desk.now
+        at_walltime = ended.signalled and host.ends > 0 and now >= host.ends - NEAR_END_S
+        self._desk.say_returned(self._desk.backlog.take_all())
+        for slot in self._staff.slots.values():
+            _, gone = self._termed.get(slot.worker, (0.0, None))
+            if gone is not None and gone.begun > slot.begun:
+                slot.begun, slot.begun_since = gone.begun, now
+            self._desk.say_returned(self._staff.cut(slot, slot.begun))
+            interrupted = [
+                losses.lost(
+                    part,
+                    losses.walltime(part, slot, gone, host, now)
+                    if at_walltime
+                    else losses.interrupted(part, slot, gone, host, ended.reason),
+                )
+                for part in slot.singles()
+            ]
+            if interrupted:
+                self._desk.say(msg.Lost(interrupted))
+        self.leave("its job came to the end of its walltime" if at_walltime else ended.reason)
+
+    def worker_gone(self, gone: ev.WorkerGone) -> None:
+        """A worker is dead: of what may kill the manager too, or of something of its own."""
+        slot = self._staff.slots.get(gone.worker)
+        if slot is not None and gone.signal == signal.SIGTERM and not self._desk.leaving:
+            self._termed[gone.worker] = (self._desk.now, gone)
+            self._staff.withhold(slot)
+        else:
+            self._staff.gone(gone)
+
+    def turn(self) -> None:
+        """Workers that died of a SIGTERM which the manager did not get were meant alone."""
+        for worker, (since, gone) in list(self._termed.items()):
+            if self._desk.now - since >= TERM_S:
+                del self._termed[worker]
+                self._staff.gone(gone)
