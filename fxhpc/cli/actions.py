@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +14,7 @@ import msgspec
 from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.endpoint import lifecycle, places
-from fxhpc.endpoint.state import EndpointState, State, look
+from fxhpc.endpoint.state import EndpointState, look
 from fxhpc.forwarder.attach import ensure_forwarder, module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
@@ -39,11 +37,12 @@ def configure(home: Home, name: str, source: str, force: bool) -> Path:
         EndpointExists: it has one, and `force` is not given.
         ConfigError: the file holds none.
     """
-    directory = places.create(home, name)
-    if directory.config.exists() and not force:
+    places.check_name(name)
+    existing = home.endpoints / name / "config.yaml"
+    if existing.exists() and not force:
         raise errors.EndpointExists(
             name,
-            f"endpoint {name!r} is configured already, in {directory.config}",
+            f"endpoint {name!r} is configured already, in {existing}",
             f"edit that file; or write it anew with: fxhpc endpoint configure {name} --force",
         )
     if source in KINDS:
@@ -52,6 +51,7 @@ def configure(home: Home, name: str, source: str, force: bool) -> Path:
         texts = {"config.yaml": template(source).encode()}
     else:
         texts = _validated(Path(source))
+    directory = places.create(home, name)
     with places.explained(name, directory.path):
         for file, text in texts.items():
             replace_file(directory.path / file, text)
@@ -123,9 +123,11 @@ def _become_supervisor(directory: EndpointDirectory, spec: InterchangeSpec) -> N
     os.write(data, msgspec.msgpack.encode(spec))
     os.lseek(data, 0, os.SEEK_SET)
     os.dup2(data, 0)
-    report = os.dup(1)  # with --json it says there, in a document, that the endpoint is up
-    os.set_inheritable(report, True)
-    words = ["foreground", "json"] if output.wants_json() else ["foreground"]
+    report, words = -1, ["foreground"]
+    if output.wants_json():
+        report = os.dup(1)
+        os.set_inheritable(report, True)
+        words.append("json")
     command = [*lifecycle.supervisor_command(directory), str(report), *words]
     sys.stdout.flush()
     os.chdir("/")
@@ -230,19 +232,3 @@ def _is_sure(name: str, directory: EndpointDirectory, state: EndpointState) -> b
         )
     runs = " It runs, and will be stopped." if state.alive else ""
     return click.confirm(f"Delete endpoint {name!r} with {directory.path}?{runs}", err=True)
-
-
-def remove_what_was_not_configured(directory: EndpointDirectory) -> None:
-    """Undo `configure` where it failed: nothing but our own directories was made."""
-    if not directory.config.exists():
-        shutil.rmtree(directory.path, ignore_errors=True)
-
-
-def since(moment: float) -> str:
-    """How long ago something was, in words."""
-    return format_duration(max(0.0, time.time() - moment)) if moment else ""
-
-
-def is_up(state: EndpointState) -> bool:
-    """Whether an endpoint takes work now."""
-    return state.state in (State.RUNNING, State.UNSUPERVISED)

@@ -9,7 +9,7 @@ import click
 from fxhpc.cli import actions, output
 from fxhpc.cli.running import LazyGroup
 from fxhpc.durations import parse_duration
-from fxhpc.endpoint import lifecycle
+from fxhpc.endpoint import lifecycle, places
 from fxhpc.protocol.provision import StopRequest
 
 _LATER = {
@@ -89,7 +89,7 @@ def start(name: str, foreground: bool, timeout: float, take_over: bool) -> None:
     )
     output.say(f"endpoint {name!r} is up: {found.sentence()}")
     if output.wants_json():
-        output.document(found)
+        output.document(_described(name))
 
 
 @endpoint.command()
@@ -125,7 +125,7 @@ def restart(name: str, timeout: float, take_over: bool) -> None:
     found = actions.restart(output.home(), name, timeout_s=timeout, take_over=take_over)
     output.say(f"endpoint {name!r} is up again: {found.sentence()}")
     if output.wants_json():
-        output.document(found)
+        output.document(_described(name))
 
 
 @endpoint.command()
@@ -139,3 +139,9 @@ def delete(name: str, yes: bool, force: bool) -> None:
     output.say(f"endpoint {name!r} is deleted")
     if output.wants_json():
         output.document({"name": name, "state": "deleted"})
+
+
+def _described(name: str) -> dict[str, Any]:
+    from fxhpc.cli.status import describe  # here: tables are not needed to start an endpoint
+
+    return describe(places.find(output.home(), name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -129,14 +130,18 @@ def read_failure(directory: EndpointDirectory) -> str:
         return ""
 
 
-def read_status(directory: EndpointDirectory) -> Status | None:
-    """The report that its interchange has written last; None if there is none."""
+def read_status(directory: EndpointDirectory) -> dict[str, Any]:
+    """The report that its interchange has written last, as plain values; empty if there is none.
+
+    A newer interchange may tell more than this version knows, so nothing is checked.
+    """
     try:
-        return msgspec.convert(
-            msgspec.json.decode(directory.status.read_bytes()), Status, from_attributes=False
-        )
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
-        return None
+        found = msgspec.json.decode(directory.status.read_bytes())
+        if isinstance(found, list):  # as it goes over the link
+            found = dict(zip(Status.__struct_fields__, found, strict=False))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _place(process: identity.ProcessRecord, locked: bool, silent_s: float) -> str:

@@ -8,6 +8,7 @@ without it. SIGTERM (and SIGINT) stop the endpoint as `stop.json` says, SIGHUP k
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import platform
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 from setproctitle import setproctitle
@@ -46,10 +48,10 @@ def main(arguments: list[str]) -> int:
 
     Args:
         arguments: the endpoint's directory; a descriptor where it says "ready" or why it does not
-            come up; "foreground" if its log goes to standard error too. An `InterchangeSpec` comes
-            on standard input.
+            come up, or -1; "foreground" if its log goes to standard error too; "json" if what it
+            says is to be a JSON document. An `InterchangeSpec` comes on standard input.
     """
-    report = int(arguments[1])
+    report = Report(int(arguments[1]), Path(arguments[0]).name, "json" in arguments[2:])
     foreground = "foreground" in arguments[2:]
     spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InterchangeSpec)
     os.umask(0o077)
@@ -58,26 +60,58 @@ def main(arguments: list[str]) -> int:
     directory = EndpointDirectory(arguments[0], spec.state_dir)
     record = directory.read_record()
     if record is None:
-        _say(report, f"there is no endpoint in {directory.path}")
+        report.say(f"there is no endpoint in {directory.path}")
         return 1
     setproctitle(f"fxhpc: supervisor {record.name}")
     try:
         directory.logs.mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(directory, record.name, spec, report, foreground)
     except OSError as error:
-        _say(report, f"{error.filename or directory.path}: {error.strerror}")
+        report.say(f"{error.filename or directory.path}: {error.strerror}")
         return 1
     if not supervisor.take_lock():
-        _say(report, BUSY)
+        report.say(BUSY)
+        if foreground:
+            print(
+                f"error: endpoint {record.name!r} is being started by another process",
+                file=sys.stderr,
+            )
         return 1
     return supervisor.run()
+
+
+class Report:
+    """Tells once, over a descriptor, that the endpoint is up, or why it is not."""
+
+    def __init__(self, descriptor: int, name: str, as_json: bool) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._as_json = as_json
+
+    def say(self, text: str) -> None:
+        """Say `READY`, `BUSY` or a sentence; only the first is said."""
+        if self._descriptor < 0:
+            return
+        if self._as_json:
+            said: dict[str, object] = {"name": self._name, "state": "running", "pid": os.getpid()}
+            if text != READY:
+                busy = "it is being started by another process"
+                said = {
+                    "error": f"endpoint {self._name!r}: {busy if text == BUSY else text}",
+                    "hint": f"see: fxhpc endpoint logs {self._name}",
+                }
+            text = json.dumps(said) + "\n"
+        with contextlib.suppress(OSError):  # whoever started this process does not wait any more
+            os.write(self._descriptor, text.encode())
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 class Supervisor:
     """The supervisor of one endpoint.
 
     Args:
-        report: the descriptor where readiness is told; -1 if nobody listens.
+        report: where readiness is told.
         foreground: somebody looks on: log to standard error, and let Ctrl-C stop the endpoint.
     """
 
@@ -86,7 +120,7 @@ class Supervisor:
         directory: EndpointDirectory,
         name: str,
         spec: InterchangeSpec,
-        report: int = -1,
+        report: Report,
         foreground: bool = False,
     ) -> None:
         self._directory = directory
@@ -184,7 +218,7 @@ class Supervisor:
             self._give_up_at = float("inf")
             self._directory.failure.unlink(missing_ok=True)
             self._tell(phase="running", trouble="")
-        self._say(READY)
+        self._report.say(READY)
 
     def _reap(self) -> None:
         """The interchange may have ended: in order, or not."""
@@ -310,7 +344,7 @@ class Supervisor:
             self._child.wait(_KILLED_S)
             self._child = None
         self._write_failure(why)
-        self._say(why)
+        self._report.say(why)
 
     def _write_failure(self, why: str) -> None:
         with contextlib.suppress(OSError):
@@ -326,11 +360,6 @@ class Supervisor:
         with contextlib.suppress(OSError):
             replace_file(self._directory.stop_request, msgspec.json.encode(request))
 
-    def _say(self, text: str) -> None:
-        if self._report >= 0:
-            _say(self._report, text)
-            self._report = -1
-
     def _end(self) -> None:
         """Leave nothing that says that the endpoint runs, unless it is another's word by now."""
         found = identity.read_supervisor(self._directory)
@@ -342,14 +371,6 @@ class Supervisor:
         if self._echo is not None:
             for line in self._echo.read():
                 print(line, file=sys.stderr)
-
-
-def _say(descriptor: int, text: str) -> None:
-    try:
-        os.write(descriptor, text.encode())
-        os.close(descriptor)
-    except OSError:
-        pass  # whoever started this process does not wait any more
 
 
 def _empty_stdin() -> None:

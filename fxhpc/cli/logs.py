@@ -1,0 +1,108 @@
+"""`fxhpc endpoint logs`: shows or follows what an endpoint's processes have written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from fxhpc import errors
+from fxhpc.cli import output
+from fxhpc.endpoint import places
+from fxhpc.endpoint.logs import Follower, last_lines
+from fxhpc.interchange.directory import EndpointDirectory
+
+_POLL_S = 0.2
+
+
+@click.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on as more is written, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True)
+@click.option("--supervisor", "which", flag_value="supervisor", help="The supervisor's log.")
+@click.option("--provisioner", "which", flag_value="provisioner", help="The provisioner's log.")
+@click.option("--manager", metavar="ID", help="A manager's log; a part of its id will do.")
+@click.option("--block", metavar="N", help="What block N's job and its managers wrote.")
+@click.option("--path", "path_only", is_flag=True, help="Print where the files are, and no more.")
+@output.common_options
+def logs(
+    name: str,
+    follow: bool,
+    lines: int,
+    which: str | None,
+    manager: str | None,
+    block: str | None,
+    path_only: bool,
+) -> None:
+    """Show the last lines of endpoint NAME's interchange, or of another of its processes."""
+    if sum(choice is not None for choice in (which, manager, block)) > 1:
+        raise click.UsageError("--supervisor, --provisioner, --manager, --block: choose one")
+    directory = places.find(output.home(), name)
+    paths = find_logs(directory, name, which or "interchange", manager, block)
+    if output.wants_json():
+        found = [{"path": path} if path_only else _with_lines(path, lines) for path in paths]
+        output.document({"name": name, "logs": found})
+        return
+    if path_only:
+        for path in paths:
+            click.echo(path)
+        return
+    for path in paths:
+        if len(paths) > 1:
+            click.echo(f"==> {path} <==")
+        for line in last_lines(path, lines):
+            click.echo(line)
+    if follow:
+        _follow(paths)
+
+
+def find_logs(
+    directory: EndpointDirectory, name: str, which: str, manager: str | None, block: str | None
+) -> list[Path]:
+    """The files that hold a log; one process's is there even if nothing was written yet.
+
+    Raises:
+        EndpointError: there is none of this manager or block.
+    """
+    if manager is None and block is None:
+        return [directory.logs / f"{which}.log"]
+    # manager-BLOCK-HOST-ID.log; a block's script, its output and its errors are named by it.
+    if block is not None:
+        found = sorted(
+            path
+            for path in directory.blocks.glob(f"fxhpc-{name}-*-{block}.*")
+            if path.suffix in (".stdout", ".stderr")
+        )
+        found += sorted(directory.manager_logs.glob(f"manager-{block}-*.log"))
+        what = f"block {block}"
+    else:
+        found = sorted(directory.manager_logs.glob(f"manager-*-{manager}*.log"))
+        what = f"manager {manager}"
+    if not found:
+        raise errors.EndpointError(
+            name,
+            f"{what} of endpoint {name!r} has left no log in {directory.manager_logs} or "
+            f"{directory.blocks}",
+            f"blocks and managers are listed by: fxhpc endpoint status {name}",
+        )
+    return found
+
+
+def _with_lines(path: Path, count: int) -> dict[str, object]:
+    return {"path": path, "lines": last_lines(path, count)}
+
+
+def _follow(paths: list[Path]) -> None:
+    followers = [Follower(path) for path in paths]
+    try:
+        while True:
+            for follower in followers:
+                for line in follower.read():
+                    click.echo(line)
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        pass  # how one stops looking on
+    finally:
+        for follower in followers:
+            follower.close()

@@ -1,0 +1,217 @@
+"""`fxhpc endpoint status` and `list`: what endpoints do, and why nothing runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fxhpc import errors
+from fxhpc.cli import output
+from fxhpc.endpoint import identity, places
+from fxhpc.endpoint.state import EndpointState, State, look, read_status
+from fxhpc.forwarder.home import Home
+from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.units import format_bytes, format_duration
+
+#: What `status NAME` ends with, by the state of the endpoint; 0 for all others.
+_CODES = {
+    State.INITIALIZED: output.NOT_RUNNING,
+    State.STOPPED: output.NOT_RUNNING,
+    State.FAILED: output.NOT_RUNNING,
+    State.LOST: output.NOT_RUNNING,
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@output.common_options
+def status(names: Sequence[str]) -> int:
+    """Tell what endpoints do: all of the home's, or those named.
+
+    With one NAME the exit code tells too: 0 if it runs, 4 if it does not.
+    """
+    home = output.home()
+    found = [describe(places.find(home, name)) for name in names or places.known_names(home)]
+    if output.wants_json():
+        output.document(found[0] if len(names) == 1 else found)
+    elif not found:
+        click.echo(_none(home))
+    for number, endpoint in enumerate([] if output.wants_json() else found):
+        if number:
+            click.echo()
+        _show(endpoint)
+    return _CODES.get(found[0]["state"], output.OK) if len(names) == 1 else output.OK
+
+
+@click.command("list")
+@output.common_options
+def list_endpoints() -> None:
+    """List the home's endpoints."""
+    home = output.home()
+    found = []
+    for name in places.known_names(home):
+        try:
+            found.append(describe(places.find(home, name)))
+        except errors.EndpointError as error:  # the others are to be seen all the same
+            found.append({"name": name, "state": "unusable", "trouble": str(error)})
+    if output.wants_json():
+        output.document(found)
+        return
+    if not found:
+        click.echo(_none(home))
+        return
+    output.table(
+        ["Endpoint", "State", "Workers", "Tasks", "Host", "Id"],
+        [
+            (
+                endpoint["name"],
+                endpoint["state"],
+                _number(endpoint, "workers"),
+                _tasks(endpoint),
+                endpoint.get("host", ""),
+                endpoint.get("endpoint_id", ""),
+            )
+            for endpoint in found
+        ],
+    )
+
+
+def describe(directory: EndpointDirectory) -> dict[str, Any]:
+    """All that is known of an endpoint, as plain values."""
+    state = look(directory)
+    found: dict[str, Any] = {
+        "name": state.name,
+        "state": state.state,
+        "endpoint_id": state.endpoint,
+        "directory": str(directory.path),
+        "trouble": state.trouble,
+        "restarts": state.restarts,
+    }
+    if state.alive or state.elsewhere:
+        found |= {
+            "host": state.host,
+            "pid": state.pid,
+            "interchange_pid": state.interchange,
+            "since": state.since,
+            "version": state.version,
+            "silent_s": round(state.silent_s, 1),
+        }
+        if report := read_status(directory):
+            found["report"] = report
+            found["report_age_s"] = round(identity.age_s(directory.status), 1)
+    found["sentence"] = _sentence(state)
+    return found
+
+
+def _sentence(state: EndpointState) -> str:
+    if state.alive or state.elsewhere:
+        since = format_duration(max(0.0, time.time() - state.since)) if state.since else ""
+        return state.sentence() + (f", started {since} ago" if since else "")
+    if state.state == State.FAILED:
+        return f"failed: {state.trouble}"
+    return state.state if state.state == State.STOPPED else "never started"
+
+
+def _show(endpoint: dict[str, Any]) -> None:
+    """Print one endpoint: what it is, then its blocks, then its managers."""
+    report = endpoint.get("report", {})
+    more = report.get("report") or report  # the report may lie within the status, or beside it
+    lines = [("state", endpoint["sentence"])]
+    if endpoint["trouble"] and endpoint["state"] != State.FAILED:
+        lines.append(("trouble", endpoint["trouble"]))
+    if endpoint["restarts"]:
+        lines.append(("restarts", f"{endpoint['restarts']} of its interchange"))
+    if report:
+        idle = report.get("idle_workers", 0)
+        lines += [
+            ("workers", f"{report.get('workers', 0)}, {idle} of them idle"),
+            ("managers", str(report.get("managers_count", _count(report.get("managers", 0))))),
+            ("tasks", f"{report.get('queued', 0)} waiting, {report.get('running', 0)} running"),
+        ]
+        if report.get("reason"):
+            lines.append(("waits for", report["reason"]))
+        if more.get("scheduler"):
+            lines.append(("scheduler", more["scheduler"]))
+        if more.get("scheduler_trouble"):
+            lines.append(("scheduler's trouble", more["scheduler_trouble"]))
+    if hint := _hint(endpoint):
+        lines.append(("hint", hint))
+    click.echo(f"endpoint {endpoint['name']}  {endpoint['endpoint_id']}")
+    for key, value in lines:
+        click.echo(f"  {key + ':':<11} {value}")
+    if blocks := more.get("blocks"):
+        output.table(
+            ["Block", "Job", "State", "Batch system", "Managers", "Workers", "Ends in"],
+            [_block(block) for block in blocks],
+        )
+    managers = more.get("managers")
+    if isinstance(managers, list) and managers:
+        output.table(
+            ["Manager", "Host", "Block", "Workers", "Idle", "Cores", "Memory", "Python", "fxhpc"],
+            [_manager(manager) for manager in managers],
+        )
+
+
+def _block(block: dict[str, Any]) -> tuple[object, ...]:
+    ends = block.get("ends", 0.0)
+    return (
+        block.get("block", ""),
+        block.get("job", ""),
+        block.get("state", ""),
+        block.get("words", ""),
+        block.get("managers", 0),
+        block.get("workers", 0),
+        format_duration(max(0.0, ends - time.time())) if ends else "",
+    )
+
+
+def _manager(manager: dict[str, Any]) -> tuple[object, ...]:
+    memory = manager.get("memory", 0)
+    return (
+        manager.get("manager", ""),
+        manager.get("host", ""),
+        manager.get("block", ""),
+        manager.get("workers", 0),
+        manager.get("idle_workers", 0),
+        manager.get("cores", 0),
+        format_bytes(memory) if memory else "",
+        manager.get("python", ""),
+        manager.get("version", ""),
+    )
+
+
+def _hint(endpoint: dict[str, Any]) -> str:
+    name = endpoint["name"]
+    state = endpoint["state"]
+    if state in (State.INITIALIZED, State.STOPPED):
+        return f"start it with: fxhpc endpoint start {name}"
+    if state == State.FAILED:
+        return f"see: fxhpc endpoint logs {name}; start it with: fxhpc endpoint start {name}"
+    if state == State.UNSUPERVISED:
+        return f"give it a supervisor with: fxhpc endpoint restart {name}"
+    if state == State.LOST:
+        return (
+            f"if host {endpoint['host']} or its processes are gone for good: fxhpc endpoint start "
+            f"{name} --take-over"
+        )
+    return ""
+
+
+def _number(endpoint: dict[str, Any], key: str) -> str:
+    return str(endpoint["report"].get(key, 0)) if "report" in endpoint else ""
+
+
+def _tasks(endpoint: dict[str, Any]) -> str:
+    report = endpoint.get("report")
+    return str(report.get("queued", 0) + report.get("running", 0)) if report else ""
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list) else int(value)
+
+
+def _none(home: Home) -> str:
+    return f"there is no endpoint in {home.endpoints}; make one with: fxhpc endpoint configure NAME"
