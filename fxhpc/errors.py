@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from fxhpc.units import format_bytes
+from fxhpc.units import format_bytes, format_duration
 
 
 class FxhpcError(Exception):
@@ -86,6 +86,27 @@ class EmptyBatch(UsageError):
         super().__init__("Requires a non-empty batch: add tasks by batch.add() before batch_run().")
 
 
+class WalltimeTooLong(UsageError):
+    """Tasks are declared to take longer than any block of their endpoint; nothing was submitted.
+
+    Args:
+        endpoint: its name.
+        walltime_s: seconds that each task is declared to take at most.
+        longest_s: seconds of the endpoint's longest block.
+    """
+
+    def __init__(self, endpoint: str, walltime_s: float, longest_s: float) -> None:
+        self.endpoint = endpoint
+        self.walltime_s = float(walltime_s)
+        self.longest_s = float(longest_s)
+        super().__init__(
+            f"Tasks that are declared to take up to {format_duration(self.walltime_s)} would never "
+            f"start at endpoint {endpoint}, whose blocks last {format_duration(self.longest_s)}. "
+            f"Nothing was submitted. Raise `walltime` in the endpoint's configuration and restart "
+            f"it, split the tasks, or declare less (resource_specification)."
+        )
+
+
 # --- tasks: their state, their end ----------------------------------------------------------------
 
 
@@ -150,6 +171,8 @@ class TaskLost(FxhpcError):
         peak_memory: bytes, the largest resident size that the worker had.
         stderr: the last lines that the worker wrote.
         attempts: the stories of earlier attempts, a sentence each.
+        ran_s: seconds that the last attempt had run, if that is known.
+        block_s: seconds of the block that it ran in, if it was cut off by its end.
         advice: what to do about it; each class has a text of its own.
     """
 
@@ -169,7 +192,11 @@ class TaskLost(FxhpcError):
         stderr: str = "",
         attempts: Sequence[str] = (),
         advice: str = "",
+        ran_s: float = 0.0,
+        block_s: float = 0.0,
     ) -> None:
+        self.ran_s = ran_s
+        self.block_s = block_s
         self.task_id = task_id
         self.host = host
         self.pid = pid
@@ -194,6 +221,10 @@ class TaskLost(FxhpcError):
             facts.append(f"exit code {self.exit_code}")
         if self.peak_memory:
             facts.append(f"peak memory {format_bytes(self.peak_memory)}")
+        if self.ran_s > 0:
+            facts.append(f"it had run for {format_duration(self.ran_s)}")
+        if self.block_s > 0:
+            facts.append(f"in a block of {format_duration(self.block_s)}")
         lines = [f"{_the_task(self.task_id)} was lost: {what.rstrip('.')}."]
         if facts:
             lines[0] += f" ({', '.join(facts)})"
@@ -252,6 +283,17 @@ class ManagerLost(TaskLost):
     ADVICE = "look at the batch system's account of the job (walltime, memory, node failure)."
 
 
+class WalltimeReached(TaskLost):
+    """The task was cut off by the end of its block's walltime, too often to be tried again."""
+
+    WHAT = "the walltime of its block ended before the task did"
+    ADVICE = (
+        "raise `walltime` in the endpoint's configuration above what one task takes, or split the "
+        'task. Declare what it takes (resource_specification={"walltime": "2h"}), so that it is '
+        "not started in a block that ends sooner."
+    )
+
+
 class WorkerStartFailed(TaskLost):
     """Workers die before they can begin anything."""
 
@@ -267,6 +309,7 @@ _LOSSES: dict[str, type[TaskLost]] = {
     "WORKER_EXITED": TaskExited,
     "MANAGER_LOST": ManagerLost,
     "WORKER_UNSTARTABLE": WorkerStartFailed,
+    "WALLTIME": WalltimeReached,
 }
 
 
@@ -592,7 +635,15 @@ class FunctionNotFound(FuncxResponseError):
 class EndpointNotFound(FuncxResponseError):
     code, http_status_code = 4, 404
     REASON = "Endpoint {} could not be resolved"
-    ADVICE = "Endpoints belong to one home (FXHPC_HOME); `local` is always there."
+    ADVICE = (
+        "Endpoints belong to one home (FXHPC_HOME): `fxhpc endpoint list` shows them, and "
+        "`fxhpc endpoint configure NAME` makes one; `local` is always there."
+    )
+
+    def __init__(self, *error_args: Any) -> None:
+        if len(error_args) > 1:  # what to do, in words that fit the case
+            self.ADVICE = str(error_args[1])
+        super().__init__(*error_args)
 
     @property
     def uuid(self) -> str:

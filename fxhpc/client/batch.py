@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fxhpc import errors
 from fxhpc.client.names import endpoint_given, function_name
+from fxhpc.client.resources import Declared, capture_bytes, walltime_of
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 _Id = str | uuid.UUID
@@ -20,6 +21,12 @@ class Batch:
     Args:
         task_group_id: the group of its tasks.
         max_payload: bytes that the arguments of one task may take, packed.
+        resource_specification: `{"walltime": ...}`: how long each of its tasks takes at most.
+        capture_output: how much of what each task prints is kept: see Executor.
+        resolve: makes a UUID of an endpoint's name; without it that is left to batch_run.
+
+    Raises:
+        UsageError: the specification, or capture_output, cannot be meant so.
     """
 
     def __init__(
@@ -27,12 +34,17 @@ class Batch:
         task_group_id: str | uuid.UUID | None = None,
         *,
         max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        resource_specification: Mapping[str, Any] | None = None,
+        capture_output: bool | int = False,
+        resolve: Callable[[Any], str] = endpoint_given,
         **ignored: Any,
     ) -> None:
         from fxhpc.serialize import pack_arguments
 
         self.task_group_id = str(task_group_id or uuid.uuid4())
+        self.declared = Declared(walltime_of(resource_specification), capture_bytes(capture_output))
         self._max_payload = max_payload
+        self._resolve = resolve
         self._pack = pack_arguments
         self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
         self._numbers: dict[tuple[str, str], int] = {}  # as they are sent, to a part's number
@@ -56,6 +68,7 @@ class Batch:
 
         Raises:
             MissingArgument: no function, or no endpoint, is named.
+            EndpointNotFound: the home has no endpoint of this name.
             SerializationError: an argument cannot be packed.
             PayloadTooLarge: the packed arguments are larger than `max_payload`.
         """
@@ -71,7 +84,7 @@ class Batch:
         self._order.append(number)
 
     def _part(self, endpoint_id: _Id | None, function_id: _Id | None) -> int:
-        endpoint = endpoint_given(endpoint_id) if endpoint_id else ""
+        endpoint = self._resolve(endpoint_id) if endpoint_id else ""
         sent_as = endpoint, function_name(function_id)
         number = self._numbers.setdefault(sent_as, len(self._parts))
         if number == len(self._parts):

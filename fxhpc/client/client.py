@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client import attachments, outcomes, processes, tasks
+from fxhpc.client import attachments, listing, outcomes, processes, tasks
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.batch import Batch
 from fxhpc.client.connection import author
-from fxhpc.client.names import endpoint_name, function_name, group_id
+from fxhpc.client.names import endpoint_given, endpoint_name, function_name, group_id
+from fxhpc.client.resources import Declaring
 from fxhpc.client.results import Results
 from fxhpc.client.search import FunctionSearchResults
 from fxhpc.client.status import status_dict
@@ -37,7 +38,7 @@ _Id = str | uuid.UUID
 DEFAULT_WAIT_S = 5.0
 
 
-class FuncXClient:
+class FuncXClient(Declaring):
     """A client of one home, or of a forwarder of its own.
 
     Args:
@@ -49,6 +50,11 @@ class FuncXClient:
         max_payload: bytes that the arguments of a task, and its result, may take.
         retries: how often a task that was lost is run again.
         task_group_id: of this client's tasks; a random one if there is none.
+        resource_specification: `{"walltime": "90m"}` declares how long a task of `run`, `map_run`
+            or of a batch takes at most, so that it is not started in a block that ends sooner;
+            nothing ends a task that takes longer. An attribute, too.
+        capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
+            stdout and to stderr: `get_task(...)["details"]`. An attribute, too.
         ignored: what funcX and Globus Compute needed to log in and to find their service.
 
     Raises:
@@ -67,6 +73,8 @@ class FuncXClient:
         max_payload: int = DEFAULT_PAYLOAD_LIMIT,
         retries: int = DEFAULT_RETRIES,
         task_group_id: _Id | None = None,
+        resource_specification: Mapping[str, Any] | None = None,
+        capture_output: bool | int = False,
         asynchronous: bool = False,
         loop: Any = None,
         **ignored: Any,
@@ -83,6 +91,8 @@ class FuncXClient:
         self.wait_s = _default_wait() if wait is None else wait
         self.max_payload = max_payload
         self.retries = retries
+        self.resource_specification = resource_specification
+        self.capture_output = capture_output
         self.session_task_group_id = group_id(task_group_id) or ids.new_id()
         # What scripts read or set, without a meaning here.
         self.func_table: dict[str, Any] = {}
@@ -172,14 +182,33 @@ class FuncXClient:
             MissingArgument: endpoint_id or function_id is missing.
             PayloadTooLarge: the packed arguments are larger than `max_payload`.
             FunctionNotFound, EndpointNotFound: nobody knows it.
+            WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
         payload = self._pack_arguments(args, kwargs, self.max_payload)
         return self._submissions.submit_one(endpoint, function, payload)
 
-    def create_batch(self, task_group_id: _Id | None = None, **ignored: Any) -> Batch:
-        """An empty batch."""
-        return Batch(task_group_id or self.session_task_group_id, max_payload=self.max_payload)
+    def create_batch(
+        self,
+        task_group_id: _Id | None = None,
+        resource_specification: Mapping[str, Any] | None = None,
+        capture_output: bool | int | None = None,
+        **ignored: Any,
+    ) -> Batch:
+        """An empty batch; what is not said of it here is as the client's attributes are now.
+
+        Raises:
+            UsageError: the specification, or capture_output, cannot be meant so.
+        """
+        if resource_specification is None:
+            resource_specification = self.resource_specification
+        return Batch(
+            task_group_id or self.session_task_group_id,
+            max_payload=self.max_payload,
+            resource_specification=resource_specification,
+            capture_output=self.capture_output if capture_output is None else capture_output,
+            resolve=self._endpoint if self._home is not None else endpoint_given,
+        )
 
     def batch_run(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a batch: `batch_run(batch)` or `batch_run(endpoint_id, batch)`.
@@ -193,6 +222,7 @@ class FuncXClient:
         Raises:
             NotABatch, EmptyBatch: there is nothing to submit.
             FunctionNotFound, EndpointNotFound: nobody knows it.
+            WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
         endpoint_id, batch = _batch_arguments(*args, **kwargs)
         endpoint = None if endpoint_id is None else self._endpoint(endpoint_id)
@@ -207,7 +237,7 @@ class FuncXClient:
             raise errors.MissingArgument("endpoint_id")
         else:
             parts = [(self._endpoint(given), function, sent) for given, function, sent in parts]
-        found = self._submissions.submit_parts(parts, batch.task_group_id)
+        found = self._submissions.submit_parts(parts, batch.task_group_id, batch.declared)
         if endpoint is None:
             return batch.in_order(found)
         by_function: dict[str, list[str]] = {}
@@ -245,17 +275,19 @@ class FuncXClient:
     # --- results --------------------------------------------------------------------------------
 
     def get_task(self, task_id: _Id) -> dict[str, Any]:
-        """What is known of a task: `pending` (a bool), `status`, and how it ended.
+        """What is known of a task: `pending` (a bool), `status`, why it waits or how it ended.
+
+        `details` has where it was sent, and what it printed if that is kept.
 
         Raises:
             TaskNotFound: nobody knows it.
             SerializationError: its result cannot be unpacked here.
         """
         selection = tasks.Selection([task_id])
-        state = self._results.state(selection)
+        state, summary = self._results.details(selection)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(selection.names[0])
-        return outcomes.task_dict(state, selection.names[0])
+        return outcomes.task_dict(state, selection.names[0], summary)
 
     def get_result(
         self, task_id: _Id, timeout: float | None = None, wait: float | None = None
@@ -359,6 +391,30 @@ class FuncXClient:
     def resume(self) -> None:
         """Run the older work of `local` endpoints that are gone on this process's own."""
         self._ask(service.Resume(0))
+
+    def tasks(
+        self,
+        endpoint: _Id | None = None,
+        state: str | Iterable[str] | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """The tasks that the home knows, the newest first: each a dictionary.
+
+        It has `task_id`, `status`, `pending`, `function_name`, `function_id`, `endpoint` (its
+        name), `endpoint_id`, `submitted` (when its batch began, seconds since the epoch), `group`
+        and, if it is pending, `reason`.
+
+        Args:
+            endpoint: of this endpoint alone: a UUID, a name, or "local".
+            state: in this state alone, or in one of these; "pending" are all that have not ended.
+            limit: so many at most.
+
+        Raises:
+            EndpointNotFound: the home has none of this name.
+            UsageError: there is no such state.
+        """
+        wanted = self._endpoint(endpoint) if endpoint is not None else ""
+        return listing.tasks(self._ask, wanted, state, limit)
 
     # --- endpoints ------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ _ANSWERS = (
     | service.Cancelled
     | service.Functions
     | service.EndpointStatus
+    | service.TaskList
 )
 
 

@@ -19,6 +19,7 @@ from fxhpc.client import allocation, attachments
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.names import endpoint_name, group_id
+from fxhpc.client.resources import Declaring
 from fxhpc.client.status import status_dict
 from fxhpc.client.submitter import Submitter
 from fxhpc.protocol import service
@@ -36,7 +37,7 @@ T = TypeVar("T")
 _MAP_BATCH = 1000
 
 
-class Executor(cf.Executor):
+class Executor(Declaring, cf.Executor):
     """Runs functions in other processes, as `concurrent.futures.ProcessPoolExecutor` does.
 
     `Executor()` and `Executor(4)` run them on this machine, with nothing outside this process but
@@ -57,8 +58,13 @@ class Executor(cf.Executor):
         max_payload: bytes that the arguments of a task, and its result, may take.
         retries: how often a task that was lost is run again.
         task_group_id: a UUID; the tasks then stay when this process ends.
-        label, batch_size, resource_specification, user_endpoint_config: accepted for the sake of
-            Globus Compute's callers, who may set them at any time; tasks run without them.
+        resource_specification: `{"walltime": "90m"}` declares how long a task takes at most, so
+            that it is not started in a block that ends sooner; nothing ends a task that takes
+            longer. May be set at any time, for the submissions that follow.
+        capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
+            stdout and to stderr: its future's `stdout` and `stderr`. May be set at any time.
+        label, batch_size, user_endpoint_config: accepted for the sake of Globus Compute's callers,
+            who may set them at any time; tasks run without them.
 
     Raises:
         ValueError: max_workers is not greater than 0, or something else beside `config` says where
@@ -81,7 +87,8 @@ class Executor(cf.Executor):
         task_group_id: str | uuid.UUID | None = None,
         label: str = "",
         batch_size: int = 128,
-        resource_specification: dict[str, Any] | None = None,
+        resource_specification: Mapping[str, Any] | None = None,
+        capture_output: bool | int = False,
         user_endpoint_config: dict[str, Any] | None = None,
         funcx_client: FuncXClient | None = None,
     ) -> None:
@@ -100,6 +107,7 @@ class Executor(cf.Executor):
         self.label = label
         self.batch_size = batch_size
         self.resource_specification = resource_specification
+        self.capture_output = capture_output
         self.user_endpoint_config = user_endpoint_config
         options = {
             "keep": task_group_id is not None,
@@ -147,11 +155,13 @@ class Executor(cf.Executor):
             RuntimeError: the executor was shut down.
             SerializationError: the function or an argument cannot be packed.
             PayloadTooLarge: the arguments are larger than `max_payload`.
+
+        The future raises WalltimeTooLong if no block of the endpoint lasts as long as was declared.
         """
         self._check_open()
         packed = self._functions.pack(fn)
         payload = self._pack_arguments(args, kwargs, self._max_payload)
-        return self._submitter.submit(packed, payload)
+        return self._submitter.submit(packed, payload, self.declared)
 
     def map(
         self,
@@ -181,8 +191,9 @@ class Executor(cf.Executor):
             packed = self._functions.pack(functools.partial(chunks.run_chunk, fn))
             payloads = (pack(tuple(chunk), {}, limit) for chunk in _chunks(rows, chunksize))
         futures: list[TaskFuture] = []
+        declared = self.declared
         while batch := list(itertools.islice(payloads, _MAP_BATCH)):
-            futures += self._submitter.submit_many(packed, batch)
+            futures += self._submitter.submit_many(packed, batch, declared)
         values = _values(futures, deadline)
         return values if chunksize == 1 else itertools.chain.from_iterable(values)
 
@@ -246,7 +257,8 @@ class Executor(cf.Executor):
         """
         self._check_open()
         payload = self._pack_arguments(tuple(args or ()), dict(kwargs or {}), self._max_payload)
-        return self._submitter.submit(self._submitter.registered(str(function_id)), payload)
+        function = self._submitter.registered(str(function_id))
+        return self._submitter.submit(function, payload, self.declared)
 
     # --- what goes on ---------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from fxhpc import ids
 from fxhpc.client.outcomes import error_of, value_of
+from fxhpc.client.output import output_of
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
 log = logging.getLogger(__name__)
@@ -53,12 +54,13 @@ class FutureGroup(Protocol):
 class _Extra:
     """What few futures have: somebody who waits, or callbacks."""
 
-    __slots__ = ("blocked", "callbacks", "waiters")
+    __slots__ = ("blocked", "callbacks", "output", "waiters")
 
     def __init__(self) -> None:
         self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
         self.callbacks: list[Callable[[Any], object]] = []
         self.blocked: list[threading.Lock] = []  # one for each thread in result() or exception()
+        self.output = b""  # what the task printed, packed
 
 
 class TaskFuture(cf.Future):  # type: ignore[type-arg]
@@ -111,6 +113,21 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     def stored(self) -> bool:
         """Whether the task is stored: through a home, it then survives any process's end."""
         return self._group.is_stored(self._index)
+
+    @property
+    def stdout(self) -> str:
+        """The end of what the task wrote to stdout, if `capture_output` was set; else empty."""
+        return str(self.output.get("stdout", ""))
+
+    @property
+    def stderr(self) -> str:
+        """The end of what the task wrote to stderr, if `capture_output` was set; else empty."""
+        return str(self.output.get("stderr", ""))
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """`stdout`, `stderr`, `stdout_bytes`, `stderr_bytes` of a task that has ended; or empty."""
+        return output_of(self._extra.output if self._extra is not None else b"")
 
     # Where the base class must not be used.
 
@@ -316,6 +333,8 @@ def complete(
                 state = FINISHED
                 future._result = outcome
                 future._exception = _PACKED
+                if outcome.output:
+                    future._more().output = outcome.output
             if future._extra is None:
                 future._state = state
             else:

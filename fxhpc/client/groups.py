@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fxhpc.client.futures import TaskFuture, complete, fail, set_running
+from fxhpc.client.resources import Declared
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.protocol.outcome import Outcome
 
 if TYPE_CHECKING:
     from fxhpc.client.submitter import Submitter
 
-#: An endpoint, a function's digest, and a generation of options.
-Key = tuple[str, bytes, int]
+#: An endpoint, a function's digest, a generation of options, and what the tasks are declared to be.
+Key = tuple[str, bytes, int, Declared]
 
 
 class Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import os
@@ -29,8 +30,26 @@ def endpoint_name(endpoint: str | uuid.UUID | None, home: Path | None) -> str:
     if not found and home is not None:
         found = _endpoint_in(home, given)
     if not found or (home is None and found != LOCAL_ENDPOINT):
-        raise errors.EndpointNotFound(given)
+        raise errors.EndpointNotFound(given, _what_to_do(given, home))
     return found
+
+
+def _what_to_do(given: str, home: Path | None) -> str:
+    """What somebody may have meant who named an endpoint that is not there."""
+    if home is None:
+        return (
+            "Without a home there is no endpoint but `local`: use FuncXClient() or "
+            "Executor(endpoint_id=...), which use one."
+        )
+    try:
+        known = sorted(path.parent.name for path in home.glob("endpoints/*/endpoint.json"))
+    except OSError:
+        known = []
+    close = difflib.get_close_matches(given, [*known, "local"], n=1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
+    shown = ", ".join([*known[:20], "..."] if len(known) > 20 else known)
+    has = f"has {shown}" if known else "has none"
+    return f"{meant}The home {home} {has} (FXHPC_HOME). Make one: fxhpc endpoint configure NAME."
 
 
 def endpoint_given(endpoint: str | uuid.UUID | None) -> str:

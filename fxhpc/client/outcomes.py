@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc import errors
+from fxhpc.client.output import output_of
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind, unpack_loss
-from fxhpc.protocol.service import TaskState
+from fxhpc.protocol.service import StreamSummary, TaskState
 from fxhpc.serialize import unpack_exception, unpack_result
 
 
@@ -83,6 +84,8 @@ def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
         peak_memory=loss.peak_memory,
         stderr=loss.stderr,
         attempts=loss.attempts,
+        ran_s=loss.ran_s,
+        block_s=loss.block_s,
     )
 
 
@@ -91,11 +94,14 @@ def pending_reason(state: TaskState) -> str:
     return f"{state.status}: {state.reason}" if state.reason else state.status
 
 
-def task_dict(state: TaskState, task_id: str) -> dict[str, Any]:
+def task_dict(
+    state: TaskState, task_id: str, summary: StreamSummary | None = None
+) -> dict[str, Any]:
     """What `get_task` returns: a task's state as funcX shows it.
 
     `pending` is a bool; a task that has ended has `completion_t` (a string of seconds since the
-    epoch) and either `result` or `exception`, which has `.reraise()`.
+    epoch) and either `result` or `exception`, which has `.reraise()`; one that has not may have a
+    `reason`. `details` has what else is known, see `details_of`.
 
     Raises:
         SerializationError: what came back cannot be unpacked here.
@@ -108,6 +114,8 @@ def task_dict(state: TaskState, task_id: str) -> dict[str, Any]:
         told: dict[str, Any] = {"pending": True, "status": state.status}
         if state.reason:
             told["reason"] = state.reason
+        if details := details_of(state, summary):
+            told["details"] = details
         return told
     told = {"pending": False, "status": state.status}
     if outcome.kind == OutcomeKind.VALUE:
@@ -115,7 +123,37 @@ def task_dict(state: TaskState, task_id: str) -> dict[str, Any]:
     else:
         told["exception"] = failure_of(outcome, task_id)
     told["completion_t"] = str(state.ended)
+    if details := details_of(state, summary):
+        told["details"] = details
     return told
+
+
+def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any]:
+    """What is known of a task beside its state: plain values, and only those that are known.
+
+    `endpoint` (its name), `endpoint_id`, `function_id`, `task_group_id`, `submitted` (seconds since
+    the epoch: when the first of its batch was), `walltime_s` (declared), `host`, `ran_s`, `stdout`,
+    `stderr` with `stdout_bytes` and `stderr_bytes`, and of a lost task `attempts`.
+    """
+    found: dict[str, Any] = {}
+    if summary is not None:
+        found = {
+            "endpoint": summary.endpoint_name,
+            "endpoint_id": summary.endpoint,
+            "function_id": summary.function_id,
+            "task_group_id": summary.group,
+            "submitted": summary.created,
+            "walltime_s": summary.walltime_s,
+            "host": state.host,
+        }
+    outcome = state.outcome
+    if outcome is not None:
+        found["ran_s"] = outcome.ran
+        found.update(output_of(outcome.output))
+        if outcome.kind == OutcomeKind.LOST:
+            found["attempts"] = list(unpack_loss(outcome.data).attempts)
+    keep = ("stdout", "stderr", "stdout_bytes", "stderr_bytes")
+    return {name: value for name, value in found.items() if value or name in keep}
 
 
 def task_dict_in_batch(state: TaskState, task_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fxhpc.client import tasks
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service, states
-from fxhpc.protocol.service import TaskState
+from fxhpc.protocol.service import StreamSummary, TaskState
 
 
 class Results:
@@ -32,14 +32,26 @@ class Results:
 
     def state(self, selection: tasks.Selection, wait_s: float = 0.0) -> TaskState:
         """The state of the one task of a selection, at once or when it has ended."""
+        return self._look(selection, wait_s)[0]
+
+    def details(self, selection: tasks.Selection) -> tuple[TaskState, StreamSummary | None]:
+        """The state of the one task of a selection, now, and what it shares with its stream."""
+        return self._look(selection, 0.0, details=True)
+
+    def _look(
+        self, selection: tasks.Selection, wait_s: float, *, details: bool = False
+    ) -> tuple[TaskState, StreamSummary | None]:
         stream, index = selection.places[0]
         reader = self.reader
-        found = reader.fetch({stream: [index]}, wait_s=wait_s, need=1 if wait_s > 0 else 0)
+        found = reader.fetch(
+            {stream: [index]}, wait_s=wait_s, need=1 if wait_s > 0 else 0, details=details
+        )
         if stream not in self._submissions.known and stream not in self._asked:
             created = reader.created.get(stream)
             age = max(0.0, time.time() - created) if created else 0.0
             self._asked[stream] = time.monotonic() - age
-        return found[stream].get(index) or TaskState(index, states.UNKNOWN)
+        state = found[stream].get(index) or TaskState(index, states.UNKNOWN)
+        return state, reader.summaries.get(stream)
 
     def await_one(
         self, selection: tasks.Selection, timeout: float | None, wait: float

@@ -13,7 +13,13 @@ from fxhpc.protocol.link import Envelope
 from fxhpc.protocol.messages import StreamInfo
 
 #: What users' texts and numbers go into. The rest is made of what was checked before.
-_WITH_TEXTS = service.RegisterFunction | service.GetFunctions | service.Search | service.GetStatus
+_WITH_TEXTS = (
+    service.RegisterFunction
+    | service.GetFunctions
+    | service.Search
+    | service.GetStatus
+    | service.ListTasks
+)
 
 
 def check_call(message: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from fxhpc import errors, ids
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.connection import Reply
+from fxhpc.client.resources import Declared
 from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
 from fxhpc.ids import LOCAL_ENDPOINT
@@ -33,6 +34,10 @@ class Options(Protocol):
     retries: int
     session_task_group_id: str
 
+    @property
+    def declared(self) -> Declared:
+        """What tasks are declared to be, where nothing else is said."""
+
 
 class Submissions:
     """Numbers and sends a client's tasks.
@@ -49,7 +54,8 @@ class Submissions:
         self._options = options
         self._submitter_id = os.urandom(16)
         self._lock = threading.Lock()
-        self._of_calls: dict[tuple[str, str], Stream] = {}  # single calls share a stream
+        # Single calls share a stream, by endpoint, function and what they are declared to be.
+        self._of_calls: dict[tuple[str, str, Declared], Stream] = {}
 
     def is_local(self, stream: bytes) -> bool:
         """Whether a stream was opened here, for this process's own endpoint."""
@@ -61,8 +67,10 @@ class Submissions:
 
         Raises:
             FunctionNotFound, EndpointNotFound: nobody knows it.
+            WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
-        stream = self._stream_of_calls(endpoint, function)
+        declared = self._options.declared
+        stream = self._stream_of_calls(endpoint, function, declared)
         with stream.lock:
             index = stream.take(1, time.monotonic())
             submission = Submission(stream.info, index, [payload])
@@ -70,11 +78,13 @@ class Submissions:
         try:
             reply.wait()
         except errors.FxhpcError:
-            self._of_calls.pop((endpoint, function), None)  # its numbers have a gap now
+            self._of_calls.pop((endpoint, function, declared), None)  # its numbers have a gap now
             raise
         return ids.task_id(stream.info.stream, index)
 
-    def submit_parts(self, parts: list[Part], group: str) -> list[list[str]]:
+    def submit_parts(
+        self, parts: list[Part], group: str, declared: Declared | None = None
+    ) -> list[list[str]]:
         """Submit tasks, a stream for each part; return their ids, by part, when they are stored.
 
         If a message of several is refused, the tasks of those before it are cancelled.
@@ -83,7 +93,7 @@ class Submissions:
         submissions: list[Submission] = []
         found = []
         for endpoint, function, payloads in parts:
-            stream = self._open(endpoint, function, group)
+            stream = self._open(endpoint, function, group, declared or self._options.declared)
             with stream.lock:
                 first = stream.take(len(payloads), now)
             submissions += cut(stream.info, first, payloads)
@@ -104,14 +114,17 @@ class Submissions:
             raise
         return found
 
-    def _stream_of_calls(self, endpoint: str, function_id: str) -> Stream:
-        stream = self._of_calls.get((endpoint, function_id))
+    def _stream_of_calls(self, endpoint: str, function_id: str, declared: Declared) -> Stream:
+        key = (endpoint, function_id, declared)
+        stream = self._of_calls.get(key)
         if stream is None:
-            stream = self._open(endpoint, function_id, self._options.session_task_group_id)
-            stream = self._of_calls.setdefault((endpoint, function_id), stream)
+            group = self._options.session_task_group_id
+            stream = self._of_calls.setdefault(
+                key, self._open(endpoint, function_id, group, declared)
+            )
         return stream
 
-    def _open(self, endpoint: str, function_id: str, group: str) -> Stream:
+    def _open(self, endpoint: str, function_id: str, group: str, declared: Declared) -> Stream:
         stream = Stream(
             StreamInfo(
                 stream=ids.new_stream(),
@@ -124,6 +137,8 @@ class Submissions:
                 retries=self._options.retries,
                 result_limit=self._options.max_payload,
                 created=time.time(),
+                walltime_s=declared.walltime_s,
+                capture=declared.capture,
             )
         )
         check_stream(stream.info)

@@ -20,6 +20,7 @@ from fxhpc.client import processes
 from fxhpc.client.attachments import Attachment, release
 from fxhpc.client.futures import Callbacks, TaskFuture
 from fxhpc.client.groups import Group, Key
+from fxhpc.client.resources import NOTHING_DECLARED, Declared
 from fxhpc.client.sendable import check_stream
 from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.ids import LOCAL_ENDPOINT
@@ -78,10 +79,12 @@ class Submitter:
 
     # --- submitting -----------------------------------------------------------------------------
 
-    def submit(self, function: PackedFunction, payload: bytes) -> TaskFuture:
+    def submit(
+        self, function: PackedFunction, payload: bytes, declared: Declared = NOTHING_DECLARED
+    ) -> TaskFuture:
         """Submit one task; never waits."""
         with self.condition:
-            group = self._group(function)
+            group = self._group(function, declared)
             index = group.next
             group.next = index + 1
             future = group.futures[index] = TaskFuture(group, index)
@@ -94,10 +97,15 @@ class Submitter:
                 self._dirty[group] = None
         return future
 
-    def submit_many(self, function: PackedFunction, payloads: list[bytes]) -> list[TaskFuture]:
+    def submit_many(
+        self,
+        function: PackedFunction,
+        payloads: list[bytes],
+        declared: Declared = NOTHING_DECLARED,
+    ) -> list[TaskFuture]:
         """Submit many tasks of one function; never waits."""
         with self.condition:
-            group = self._group(function)
+            group = self._group(function, declared)
             first = group.next
             group.next += len(payloads)
             futures = [TaskFuture(group, index) for index in range(first, group.next)]
@@ -108,16 +116,17 @@ class Submitter:
             self.flush()
         return futures
 
-    def _group(self, function: PackedFunction) -> Group:
+    def _group(self, function: PackedFunction, declared: Declared) -> Group:
         """The stream of a function, which is opened if there is none. The condition is held."""
         if self.is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        group = self._groups.get((self.endpoint, function.digest, self._generation))
+        key = (self.endpoint, function.digest, self._generation, declared)
+        group = self._groups.get(key)
         if group is None:
-            group = self._open_group(function)
+            group = self._open_group(function, declared)
         return group
 
-    def _open_group(self, function: PackedFunction) -> Group:
+    def _open_group(self, function: PackedFunction, declared: Declared) -> Group:
         if processes.is_exiting():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         attachment = self.attachment()
@@ -130,10 +139,12 @@ class Submitter:
             function=function.digest,
             submitter=self._submitter_id,
             created=time.time(),
+            walltime_s=declared.walltime_s,
+            capture=declared.capture,
             **self.options,
         )
         check_stream(info)
-        key = (self.endpoint, function.digest, self._generation)
+        key = (self.endpoint, function.digest, self._generation, declared)
         group = Group(self, info, key)
         if function.digest not in self._sent_bodies:
             self._sent_bodies.add(function.digest)

@@ -127,6 +127,7 @@ class Reader:
         self._connection = connection
         self._check = check
         self.created: dict[bytes, float] = {}  # when streams of others were opened, wall clock
+        self.summaries: dict[bytes, service.StreamSummary] = {}  # if details were asked for
 
     def fetch(
         self,
@@ -136,6 +137,7 @@ class Reader:
         need: int = 0,
         outcomes: bool = True,
         adopt: bool = True,
+        details: bool = False,
     ) -> dict[bytes, dict[int, TaskState]]:
         """The states of tasks, when `need` of them have ended or after `wait_s` seconds."""
         found: dict[bytes, dict[int, TaskState]] = {stream: {} for stream in tasks}
@@ -145,7 +147,7 @@ class Reader:
         while questions or replies:
             while questions and len(replies) < _AHEAD:
                 asked = questions.popleft()
-                question = service.Fetch(0, asked, wait_s, need, outcomes, adopt)
+                question = service.Fetch(0, asked, wait_s, need, outcomes, adopt, details)
                 replies.append((asked, self._connection.call(question)))
             asked, reply = replies.popleft()
             answer: service.States = reply.wait()
@@ -153,6 +155,8 @@ class Reader:
                 found[part.stream].update([(state.index, state) for state in part.states])
                 if part.created:
                     self.created[part.stream] = part.created
+                if part.summary is not None:
+                    self.summaries[part.stream] = part.summary
             if answer.more and any(part.states for part in answer.streams):
                 wait_s, need = 0.0, 0
                 rest = _without(asked, found)

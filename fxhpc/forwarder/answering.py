@@ -114,7 +114,11 @@ class Answering:
         summaries = None
         if waiter.details:
             streams = [self._state.streams.get(name) for name, _ in waiter.wanted]
-            summaries = {s.info.stream: self._listing.summary(s) for s in streams if s is not None}
+            summaries = {
+                stream.info.stream: self._listing.summary(stream, count=False)
+                for stream in streams
+                if stream is not None
+            }
         reply, missing = answer(
             waiter, self._state.streams, self._cache, reasons, self._gathering.trouble, summaries
         )

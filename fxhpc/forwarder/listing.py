@@ -63,8 +63,8 @@ class Listing:
                     tasks.append(service.ListedTask(stream.info.stream, index, status))
         return service.TaskList(message.call, found, tasks, total)
 
-    def summary(self, stream: Stream) -> service.StreamSummary:
-        """What a stream's tasks share, and how many are in which state."""
+    def summary(self, stream: Stream, *, count: bool = True) -> service.StreamSummary:
+        """What a stream's tasks share, and if that is wanted how many are in which state."""
         waiting, reason = self._cause(stream)
         info = stream.info
         return service.StreamSummary(
@@ -73,7 +73,7 @@ class Listing:
             self._title(stream),
             info.function_id,
             info.created,
-            _counts(stream, waiting),
+            _counts(stream, waiting) if count else {},
             info.group,
             info.keep,
             reason if stream.pending else "",
@@ -105,16 +105,15 @@ class Listing:
 def _counts(stream: Stream, waiting: str) -> dict[str, int]:
     codes = stream.states
     ended = codes.count(ENDED) + codes.count(DELIVERED)
-    other = {}
+    other: dict[int, int] = {}
     if stream.kinds is not None:
-        # What is on its way into the store has its kind already, and counts as running.
-        kinds = [k for k, s in zip(stream.kinds, codes, strict=False) if k and s in _OVER]
-        other = {kind: kinds.count(kind) for kind in set(kinds)}
+        other = {kind: stream.kinds.count(kind) for kind in OutcomeKind if kind}
     counts = dict.fromkeys((waiting, states.WAITING_FOR_ENDPOINT, states.RUNNING), 0)
     counts[waiting] += codes.count(QUEUED) + codes.count(SENT)
     counts[states.WAITING_FOR_ENDPOINT] += codes.count(PARKED)
     counts[states.RUNNING] += codes.count(RUNNING) + codes.count(STORING)
-    counts[states.SUCCESS] = ended - sum(other.values())
+    # What is on its way into the store has its kind already, and counts as running for a moment.
+    counts[states.SUCCESS] = max(0, ended - sum(other.values()))
     for kind, count in other.items():
         status = _STATUS.get(kind, states.FAILED)
         counts[status] = counts.get(status, 0) + count

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "UserCancelledException": ((), {}),
     "EmptyBatch": ((), {}),
     "UserUnauthenticated": ((), {}),
+    "WalltimeTooLong": (("midway", 7200.0, 3600.0), {}),
 }
 LOSS = {
     "task_id": "0000-1",
@@ -38,6 +39,8 @@ LOSS = {
     "peak_memory": 3 * 2**30,
     "stderr": "Killed\n",
     "attempts": ["On node1 its worker died."],
+    "ran_s": 3300.0,
+    "block_s": 3600.0,
 }
 
 

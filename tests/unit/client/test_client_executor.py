@@ -160,7 +160,7 @@ def test_arguments_too_large(forwarder: FakeForwarder) -> None:
 
 
 def test_globus_compute_attributes(executor: Executor) -> None:
-    executor.resource_specification = {"cores": 1}
+    executor.resource_specification = {"walltime": 60}
     executor.user_endpoint_config = {"a": 1}
     executor.batch_size = 5
     executor.label = "x"
