@@ -6,8 +6,9 @@ queue or ends as lost. Everything here can be rebuilt: from the forwarder, which
 owed; from the managers, which say what they hold; from the journal, which says what to wait for.
 
 `dispatching` is who gets what, `registering` a manager's greeting, `ending` outcomes and
-cancelling, `losses` what is tried again, `recovering` what is known after a restart, `bodies`
-functions and shared arguments.
+cancelling, `losses` what is tried again, `walltimes` what the ends of blocks mean, `recovering`
+what is known after a restart, `bodies` functions and shared arguments; `allocating` is which blocks
+there are, `leaving` how all this ends, `reporting` what is told of it.
 """
 
 from __future__ import annotations
@@ -15,25 +16,26 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc.interchange import events as ev
+from fxhpc.interchange import walltimes
+from fxhpc.interchange.allocating import Allocating
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.dispatching import Dispatching
 from fxhpc.interchange.ending import Ending
-from fxhpc.interchange.held import Manager, each, single
+from fxhpc.interchange.held import Manager, each, in_block, single
+from fxhpc.interchange.leaving import Leaving
 from fxhpc.interchange.losses import Losses
 from fxhpc.interchange.recovering import RETURN_S, Recovering
 from fxhpc.interchange.registering import Registering
+from fxhpc.interchange.reporting import Reporting
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import DEFAULT_RETRIES, LossCause
 from fxhpc.protocol.provision import ScalingPolicy
 from fxhpc.version import __version__
 
 #: Seconds between heartbeats, and how many may be missed before a manager counts as lost.
 HEARTBEAT_S = 5.0
 MISSED_HEARTBEATS = 3
-
-#: What the interchange asks for beside the managers' credit: so that a scale-out sees a backlog.
-BASE_WINDOW_TASKS = 64
-BASE_WINDOW_BYTES = 16 * 2**20
 
 
 class Interchange:
@@ -72,15 +74,19 @@ class Interchange:
         self.epoch = epoch
         self._heartbeat_s = heartbeat_s
         self._missed_heartbeats = missed_heartbeats
-        self._state = State(endpoint, epoch)
+        self._retries = retries
+        self._state = State(endpoint, epoch, name, notes)
         self._bodies = Bodies(self._state)
         self._dispatching = Dispatching(self._state, self._bodies)
         self._losses = Losses(self._state)
         self._recovering = Recovering(self._state, self._losses, return_s)
         self._registering = Registering(self._state, self._recovering, heartbeat_s)
         self._ending = Ending(self._state, self._losses, self._recovering, self._registering)
-        self._window = (0, 0)
-        self._status: msg.Status | None = None
+        self._allocating = None if scaling is None else Allocating(self._state, scaling)
+        self._leaving = Leaving(self._state, self._allocating)
+        self._reporting = Reporting(
+            self._state, self._allocating, {} if details is None else details, wall_offset_s
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -98,16 +104,18 @@ class Interchange:
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """Take note of an event; what is to be done about it, in this order."""
         state = self._state
-        actions = state.actions = []
+        actions = state.begin(now)
         if isinstance(event, ev.ManagerSaid):
             self._manager_said(event.peer, event.message, now)
         elif isinstance(event, ev.ForwarderSaid):
-            self._forwarder_said(event.message)
+            self._forwarder_said(event.message, now)
         elif isinstance(event, ev.ManagerGone):
             if manager := state.managers.get(event.peer):
                 self._lose_manager(manager, event.why)
         elif isinstance(event, ev.ForwarderGone):
             state.outbox.forwarder_gone(actions)
+            if self._allocating is not None:
+                self._allocating.backlog = 0  # it can send nothing; it tells again when it greets
         elif isinstance(event, ev.Spooled):
             state.outbox.spooled(event, actions)
         elif isinstance(event, ev.Unspooled):
@@ -115,17 +123,47 @@ class Interchange:
         elif isinstance(event, ev.Recovered):
             state.outbox.recover(event.spooled)
             self._recovering.recover(event, now)
-        else:
+        elif isinstance(event, ev.Tick):
             self._tick(now)
+        elif isinstance(event, ev.StopAsked):
+            self._leaving.ask(event, now)
+        elif self._allocating is not None:
+            self._blocks_event(self._allocating, event, now)
         self._dispatching.dispatch()
-        self._report(isinstance(event, ev.Tick))
+        if state.stopping:
+            self._leaving.go_on(now)
+        self._reporting.report(isinstance(event, ev.Tick))
         return actions
 
-    def _forwarder_said(self, message: msg.ToInterchange) -> None:
+    def status(self) -> msg.Status:
+        """How the endpoint is now, also while no forwarder listens."""
+        return self._reporting.status()
+
+    def _blocks_event(
+        self,
+        allocating: Allocating,
+        event: ev.ProvisionerSaid | ev.ProvisionerGone | ev.RecoveredBlocks,
+        now: float,
+    ) -> None:
+        if isinstance(event, ev.ProvisionerSaid):
+            allocating.said(event.message, now)
+            if not self._state.stopping:
+                allocating.scale(now)
+        elif isinstance(event, ev.ProvisionerGone):
+            allocating.scheduler.is_gone(event.why, now)
+        else:
+            allocating.blocks.recover(event, now)
+
+    def _forwarder_said(self, message: msg.ToInterchange, now: float) -> None:
         state = self._state
         if isinstance(message, msg.Tasks):
             for run in message.runs:
+                if self._retries is not None and run.retries == DEFAULT_RETRIES:
+                    run.retries = self._retries
+                if run.walltime_s:
+                    state.declared = True
                 self._recovering.accept(run)
+            self._scale_from_nothing(now)
         elif isinstance(message, msg.ResultsStored):
             state.outbox.stored(message.numbers, state.actions)
         elif isinstance(message, msg.Body):
@@ -135,16 +173,25 @@ class Interchange:
         elif isinstance(message, msg.Cancel):
             self._ending.cancel(message)
         elif isinstance(message, msg.Hello):
-            self._window, self._status = (0, 0), None
+            self._reporting.greeted()
             # Results first: what they end is then not missed in the list of what is held.
             state.outbox.greeted(state.actions)
             present = msg.Present(self.endpoint, self.epoch, __version__, held=state.held())
             state.actions.append(ev.ToForwarder(present))
+        elif isinstance(message, msg.Backlog) and self._allocating is not None:
+            self._allocating.backlog = message.tasks
+            self._scale_from_nothing(now)
+
+    def _scale_from_nothing(self, now: float) -> None:
+        """Tasks have come: the first block is asked for at once, others with the next tick."""
+        allocating = self._allocating
+        if allocating is not None and not len(allocating.blocks) and not self._state.stopping:
+            allocating.scale(now)
 
     def _manager_said(self, peer: bytes, message: msg.FromManager, now: float) -> None:
         state = self._state
         if isinstance(message, msg.Register):
-            self._registering.register(peer, message, now)
+            self._register(peer, message, now)
             return
         manager = state.managers.get(peer)
         if manager is None:
@@ -156,17 +203,18 @@ class Interchange:
         elif isinstance(message, msg.Capacity):
             manager.credit_tasks, manager.credit_bytes = message.tasks, message.bytes
             manager.slots = message.slots
+            state.credit_changed = True
         elif isinstance(message, msg.Started):
             for ref, index in each(message.tasks):
                 if index in manager.held.get(ref.stream, {}):
-                    manager.running.add((ref.stream, index))
+                    manager.running.setdefault((ref.stream, index), now)
             state.actions.append(ev.ToForwarder(message))
         elif isinstance(message, msg.Lost):
             for lost in message.tasks:
                 run = manager.held.get(lost.stream, {}).get(lost.index)
                 if run and (run.epoch, run.attempt) == (lost.epoch, lost.attempt):
                     manager.release(lost.stream, lost.index)
-                    self._losses.lose(single(run, lost.index), lost.loss)
+                    self._losses.told(manager, single(run, lost.index), lost.loss)
                 else:
                     self._recovering.lost(manager, lost)
         elif isinstance(message, msg.Returned):
@@ -186,14 +234,38 @@ class Interchange:
             else:
                 self._recovering.returned(manager, ref, index)
 
+    def _register(self, peer: bytes, message: msg.Register, now: float) -> None:
+        refused = self._registering.register(peer, message, now)
+        manager = self._state.managers.get(peer)
+        if refused or manager is None:
+            self._reporting.refused = refused
+            if self._allocating is not None:
+                self._allocating.refused(message, refused, now)
+            return
+        self._reporting.refused = ""
+        self._state.credit_changed = True
+        leaving = self._allocating is not None and self._allocating.registered(manager, now)
+        if manager.draining or leaving or self._state.stopping:
+            self._state.drain(manager)
+
     def _lose_manager(self, manager: Manager, why: str) -> None:
         state = self._state
         state.managers.pop(manager.peer, None)
         if state.by_name.get(manager.name) is manager:
             del state.by_name[manager.name]
+        state.credit_changed = True
         state.actions += (ev.CloseManager(manager.peer), ev.ManagerKnown(manager.name, False))
-        self._recovering.manager_gone(manager, why)
-        self._losses.lose_tasks(manager, why)
+        state.note(f"manager {manager.name} on {manager.host}{in_block(manager)} is gone: {why}")
+        cause = LossCause.MANAGER_LOST
+        if self._allocating is not None:
+            why, cause = self._allocating.explain(manager, why, state.now)
+            self._allocating.lost(manager, state.now)
+        elif walltimes.is_near_end(manager, state.now):
+            cause = LossCause.WALLTIME
+        elif state.stopping:
+            cause = LossCause.INTERRUPTED
+        self._recovering.manager_gone(manager, why, cause)
+        self._losses.lose_tasks(manager, why, cause)
 
     def _tick(self, now: float) -> None:
         for manager in list(self._state.managers.values()):
@@ -203,38 +275,8 @@ class Interchange:
             elif now - manager.greeted >= self._heartbeat_s:
                 manager.greeted = now
                 self._state.to_manager(manager.peer, msg.Heartbeat())
+            if now >= manager.ends - walltimes.MARGIN_S and not manager.draining:
+                self._state.drain(manager)
         self._recovering.tick(now)
-
-    def _report(self, everything: bool) -> None:
-        """Tell the forwarder of a window or a status that has changed."""
-        if not self._state.outbox.connected:
-            return
-        managers = [manager for manager in self._state.managers.values() if not manager.draining]
-        tasks = BASE_WINDOW_TASKS + 2 * sum(manager.credit_tasks for manager in managers)
-        size = BASE_WINDOW_BYTES + 2 * sum(manager.credit_bytes for manager in managers)
-        if (tasks, size) != self._window:
-            self._window = (tasks, size)
-            self._state.actions.append(ev.ToForwarder(msg.Window(tasks, size)))
-        workers = sum(manager.slots for manager in self._state.managers.values())
-        before = self._status
-        changed = before is None or (before.managers, before.workers) != (
-            len(self._state.managers),
-            workers,
-        )
-        if not (changed or everything):
-            return
-        running = sum(
-            min(manager.slots, manager.held_tasks) for manager in self._state.managers.values()
-        )
-        held = sum(manager.held_tasks for manager in self._state.managers.values())
-        status = msg.Status(
-            managers=len(self._state.managers),
-            workers=workers,
-            idle_workers=workers - running,
-            queued=len(self._state.queue) + len(self._state.suspects) + held - running,
-            running=running,
-            reason="" if workers else "no manager has registered yet",
-        )
-        if status != before:
-            self._status = status
-            self._state.actions.append(ev.ToForwarder(status))
+        if self._allocating is not None:
+            self._allocating.tick(now)

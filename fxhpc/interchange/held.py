@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from fxhpc.ids import from_ranges, to_ranges
-from fxhpc.protocol.messages import TaskRefs, TaskRun
+from fxhpc.protocol.messages import Register, TaskRefs, TaskRun
 from fxhpc.protocol.outcome import Loss, LossCause
 
 
@@ -22,17 +23,37 @@ class Claim(NamedTuple):
 class Manager:
     """One connected manager: its credit, and the tasks that it was sent and has not ended."""
 
-    def __init__(self, peer: bytes, name: str, slots: int, host: str, now: float) -> None:
+    def __init__(
+        self,
+        peer: bytes,
+        name: str,
+        slots: int,
+        host: str,
+        now: float,
+        about: Register | None = None,
+    ) -> None:
         self.peer = peer
         self.name = name
-        self.slots = slots
+        self.slots = slots  # workers that take work
+        self.workers = slots  # all of them, also while it is drained
         self.host = host
+        self.block = about.block if about else ""
+        self.job = about.job if about else ""
+        self.pid = about.pid if about else 0
+        self.cores = about.cores if about else 0
+        self.memory = about.memory if about else 0
+        self.accelerators = about.accelerators if about else 0
+        self.python = about.python if about else ""
+        self.version = about.version if about else ""
+        self.block_s = about.walltime_s if about else 0.0
+        # When the batch system ends its block.
+        self.ends = now + about.remaining_s if about and about.remaining_s else math.inf
         self.credit_tasks = 0
         self.credit_bytes = 0
         self.held: dict[bytes, dict[int, TaskRun]] = {}
         self.held_tasks = 0
         self.held_bytes = 0
-        self.running: set[tuple[bytes, int]] = set()
+        self.running: dict[tuple[bytes, int], float] = {}  # and since when, as far as it is known
         self.suspect: tuple[bytes, int] | None = None
         self.cancelled: dict[tuple[bytes, int], bool] = {}  # of what it holds: running ones too?
         self.bodies: set[bytes] = set()
@@ -73,7 +94,7 @@ class Manager:
         self.held_tasks -= 1
         self.held_bytes -= len(run.payloads[index - run.first])
         if self.running:
-            self.running.discard((stream, index))
+            self.running.pop((stream, index), None)
         if self.suspect == (stream, index):
             self.suspect = None
         if self.cancelled:
@@ -102,6 +123,8 @@ class Histories:
     def __init__(self) -> None:
         self._charged: dict[tuple[bytes, int], int] = {}
         self._stories: dict[tuple[bytes, int], list[str]] = {}
+        # How often the end of a block cut it off, and how long it ran at most.
+        self._cut_offs: dict[tuple[bytes, int], tuple[int, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._stories)
@@ -112,6 +135,12 @@ class Histories:
         self._charged[task] = self._charged.get(task, 0) + charge
         return self._charged[task]
 
+    def cut_off(self, task: tuple[bytes, int], ran_s: float) -> tuple[int, float]:
+        """Note that the end of a block cut it off; how often that was, and its longest run."""
+        count, longest_s = self._cut_offs.get(task, (0, 0.0))
+        self._cut_offs[task] = count + 1, max(longest_s, ran_s)
+        return self._cut_offs[task]
+
     def earlier(self, task: tuple[bytes, int]) -> list[str]:
         """The stories of all losses but the last."""
         return self._stories.get(task, [])[:-1]
@@ -120,6 +149,7 @@ class Histories:
         """The task has ended."""
         self._stories.pop(task, None)
         self._charged.pop(task, None)
+        self._cut_offs.pop(task, None)
 
 
 def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
@@ -173,15 +203,28 @@ def each(tasks: list[TaskRefs]) -> Iterator[tuple[TaskRefs, int]]:
             yield ref, index
 
 
-def manager_lost(manager: Manager, why: str, ran: bool) -> Loss:
-    """The loss of a task whose manager is gone."""
+def manager_lost(
+    manager: Manager, why: str, ran: bool, cause: LossCause = LossCause.MANAGER_LOST
+) -> Loss:
+    """The loss of a task whose manager is gone.
+
+    Args:
+        ran: whether it is known to have begun.
+        cause: MANAGER_LOST, or INTERRUPTED or WALLTIME if it is known who ended the manager.
+    """
     doing = "ran" if ran else "may have run"
     return Loss(
-        LossCause.MANAGER_LOST,
-        f"the task {doing} on {manager.host or 'a host'} when its manager {manager.name} was lost: "
-        f"{why}",
+        cause,
+        f"the task {doing} on {manager.host or 'a host'} when its manager {manager.name}"
+        f"{in_block(manager)} was lost: {why}",
         host=manager.host,
     )
+
+
+def in_block(manager: Manager) -> str:
+    """ " in block 7, job 123", as far as that is known."""
+    block = f" in block {manager.block}" if manager.block else ""
+    return f"{block}, job {manager.job}" if block and manager.job else block
 
 
 def one_ref(ref: TaskRefs, index: int) -> TaskRefs:

@@ -12,7 +12,7 @@ from fxhpc.interchange.held import Claim, Manager, each, manager_lost, one_ref, 
 from fxhpc.interchange.losses import Losses
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import Loss
+from fxhpc.protocol.outcome import Loss, LossCause
 
 #: How long a manager that the journal knows may take to come back after a restart, in seconds.
 RETURN_S = 30.0
@@ -100,7 +100,7 @@ class Recovering:
         task.epoch, task.attempt = claim.epoch, claim.attempt
         manager.hold(task)
         if claim.running:
-            manager.running.add((task.stream, task.first))
+            manager.running[task.stream, task.first] = self._state.now
 
     def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
         """Forget what a manager claimed when it greeted before; it claims anew."""
@@ -165,11 +165,15 @@ class Recovering:
         for task in [task for task, manager in self._sent_to.items() if manager == name]:
             del self._sent_to[task]
 
-    def manager_gone(self, manager: Manager, why: str) -> None:
+    def manager_gone(
+        self, manager: Manager, why: str, cause: LossCause = LossCause.MANAGER_LOST
+    ) -> None:
         """What a manager claimed, or may have, is lost with it."""
+        if cause == LossCause.WALLTIME:
+            cause = LossCause.INTERRUPTED  # how long these ran is not known here
         for key in [key for key, claim in self._claimed.items() if claim.manager == manager.name]:
             del self._claimed[key]
-            self._fates[key] = manager_lost(manager, why, True)
+            self._fates[key] = manager_lost(manager, why, True, cause)
         self._give_up_sent(manager, why)
 
     def _give_up_sent(self, manager: Manager, why: str) -> None:

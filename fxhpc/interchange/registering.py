@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.held import Claim, Manager, each, one_ref, single
+from fxhpc.interchange.held import Claim, Manager, each, in_block, one_ref, single
 from fxhpc.interchange.recovering import UNKNOWN, Recovering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
@@ -18,8 +18,8 @@ class Registering:
         self._recovering = recovering
         self._heartbeat_s = heartbeat_s
 
-    def register(self, peer: bytes, message: msg.Register, now: float) -> None:
-        """Let a manager in, or refuse it."""
+    def register(self, peer: bytes, message: msg.Register, now: float) -> str:
+        """Let a manager in, or refuse it; why it was refused, or nothing."""
         if message.oldest_protocol > msg.PROTOCOL or message.protocol < msg.OLDEST_PROTOCOL:
             reason = (
                 f"manager {message.manager} on {message.host} is fxhpc {message.version} "
@@ -27,13 +27,15 @@ class Registering:
                 f"(protocol {msg.PROTOCOL}): install the same version on both"
             )
             self._state.actions.append(ev.ToManager(peer, msg.Refuse(reason)))
-            return
-        manager = Manager(peer, message.manager, message.slots, message.host, now)
+            self._state.note(f"refused: {reason}", "warning")
+            return reason
+        manager = Manager(peer, message.manager, message.slots, message.host, now, message)
         manager.unstored = set(message.unstored)
         before = self._state.by_name.pop(message.manager, None)
         if before is not None:
             self._state.managers.pop(before.peer, None)
             manager.cancelled = dict(before.cancelled)
+            manager.draining = before.draining
             if before.peer != peer:
                 self._state.actions.append(ev.CloseManager(before.peer))
         self._state.managers[peer] = self._state.by_name[message.manager] = manager
@@ -53,7 +55,9 @@ class Registering:
             if run is not None and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
                 manager.hold(single(run, index))
                 if running:
-                    manager.running.add(task)
+                    manager.running[task] = (
+                        before.running.get(task, now) if before is not None else now
+                    )
             elif run is not None:
                 # It was given another attempt of this since; that one is missing now.
                 manager.missing.append(task)
@@ -92,6 +96,11 @@ class Registering:
             else:
                 del manager.cancelled[stream, index]
         self.requeue_missing(manager)
+        self._state.note(
+            f"manager {manager.name} on {manager.host}{in_block(manager)} has registered: "
+            f"{manager.slots} workers, fxhpc {manager.version}, Python {manager.python}"
+        )
+        return ""
 
     def requeue_missing(self, manager: Manager) -> None:
         """Queue again what a manager lacks, once it has told all that has ended there."""

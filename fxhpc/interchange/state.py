@@ -10,6 +10,9 @@ from fxhpc.interchange.outbox import Outbox
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.turns import Turns
 
+#: Lines for the log that one event can cause.
+NOTES = 100
+
 
 class State:
     """An interchange's memory.
@@ -17,12 +20,21 @@ class State:
     Args:
         endpoint: the endpoint's UUID.
         epoch: raised at every start, so that no attempt of before is taken for one of now.
+        name: the endpoint's, for people.
+        notes: whether the log is wanted.
     """
 
-    def __init__(self, endpoint: str, epoch: int) -> None:
+    def __init__(self, endpoint: str, epoch: int, name: str = "", notes: bool = False) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
+        self.name = name
+        self.now = 0.0
         self.actions: list[ev.Action] = []
+        self._notes = notes
+        self._notes_left = 0
+        self.stopping = False
+        self.credit_changed = True  # of any manager, so that the window may have changed
+        self.declared = False  # whether any task ever declared how long it takes
         self.managers: dict[bytes, Manager] = {}  # by connection
         self.by_name: dict[str, Manager] = {}
         self.queue: Turns[msg.TaskRun] = Turns(lambda run: len(run.payloads), split_run)
@@ -30,6 +42,29 @@ class State:
         # After a restart, tasks that a manager which may come back was sent; by its name.
         self.waiting: dict[str, dict[tuple[bytes, int], msg.TaskRun]] = {}
         self.outbox = Outbox(first=(epoch << 32) + 1)
+
+    def begin(self, now: float) -> list[ev.Action]:
+        """Begin with an event; where the actions that it causes are put."""
+        self.now = now
+        self.actions = []
+        self._notes_left = NOTES
+        return self.actions
+
+    def note(self, text: str, level: str = "info") -> None:
+        """Write a line to the log; of very many at once, the first."""
+        if not self._notes:
+            return
+        self._notes_left -= 1
+        if self._notes_left > 0:
+            self.actions.append(ev.Note(level, text))
+        elif self._notes_left == 0:
+            self.actions.append(ev.Note(level, "... and more of this kind at the same time"))
+
+    def drain(self, manager: Manager) -> None:
+        """Have a manager finish what it runs, and leave."""
+        manager.draining = True
+        self.credit_changed = True
+        self.to_manager(manager.peer, msg.Drain())
 
     def to_manager(self, peer: bytes, message: msg.ToManager) -> None:
         """Send a message to a manager."""

@@ -48,27 +48,46 @@ class Turns(Generic[T]):
         self._lanes.setdefault(lane, deque()).appendleft(item)
         self._lanes.move_to_end(lane, last=False)
 
-    def take(self, limit: int) -> list[T]:
-        """Up to `limit` tasks, the lanes in turn."""
+    def take(self, limit: int, room: Callable[[T], int] | None = None) -> list[T]:
+        """Up to `limit` tasks, the lanes in turn.
+
+        Args:
+            room: how many tasks of an item may be taken, where not any may. A lane whose first
+                item may not is passed over, and keeps its turn.
+        """
         taken: list[T] = []
+        passed: list[tuple[Hashable, deque[T]]] = []
         while limit > 0 and self._lanes:
             lane, items = next(iter(self._lanes.items()))
             share = min(limit, QUANTUM) if len(self._lanes) > 1 else limit
+            blocked = False
             while items and share > 0:
                 item = items[0]
                 size = self._size(item)
-                if size > share:
-                    item, items[0] = self._split(item, share)
-                    size = share
+                allowed = share if room is None else min(share, room(item))
+                if allowed <= 0:
+                    blocked = True
+                    break
+                if size > allowed:
+                    item, items[0] = self._split(item, allowed)
+                    size = allowed
+                    blocked = allowed < share
                 else:
                     items.popleft()
                 taken.append(item)
                 share -= size
                 limit -= size
-            if items:
-                self._lanes.move_to_end(lane)
-            else:
+                if blocked:
+                    break
+            if not items:
                 del self._lanes[lane]
+            elif blocked:
+                passed.append((lane, self._lanes.pop(lane)))
+            else:
+                self._lanes.move_to_end(lane)
+        for lane, items in reversed(passed):
+            self._lanes[lane] = items
+            self._lanes.move_to_end(lane, last=False)
         self._tasks -= sum(map(self._size, taken))
         return taken
 

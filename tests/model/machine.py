@@ -28,8 +28,8 @@ UNKNOWN_DIGEST = hashlib.sha256(b"what nobody ever stored").digest()
 
 #: Small numbers in the place of those that would need thousands of tasks to be reached.
 SMALL = {
-    "fxhpc.interchange.core.BASE_WINDOW_TASKS": 5,
-    "fxhpc.interchange.core.BASE_WINDOW_BYTES": 600,
+    "fxhpc.interchange.reporting.BASE_WINDOW_TASKS": 5,
+    "fxhpc.interchange.reporting.BASE_WINDOW_BYTES": 600,
     "fxhpc.manager.core.HELD_BYTES": 300,
     "fxhpc.manager.core.MESSAGE_TASKS": 3,
     "fxhpc.manager.core.UNSTORED_BYTES": 3000,

@@ -1,0 +1,258 @@
+"""What the interchange tells of itself: its window, how many work, and why nothing runs."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Any
+
+from fxhpc.interchange import events as ev
+from fxhpc.interchange.allocating import Allocating
+from fxhpc.interchange.blocks import DRAINING, PENDING, RUNNING, SUBMITTING, UNKNOWN, Block
+from fxhpc.interchange.held import Manager
+from fxhpc.interchange.state import State
+from fxhpc.interchange.walltimes import OutOfTime, count_out_of_time
+from fxhpc.protocol import messages as msg
+from fxhpc.units import format_duration
+
+#: What the interchange asks for beside the managers' credit: so that a scale-out sees a backlog.
+BASE_WINDOW_TASKS = 64
+BASE_WINDOW_BYTES = 16 * 2**20
+
+#: What it asks for, at most, beside tasks that wait for a block with enough time: others pass them.
+PASSED_TASKS = 10_000
+PASSED_BYTES = 256 * 2**20
+
+#: Managers that a report lists.
+LISTED = 100
+
+
+class Reporting:
+    """Tells the forwarder what has changed, a status at most once for each tick.
+
+    Args:
+        details: of the endpoint's configuration.
+        wall_offset_s: the wall clock minus the clock of `now`.
+
+    Attributes:
+        refused: why a manager was not let in last; empty once one was.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        allocating: Allocating | None,
+        details: dict[str, Any],
+        wall_offset_s: float,
+    ) -> None:
+        self._state = state
+        self._allocating = allocating
+        self._details = details
+        self._wall_offset_s = wall_offset_s
+        self._window = (0, 0)
+        self._status: msg.Status | None = None
+        self._out_of_time = OutOfTime()
+        self.refused = ""
+
+    def greeted(self) -> None:
+        """The forwarder knows nothing: tell all of it."""
+        self._window, self._status = (0, 0), None
+
+    def report(self, tick: bool) -> None:
+        """Tell the forwarder of a window or a status that has changed."""
+        state = self._state
+        if tick:
+            longest_s = self._allocating.longest_task_s if self._allocating else math.inf
+            self._out_of_time = count_out_of_time(state, longest_s)
+        if not state.outbox.connected:
+            return
+        if state.credit_changed or self._window == (0, 0) or tick:
+            state.credit_changed = False
+            self._tell_window()
+        # Between two ticks, only that there are managers now, or none any more.
+        before = self._status
+        if tick or before is None or bool(before.managers) != bool(state.managers):
+            status = self.status()
+            if status != before:
+                self._status = status
+                state.actions.append(ev.ToForwarder(status))
+
+    def _tell_window(self) -> None:
+        tasks = size = 0
+        if not self._state.stopping:
+            tasks = BASE_WINDOW_TASKS + min(
+                PASSED_TASKS, self._out_of_time.unfit + self._out_of_time.never
+            )
+            size = BASE_WINDOW_BYTES + min(PASSED_BYTES, self._out_of_time.size)
+            for manager in self._state.managers.values():
+                if not manager.draining:
+                    tasks += 2 * manager.credit_tasks
+                    size += 2 * manager.credit_bytes
+        if (tasks, size) != self._window:
+            self._window = (tasks, size)
+            self._state.actions.append(ev.ToForwarder(msg.Window(tasks, size)))
+
+    def status(self) -> msg.Status:
+        """How the endpoint is now."""
+        state = self._state
+        workers = idle = running = held = cores = memory = 0
+        for manager in state.managers.values():
+            workers += manager.workers
+            idle += _idle_workers(manager)
+            running += min(manager.workers, manager.held_tasks)
+            held += manager.held_tasks
+            cores += manager.cores
+            memory += manager.memory
+        queued = len(state.queue) + len(state.suspects)
+        report = msg.EndpointReport(
+            [_of_manager(manager) for manager in islice(state.managers.values(), LISTED)],
+            total_cores=cores,
+            total_memory=memory,
+            details=self._details,
+        )
+        if self._allocating is not None:
+            allocating = self._allocating
+            report.blocks = allocating.blocks.reports(state.now, self._wall_offset_s)
+            report.scheduler = allocating.blocks.scheduler
+            report.scheduler_trouble = allocating.scheduler.trouble or allocating.backoff.trouble
+            if allocating.backoff.paused:
+                report.paused = allocating.backoff.reason(state.now)
+        return msg.Status(
+            managers=len(state.managers),
+            workers=workers,
+            idle_workers=idle,
+            queued=queued + held - running,
+            running=running,
+            reason=self._reason(queued),
+            report=report,
+        )
+
+    # --- why nothing runs -----------------------------------------------------------------------
+
+    def _reason(self, queued: int) -> str:
+        state = self._state
+        if state.stopping:
+            return "the endpoint is being stopped"
+        if any(manager.slots and not manager.draining for manager in state.managers.values()):
+            return self._no_time(queued)
+        words = "no manager has registered yet"
+        if self._allocating is not None:
+            words = self._no_blocks(self._allocating, queued) or words
+        elif state.managers:
+            words = "all managers are being drained"
+        if self.refused and not state.managers:
+            return self.refused
+        return words
+
+    def _no_time(self, queued: int) -> str:
+        """Managers are there; all that waits may want more time than they have."""
+        out_of_time = self._out_of_time
+        waiting = out_of_time.unfit + out_of_time.never
+        if not waiting or waiting < queued:
+            return ""
+        longest = format_duration(out_of_time.longest_s)
+        if out_of_time.unfit:
+            return (
+                f"no task fits: the {waiting} that wait declare up to {longest}, and no block that "
+                f"runs has that much time left; the next one has"
+            )
+        return self._never(out_of_time)
+
+    def _never(self, out_of_time: OutOfTime) -> str:
+        has_s = self._allocating.longest_task_s if self._allocating is not None else math.inf
+        return (
+            f"no task fits: the {out_of_time.never} that wait declare up to "
+            f"{format_duration(out_of_time.longest_s)}, and of a block, {format_duration(has_s)} "
+            f"are left when its workers are up; raise `walltime`, or split them"
+        )
+
+    def _no_blocks(self, allocating: Allocating, queued: int) -> str:
+        """No manager takes work, and blocks would bring some."""
+        state, scheduler, backoff = self._state, allocating.scheduler, allocating.backoff
+        if scheduler.failed:
+            return scheduler.failed
+        trying = [block for block in allocating.blocks if block.waits]
+        if backoff.paused:
+            tried = [block for block in trying if not block.counted]
+            words = backoff.reason(state.now)
+            return f"{words}; {_phase(allocating, tried)}" if tried else words
+        if queued and self._out_of_time.never == queued:
+            return self._never(self._out_of_time)
+        if trying:
+            words = _phase(allocating, trying)
+            return f"{words}; before that, {backoff.last}" if backoff.last else words
+        if reason := backoff.reason(state.now):
+            return reason
+        if scheduler.gone:
+            return (
+                f"the process that speaks with the batch system is started again: {scheduler.gone}"
+            )
+        if any(block.leaving == DRAINING for block in allocating.blocks):
+            return "all blocks are being drained: they finish what they run, and take nothing new"
+        registered = [block for block in allocating.blocks if block.registered]
+        if any(not block.leaving for block in registered):
+            block = registered[0]
+            return f"{allocating.blocks.describe(block)} runs, and its managers are gone"
+        if len(allocating.blocks):
+            return "blocks are being cancelled, and count until they are gone"
+        if not scheduler.ready:
+            return "the process that speaks with the batch system is being started"
+        return _nothing_asked_for(allocating)
+
+
+def _nothing_asked_for(allocating: Allocating) -> str:
+    policy = allocating.policy
+    if not policy.scale and not (policy.init_blocks or policy.min_blocks):
+        return (
+            "no block is ever asked for: `strategy` is none, and `init_blocks` and `min_blocks` "
+            "are 0"
+        )
+    if policy.max_blocks < 1:
+        return "no block is ever asked for: `max_blocks` is 0"
+    return "there is no block; one is asked for when there are tasks"
+
+
+def _phase(allocating: Allocating, coming: list[Block]) -> str:
+    """Where the blocks are that are waited for: of the one that is furthest."""
+    by_phase = {
+        phase: [block for block in coming if block.phase == phase]
+        for phase in (RUNNING, PENDING, SUBMITTING, UNKNOWN)
+    }
+    blocks = allocating.blocks
+    if found := by_phase[RUNNING]:
+        words = "RUNNING, its manager has not registered yet"
+        return f"{blocks.job(found[0])} {words}{_and_more(coming)}"
+    if found := by_phase[PENDING]:
+        words = found[0].words or "submitted"
+        return f"{blocks.job(found[0])} {words}{_and_more(coming)}"
+    trouble = allocating.backoff.trouble or allocating.scheduler.trouble
+    if found := by_phase[UNKNOWN]:
+        words = f": {trouble}" if trouble else ""
+        return f"the batch system is asked whether block {found[0].number} exists{words}"
+    to = f" to {blocks.scheduler}" if blocks.scheduler else ""
+    return f"block {coming[0].number} is being submitted{to}{_and_more(coming)}"
+
+
+def _and_more(coming: list[Block]) -> str:
+    return f"; {len(coming) - 1} more are waited for" if len(coming) > 1 else ""
+
+
+def _idle_workers(manager: Manager) -> int:
+    return 0 if manager.draining else max(0, manager.slots - manager.held_tasks)
+
+
+def _of_manager(manager: Manager) -> msg.ManagerReport:
+    return msg.ManagerReport(
+        manager.name,
+        manager.host,
+        manager.block,
+        manager.pid,
+        manager.workers,
+        _idle_workers(manager),
+        manager.cores,
+        manager.memory,
+        manager.accelerators,
+        manager.python,
+        manager.version,
+        manager.draining,
+    )
