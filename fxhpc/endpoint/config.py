@@ -117,18 +117,14 @@ def _load(document: Document) -> EndpointConfig:
     if engine.get("type") in POOL_ENGINES and "provider" not in engine:
         # A pool is there from the start and stays, as it does with Globus Compute.
         engine["provider"] = {"type": "LocalProvider", "init_blocks": 1, "min_blocks": 1}
-    problems = list(layout.problems)
-    settings: Settings | None = None
     try:
         settings = Settings.model_validate(layout.data)
     except ValidationError as error:
-        problems += tell(error, layout)
-    if settings is None:
-        raise ConfigError(problems)
+        tell(error, layout)
+        raise ConfigError(layout.problems()) from None
     checks = Checks(settings, layout)
-    problems += checks.problems
-    if problems:
-        raise ConfigError(problems)
+    if layout.found:
+        raise ConfigError(layout.problems())
     return EndpointConfig(settings, document.source, [*_unused(layout), *checks.warnings], layout)
 
 

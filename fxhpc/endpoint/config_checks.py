@@ -30,10 +30,9 @@ _DIRECTIVES = {
 
 
 class Checks:
-    """Collects what is wrong with a configuration, and what its author should know."""
+    """Tells the layout what is wrong in it, and keeps what its author should know as `warnings`."""
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
-        self.problems: list[str] = []
         self.warnings: list[str] = []
         self._layout = layout
         self._settings = settings
@@ -49,7 +48,7 @@ class Checks:
         self._paths(settings)
 
     def _wrong(self, path: KeyPath, text: str) -> None:
-        self.problems.append(self._layout.problem(path, text))
+        self._layout.wrong(self._layout.where(path), text)
 
     def _warn(self, path: KeyPath, text: str) -> None:
         self.warnings.append(self._layout.problem(path, text))

@@ -50,7 +50,7 @@ class Layout:
     document: Document
     data: dict[str, Any] = field(default_factory=dict)
     written: dict[KeyPath, KeyPath] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    found: list[tuple[int, str]] = field(default_factory=list)  # what is wrong, and its line
     cloud: list[str] = field(default_factory=list)  # keys of Globus' cloud that it had
     idle: list[str] = field(default_factory=list)  # keys without a meaning here that it had
 
@@ -71,11 +71,15 @@ class Layout:
 
     def wrong(self, written: KeyPath, text: str) -> None:
         """Note what is wrong at a place of the file."""
-        self.problems.append(self.document.problem(written, text))
+        self.found.append((self.document.line_of(written), self.document.problem(written, text)))
+
+    def problems(self) -> list[str]:
+        """What is wrong, in the order of the file."""
+        return list(dict.fromkeys(text for _, text in sorted(self.found, key=lambda one: one[0])))
 
 
 def lay_out(document: Document) -> Layout:
-    """Bring a file into the one layout; what is wrong on the way is in its `problems`."""
+    """Bring a file into the one layout; what is wrong on the way it knows."""
     layout = Layout(document)
     data = dict(document.data)
     for path, name in document.placeholders.items():

@@ -33,15 +33,11 @@ def provider_class(name: str) -> type[Provider]:
     return _BY_TYPE[name]
 
 
-def tell(error: ValidationError, layout: Layout) -> list[str]:
-    """One line for each thing that is wrong, in the order of the file."""
-    found = []
+def tell(error: ValidationError, layout: Layout) -> None:
+    """Add each thing that is wrong to what the layout knows already."""
     for detail in error.errors():
         path = _plain_path(detail["loc"], layout)
-        text = _words(detail, path, layout)
-        found.append((layout.document.line_of(layout.where(path)), layout.problem(path, text)))
-    found.sort(key=lambda one: one[0])
-    return list(dict.fromkeys(text for _, text in found))
+        layout.wrong(layout.where(path), _words(detail, path, layout))
 
 
 def _plain_path(loc: tuple[str | int, ...], layout: Layout) -> KeyPath:

@@ -40,11 +40,11 @@ def main(arguments: list[str]) -> int:
         arguments: the descriptor that is told how it went.
     """
     report = int(arguments[0])
-    os.umask(0o077)
+    umask = os.umask(0o077)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=PrivateRequest)
     try:
         config = _load(request)
-        prepare(request, config)
+        prepare(request, config, umask)
     except ConfigError as error:
         return _refuse(report, PrivateAnswer(problems=error.problems))
     except (FxhpcError, OSError) as error:
@@ -55,8 +55,11 @@ def main(arguments: list[str]) -> int:
     return 1  # not reached
 
 
-def prepare(request: PrivateRequest, config: EndpointConfig) -> InterchangeSpec:
+def prepare(request: PrivateRequest, config: EndpointConfig, umask: int) -> InterchangeSpec:
     """Write what the directory of a private endpoint holds before its interchange is there.
+
+    Args:
+        umask: of its jobs.
 
     Raises:
         OSError: it cannot be written.
@@ -69,7 +72,7 @@ def prepare(request: PrivateRequest, config: EndpointConfig) -> InterchangeSpec:
     record = EndpointRecord(request.endpoint, request.name)
     replace_file(directory.record, msgspec.json.encode(record))
     replace_file(path / OWNER_FILE, msgspec.json.encode(request.owner))
-    spec = interchange_spec(config, request.name, directory, cwd=request.cwd)
+    spec = interchange_spec(config, request.name, directory, cwd=request.cwd, umask=umask)
     spec.watch_pid = request.owner.pid
     spec.watch_started = request.owner.started
     spec.remove = True

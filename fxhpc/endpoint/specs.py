@@ -58,7 +58,12 @@ _BLOCK_VARIABLES = (
 
 
 def interchange_spec(
-    config: EndpointConfig, name: str, directory: EndpointDirectory, *, cwd: str = ""
+    config: EndpointConfig,
+    name: str,
+    directory: EndpointDirectory,
+    *,
+    cwd: str = "",
+    umask: int | None = None,
 ) -> InterchangeSpec:
     """All that an endpoint's interchange is told.
 
@@ -67,10 +72,13 @@ def interchange_spec(
         name: the endpoint's.
         directory: its files; `state` in it must be what `config.state_dir` says, if it says so.
         cwd: where tasks run if the configuration does not say so; empty: the home directory.
+        umask: of the jobs, and so of what tasks write; None: that of this process.
 
     Raises:
-        ConfigError: this host lacks what the configuration names: an interface, a free port.
+        ConfigError: this host lacks what the configuration names: an interface, a free port, a
+            place for its state.
     """
+    _check_state_directory(config)
     engine, provider, settings = config.engine, config.provider, config.settings
     walltime = _whole_minutes(config)
     missed = max(1, round(engine.heartbeat_threshold / engine.heartbeat_period))
@@ -93,6 +101,7 @@ def interchange_spec(
             log_file=str(directory.logs / "provisioner.log"),
             log_bytes=settings.logs.max_bytes,
             python=expand(settings.python or ""),
+            umask=_own_umask() if umask is None else umask,
         ),
         manager=_manager(config, directory, walltime, cwd or str(Path.home())),
         drain_s=settings.stop_timeout,
@@ -101,6 +110,29 @@ def interchange_spec(
         log_files=settings.logs.files,
         details=details(config),
     )
+
+
+def _own_umask() -> int:
+    """This process's umask, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _check_state_directory(config: EndpointConfig) -> None:
+    """Say now what would fail in the background: the directory that nodes see cannot be made."""
+    if not config.state_dir:
+        return
+    place = Path(config.state_dir)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        trouble = f"{place} is no directory"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        trouble = f"{place} is not yours to write to"
+    else:
+        return
+    raise ConfigError([config.problem(("state_dir",), f"{trouble}; name another place")])
 
 
 def provider_values(config: EndpointConfig) -> dict[str, Any]:

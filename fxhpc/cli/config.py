@@ -1,0 +1,112 @@
+"""`fxhpc config`: check an endpoint's configuration, show it, print the JSON schema of all keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fxhpc.cli import output
+from fxhpc.endpoint.config import EndpointConfig, config_text, load_config, template
+from fxhpc.endpoint.config_schema import json_schema
+from fxhpc.endpoint.yaml_file import parse
+from fxhpc.errors import ConfigError, UsageError
+
+_variables = click.option(
+    "--set",
+    "variables",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value for a variable of a Jinja template; may be given several times.",
+)
+
+
+@click.group()
+def config() -> None:
+    """Check endpoint configurations, show them, print their JSON schema."""
+
+
+@config.command()
+@output.common_options
+def schema() -> None:
+    """Print the JSON schema of all keys, for editors and programs."""
+    output.document(json_schema())
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_variables
+@output.common_options
+def check(file: Path, variables: tuple[str, ...]) -> None:
+    """Tell everything that is wrong with a configuration; exit code 1 if there is anything."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    try:
+        warnings = load_config(file, assignments(variables)).warnings
+    except ConfigError as error:
+        problems = error.problems
+    if output.wants_json():
+        output.document({"ok": not problems, "problems": problems, "warnings": warnings})
+    for warning in warnings:
+        output.note(f"warning: {warning}")
+    for text in problems:
+        output.note(text)
+    if problems:
+        raise click.exceptions.Exit(output.FAILED)
+    output.say(f"{file}: is in order")
+
+
+@config.command()
+@click.argument("file_or_name")
+@click.option("--resolved", is_flag=True, help="All keys with the values that hold.")
+@_variables
+@output.common_options
+def show(file_or_name: str, resolved: bool, variables: tuple[str, ...]) -> None:
+    """Print a configuration: a file, or local, slurm, pbs or a machine's, to begin with.
+
+    Templates are shown filled in. With --resolved or --json all keys are shown with their values,
+    those of the defaults too.
+    """
+    path = Path(file_or_name)
+    if not path.exists() and path.suffix == "" and "/" not in file_or_name:
+        text, loaded = template(file_or_name), None
+    else:
+        text = config_text(path, assignments(variables))
+        loaded = load_config(path, assignments(variables))
+    if not (resolved or output.wants_json()):
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    if loaded is None:
+        raise ConfigError([f"{file_or_name}: holds values to fill in; write it to a file first"])
+    _show_values(loaded)
+
+
+def _show_values(loaded: EndpointConfig) -> None:
+    values = loaded.settings.model_dump(mode="json")
+    if output.wants_json():
+        output.document({**values, "warnings": loaded.warnings})
+        return
+    for warning in loaded.warnings:
+        output.note(f"warning: {warning}")
+    import yaml
+
+    click.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+
+
+def assignments(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE of a command line, the values read as YAML: numbers, lists, text.
+
+    Raises:
+        UsageError: one has no `=`, or a name that is none.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set takes KEY=VALUE, not {text!r}")
+        try:
+            values[name] = parse(f"value: {value}\n", f"--set {name}").data["value"]
+        except ConfigError:
+            values[name] = value  # no YAML: plain text
+    return values
