@@ -10,6 +10,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -105,6 +106,20 @@ def _accelerators(value: Any) -> Any:
     return value
 
 
+Accelerators = Annotated[
+    list[Name],
+    BeforeValidator(_accelerators),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 1024},
+                {"type": "array", "items": {"type": ["string", "integer"]}},
+            ]
+        }
+    ),
+]
+
+
 class Engine(Model):
     """How an endpoint runs tasks."""
 
@@ -137,7 +152,7 @@ class Engine(Model):
     mem_per_worker: Memory | None = None
     """Memory of each worker, GB or with a unit: decides how many fit on a node."""
 
-    available_accelerators: Annotated[list[Name], BeforeValidator(_accelerators)] = []
+    available_accelerators: Accelerators = []
     """Accelerators of a node: how many, or their names. Each worker gets one."""
 
     cpu_affinity: Name = "none"

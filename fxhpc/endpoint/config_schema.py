@@ -37,6 +37,10 @@ def json_schema() -> dict[str, Any]:
     top = dict(schema["properties"])
     shared = {key: value for key, value in engine.items() if key not in ("type", "provider")}
     shared["strategy"] = _STRATEGY
+    shared["address"] = {
+        "description": shared["address"]["description"],
+        "anyOf": [{"type": "string"}, _without_description(shared["address"])],
+    }
     shared["job_status_kwargs"] = _STATUS_OPTIONS
     for old, new in RENAMED.items():
         shared[old] = {**shared[new], "description": f"An old name of {new}."}
@@ -56,7 +60,7 @@ def json_schema() -> dict[str, Any]:
     }
     parts["Engine"]["properties"] = {
         **everywhere,
-        **{key: engine[key] for key in engine if key not in ("strategy", "provider")},
+        "type": engine["type"],
         "provider": provider,
     }
     for name, properties in kinds.items():
@@ -90,8 +94,11 @@ def _provider_keys(kinds: dict[str, Any]) -> dict[str, Any]:
 
 def _or_a_name(schema: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """A mapping, or short its type."""
-    plain = {key: value for key, value in schema.items() if key not in ("default", "description")}
     return {
         "description": schema.get("description", ""),
-        "anyOf": [{"enum": sorted({*names, *names.values()})}, plain],
+        "anyOf": [{"enum": sorted({*names, *names.values()})}, _without_description(schema)],
     }
+
+
+def _without_description(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in ("default", "description")}
