@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ from slurm_cluster import SlurmCluster
 from fxhpc import FuncXClient
 
 _ROOT = Path(__file__).resolve().parents[2]
+#: Seconds that a test may take, the walltimes of blocks included.
+_LIMIT_S = 240
+
 _IS_ROOT = os.getuid() == 0
 
 collect_ignore_glob = [] if _IS_ROOT else ["test_*.py", "pbs/test_*.py"]
@@ -44,6 +48,20 @@ def cluster() -> Iterator[SlurmCluster]:
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """No test hangs: after this long it fails, and its fixtures clean up."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the test did not end within {_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

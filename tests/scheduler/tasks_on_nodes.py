@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from login_node import Endpoint, soon
 
-from fxhpc import FuncXClient, errors
+from fxhpc import Executor, FuncXClient, errors
 
 
 def note(directory: str, index: int, seconds: float = 0.0) -> dict[str, Any]:
@@ -32,6 +33,18 @@ def note(directory: str, index: int, seconds: float = 0.0) -> dict[str, Any]:
     with open(f"{directory}/{run}.ended", "w"):
         pass
     return told
+
+
+@contextlib.contextmanager
+def executing(client: FuncXClient, endpoint: Endpoint, **options: Any) -> Iterator[Executor]:
+    """An executor that a failing test does not wait for."""
+    executor = Executor(client=client, endpoint_id=endpoint.id, **options)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def runs(directory: Path, index: int | None = None, what: str = "begun") -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from login_node import LoginNode, configuration, soon
 from slurm_cluster import SlurmCluster
-from tasks_on_nodes import note, results, runs, submit
+from tasks_on_nodes import executing, note, results, runs, submit
 
-from fxhpc import Executor, FuncXClient
+from fxhpc import FuncXClient
 
 
 def test_a_thousand_tasks_over_two_blocks_of_two_nodes(
@@ -45,7 +45,7 @@ def test_blocks_come_with_work_and_go_without(
     endpoint.start()
     assert not slurm.jobs()
     for turn in (1, 2):
-        with Executor(client=client, endpoint_id=endpoint.id) as executor:
+        with executing(client, endpoint) as executor:
             assert executor.submit(pow, turn, 2).result(60) == turn * turn
         assert len(slurm.calls()) == turn, "one task, one block"
         soon(lambda: not slurm.jobs(), within=20)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from login_node import LoginNode, configuration
 from slurm_cluster import SlurmCluster
+from tasks_on_nodes import executing
 
-from fxhpc import Executor, FuncXClient
+from fxhpc import FuncXClient
 
 
 def hosts_by_srun(count: int) -> tuple[int, list[str], str]:
@@ -28,7 +29,7 @@ def test_a_task_may_run_srun(
         "midway", configuration(nodes_per_block=nodes, launcher={"type": launcher})
     )
     endpoint.start()
-    with Executor(client=client, endpoint_id=endpoint.id) as executor:
+    with executing(client, endpoint) as executor:
         # All workers at once: no step waits for another's end.
         futures = [executor.submit(hosts_by_srun, 2) for _ in range(2 * nodes)]
         for future in futures:

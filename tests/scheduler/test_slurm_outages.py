@@ -7,9 +7,9 @@ from pathlib import Path
 
 from login_node import LoginNode, configuration, soon
 from slurm_cluster import SlurmCluster
-from tasks_on_nodes import note, results, runs, submit
+from tasks_on_nodes import executing, note, results, runs, submit
 
-from fxhpc import Executor, FuncXClient
+from fxhpc import FuncXClient
 
 
 def test_work_goes_on_while_the_scheduler_is_away(
@@ -17,7 +17,7 @@ def test_work_goes_on_while_the_scheduler_is_away(
 ) -> None:
     endpoint = login.endpoint("midway", configuration(max_blocks=2))
     endpoint.start()
-    with Executor(client=client, endpoint_id=endpoint.id) as executor:
+    with executing(client, endpoint) as executor:
         assert executor.submit(abs, -1).result(60) == 1
         jobs = slurm.job_ids()
         slurm.stop("controller")

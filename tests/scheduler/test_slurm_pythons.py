@@ -8,9 +8,9 @@ from pathlib import Path
 
 from login_node import LoginNode, configuration
 from slurm_cluster import SlurmCluster
-from tasks_on_nodes import all_tell, submit
+from tasks_on_nodes import all_tell, executing, submit
 
-from fxhpc import Executor, FuncXClient
+from fxhpc import FuncXClient
 
 
 def _activate(directory: Path) -> str:
@@ -39,7 +39,7 @@ def test_the_python_of_worker_init_runs_the_tasks(
     where = Path(public_python).parent.parent
     endpoint = login.endpoint("midway", configuration(worker_init=_activate(where)))
     endpoint.start()
-    with Executor(client=client, endpoint_id=endpoint.id) as executor:
+    with executing(client, endpoint) as executor:
 
         def which() -> str:
             import sys

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from login_node import LoginNode, configuration, soon
 from slurm_cluster import SlurmCluster
+from tasks_on_nodes import executing
 
-from fxhpc import Executor, FuncXClient
+from fxhpc import FuncXClient
 
 _SQUARES = """
     import os, sys
@@ -54,7 +55,7 @@ def test_stop_and_delete_leave_nothing(
     config = configuration(init_blocks=2, max_blocks=2, walltime="00:05:00")
     endpoint = login.endpoint("midway", config + f'state_dir: "{state}"\n')
     endpoint.start()
-    with Executor(client=client, endpoint_id=endpoint.id) as executor:
+    with executing(client, endpoint) as executor:
         assert executor.submit(abs, -3).result(60) == 3
     soon(lambda: endpoint.status().get("managers") == 2)
     endpoint.stop()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from login_node import LoginNode, configuration, soon
 from slurm_cluster import SlurmCluster
-from tasks_on_nodes import note, runs
+from tasks_on_nodes import executing, note, runs
 
-from fxhpc import Executor, FuncXClient, errors
+from fxhpc import FuncXClient, errors
 
 
 def test_a_walltime_ends_under_work(
@@ -19,7 +19,7 @@ def test_a_walltime_ends_under_work(
     # One minute is the least that Slurm knows. It ends a job 60 to 90 s after its start.
     endpoint = login.endpoint("midway", configuration(walltime="00:01:00"))
     endpoint.start()
-    with Executor(client=client, endpoint_id=endpoint.id) as executor:
+    with executing(client, endpoint) as executor:
         endless = executor.submit(note, str(tmp_path), 1000, 600.0)
         soon(lambda: runs(tmp_path, 1000))
         first = slurm.job_ids("RUNNING")
@@ -52,9 +52,7 @@ def test_a_task_that_is_declared_longer_than_any_block_is_refused(
     endpoint.start()
     specification = {"walltime": "1h"}
     with (
-        Executor(
-            client=client, endpoint_id=endpoint.id, resource_specification=specification
-        ) as executor,
+        executing(client, endpoint, resource_specification=specification) as executor,
         pytest.raises(errors.WalltimeTooLong, match=r"(?s)midway.*walltime"),
     ):
         executor.submit(abs, -1).result(30)
