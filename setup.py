@@ -45,6 +45,7 @@ setup(
             "ipykernel>=6.29",
             "jupyter_client>=8.6",
             "mypy>=1.13",
+            "numpy>=1.24",
             "pytest>=8",
             "ruff>=0.8",
             "types-psutil",
