@@ -6,7 +6,9 @@ is the same directory unless `state_dir` names one on a file system that nodes s
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -104,6 +106,18 @@ class EndpointDirectory:
         """Tell managers on nodes what they are to do."""
         replace_file(self.manager_spec, msgspec.json.format(msgspec.json.encode(spec)))
 
+    def remove(self) -> None:
+        """Remove it, and what is the endpoint's elsewhere. What others have put there stays."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.state == self.path:
+            return
+        for folder in (self.blocks, self.manager_logs):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.managers_address, self.manager_key, self.manager_spec):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.state.rmdir()
+
     def keys(self, role: Role) -> KeyPair:
         """The key pair of a role; made at first use. Nodes see the managers' alone."""
         # Here, since who only looks for files is not to wait for zmq.
@@ -129,12 +143,25 @@ def _read(path: Path, kind: type[_S]) -> _S | None:
         return None
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old one or the new one, mode 0600."""
+def boot_id() -> str:
+    """Which boot of its kernel this host is in; empty where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write a file so that readers see the old one or the new one, mode 0600.
+
+    Args:
+        sync: the new one also survives the end of this host.
+    """
     draft = path.with_name(path.name + ".new")
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
     with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     os.replace(draft, path)

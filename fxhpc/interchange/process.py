@@ -1,13 +1,13 @@
-"""A named endpoint's interchange as a process of its own: its sockets, its journal, its spool."""
+"""A named endpoint's interchange as a process of its own: its sockets, its loop, its end."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import logging.handlers
 import os
 import platform
 import resource
-import signal
 import sys
 import time
 
@@ -17,13 +17,25 @@ import zmq
 from setproctitle import setproctitle
 
 from fxhpc.errors import FxhpcError
+from fxhpc.interchange import addresses
 from fxhpc.interchange import events as ev
+from fxhpc.interchange.block_journal import BlockJournal
 from fxhpc.interchange.core import Interchange
-from fxhpc.interchange.directory import EndpointDirectory, InterchangeAddress
+from fxhpc.interchange.directory import (
+    EndpointDirectory,
+    EndpointRecord,
+    InterchangeAddress,
+    boot_id,
+    replace_file,
+)
 from fxhpc.interchange.journal import Journal, read_journal
+from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
+from fxhpc.interchange.status_file import StatusFile
+from fxhpc.interchange.stopping import Stopping
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol import provision as pro
 from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
@@ -45,6 +57,7 @@ COME_BACK_S = 1.0
 _PROBE_S, _PROBE_EVERY_S = 0.5, 0.05
 
 _DOMAIN = "managers"
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
 log = logging.getLogger("fxhpc.interchange")
 
@@ -61,7 +74,7 @@ def main(arguments: list[str]) -> int:
     directory = EndpointDirectory(arguments[0], spec.state_dir)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
-    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
+    _log_to(spec)
     try:
         process = InterchangeProcess(directory, spec)
     except (FxhpcError, OSError, zmq.ZMQError, ValueError) as error:
@@ -71,13 +84,17 @@ def main(arguments: list[str]) -> int:
     _report(report, "ready")
     try:
         process.run()
+    except BaseException as error:
+        log.exception("ends by an error")
+        process.note_failure(error)
+        raise
     finally:
         process.close()
     return 0
 
 
 class InterchangeProcess:
-    """One endpoint's interchange: from the lock on its directory to the signal that ends it."""
+    """One endpoint's interchange: from the lock on its directory to its end."""
 
     def __init__(self, directory: EndpointDirectory, spec: InterchangeSpec) -> None:
         record = directory.read_record()
@@ -85,17 +102,28 @@ class InterchangeProcess:
             raise FxhpcError(f"there is no endpoint in {directory.path}")
         setproctitle(f"fxhpc: interchange {record.name}")
         self._directory = directory
-        self._stopping = False
+        self._spec = spec
+        self._left: ev.Leave | None = None
+        self._keeps_blocks = False
         self._lock = self._take_lock(record.name)
+        for folder in {directory.state, directory.blocks, directory.manager_logs}:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._stopping = Stopping(directory, spec)
+        # First of all: it takes longer to begin than everything else here.
+        self._provisioner = (
+            ProvisionerProcess(spec.provisioner) if spec.provisioner is not None else None
+        )
+        self._look_after_provisioner()
         if warning := slow_curve_warning():
             log.warning("%s", warning)
         keys = directory.keys("endpoint")
         context = sockets.make_context()
         self._authenticator = Authenticator(context)
         self._authenticator.allow(_DOMAIN, {directory.keys("manager").public: "manager"})
+        curve = sockets.CurveServer(keys, _DOMAIN)
+        managers = addresses.bind(context, spec.bind, curve, record.name)
         self._sockets = OwnedDirectory()
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
-        managers = sockets.router(context, spec.bind, curve=sockets.CurveServer(keys, _DOMAIN))
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
         self._monitor = Monitor(managers)
         self._probe_until = 0.0
@@ -106,35 +134,59 @@ class InterchangeProcess:
         self._forwarder: bytes | None = None
         self._forwarder_epoch = 0
         self._heard = 0.0
-        epoch = directory.raise_epoch()
-        self._core = Interchange(record.endpoint, epoch)
-        self._spool = Spool(str(directory.spool))
-        _, recovered = read_journal(str(directory.journal))
-        self._journal = Journal(str(directory.journal), managers=recovered.managers)
-        recovered = ev.Recovered(
-            recovered.managers, recovered.sent, self._spool.found, recovered.incomplete
-        )
-        self._handle(recovered)
+        self._status = StatusFile(directory)
+        self._unnamed: set[int] = set()  # blocks whose names could not be written down
+        epoch = self._make_core(record)
+        if spec.manager is not None:
+            directory.write_manager_spec(spec.manager)
+        bound = sockets.bound_address(managers)
+        offered = addresses.offered(bound, spec.addresses)
         directory.write_address(
             InterchangeAddress(
                 platform.node(),
-                "",
+                boot_id(),
                 os.getpid(),
                 psutil.Process().create_time(),
                 forwarder,
-                sockets.bound_address(managers),
+                " ".join(offered),
                 keys.public.decode(),
                 epoch,
                 __version__,
             )
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        directory.failure.unlink(missing_ok=True)
         log.info("started: fxhpc %s, endpoint %s, epoch %d", __version__, record.name, epoch)
-        log.info("listens at %s for managers", sockets.bound_address(managers))
+        log.info("listens at %s for managers, which try %s", bound, ", ".join(offered))
+
+    def _make_core(self, record: EndpointRecord) -> int:
+        """The core, and what it learns of the processes before this one; the epoch."""
+        directory, spec = self._directory, self._spec
+        epoch = directory.raise_epoch()
+        self._core = Interchange(
+            record.endpoint,
+            epoch,
+            heartbeat_s=spec.heartbeat_s,
+            missed_heartbeats=spec.missed_heartbeats,
+            scaling=spec.scaling,
+            retries=spec.retries,
+            name=record.name,
+            details=spec.details,
+            wall_offset_s=time.time() - time.monotonic(),
+            notes=True,
+        )
+        self._spool = Spool(str(directory.spool))
+        _, recovered = read_journal(str(directory.journal))
+        self._journal = Journal(str(directory.journal), managers=recovered.managers)
+        self._block_journal = BlockJournal(str(directory.known_blocks))
+        recovered = ev.Recovered(
+            recovered.managers, recovered.sent, self._spool.found, recovered.incomplete
+        )
+        self._handle(recovered)
+        self._handle(self._block_journal.recovered)
+        return epoch
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until it is to end."""
         poller = zmq.Poller()
         for socket in (
             self._managers.socket,
@@ -143,15 +195,27 @@ class InterchangeProcess:
             self._monitor.socket,
         ):
             poller.register(socket, zmq.POLLIN)
+        polled: set[int] = set()
         next_tick = time.monotonic()
-        while not self._stopping:
-            poller.poll(int(max(0.0, next_tick - time.monotonic()) * 1000))
+        while self._left is None and not self._stopping.at_once:
+            wanted = {*self._stopping.fds}
+            if self._provisioner is not None and self._provisioner.fd >= 0:
+                wanted.add(self._provisioner.fd)
+            for fd in polled - wanted:
+                poller.unregister(fd)
+            for fd in wanted - polled:
+                poller.register(fd, zmq.POLLIN)
+            polled = wanted
+            ready = dict(poller.poll(int(max(0.0, next_tick - time.monotonic()) * 1000)))
             self._authenticator.handle()
             for peer, manager_said in self._managers.receive():
                 self._handle(ev.ManagerSaid(peer, manager_said))
             for peer, forwarder_said in self._forwarders.receive():
                 self._hear_forwarder(peer, forwarder_said)
             self._look_after_connections()
+            if polled & ready.keys():
+                self._hear_provisioner()
+                self._look_for_stop()
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_S
                 self._tick()
@@ -159,19 +223,38 @@ class InterchangeProcess:
                 next_tick = min(next_tick, time.monotonic() + _PROBE_EVERY_S)
 
     def close(self) -> None:
-        """End: managers go on with what they have, and wait for the next interchange."""
+        """End: managers that are left go on with what they have, and wait for the next one."""
         if self._forwarder is not None:
             self._forwarders.send(self._forwarder, msg.Bye("the interchange ends"))
-        self._directory.address.unlink(missing_ok=True)
+        directory = self._directory
+        directory.address.unlink(missing_ok=True)
+        if self._left is not None:
+            self._status.remove()
+            directory.stop_request.unlink(missing_ok=True)
+            if not self._keeps_blocks:
+                directory.managers_address.unlink(missing_ok=True)
+        self._end_provisioner()
         self._monitor.close()
         self._managers.close()
         self._forwarders.close()
         self._authenticator.close()
         self._journal.close()
+        self._block_journal.close()
         self._spool.close()
         self._sockets.remove()
+        self._stopping.close()
         os.close(self._lock)
-        log.info("ended")
+        log.info("ended%s", f": {self._left.reason}" if self._left is not None else "")
+        if self._spec.remove and self._left is not None and not self._keeps_blocks:
+            directory.remove()
+
+    def note_failure(self, error: BaseException) -> None:
+        """Leave word of why it ended, for whoever asks the endpoint's directory."""
+        text = f"the interchange ended by an error: {type(error).__name__}: {error}"
+        try:
+            replace_file(self._directory.failure, text.encode())
+        except OSError:
+            pass  # it stands in the log
 
     def _take_lock(self, name: str) -> int:
         lock = os.open(self._directory.lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
@@ -240,10 +323,61 @@ class InterchangeProcess:
     def _tick(self) -> None:
         if time.monotonic() - self._heard > FORWARDER_SILENCE_S:
             self._lose_forwarder()
+        self._look_for_stop()
+        self._hear_provisioner()
+        self._look_after_provisioner()
         self._handle(ev.Tick())
         self._journal.retry()
         if self._core.is_idle:
             self._journal.compact()
+        if self._status.is_due():
+            self._status.update(self._core.status())
+
+    def _look_for_stop(self) -> None:
+        asked = self._stopping.look()
+        if asked is not None:
+            self._keeps_blocks = asked.keep_blocks
+            self._handle(asked)
+
+    # --- the provisioner ------------------------------------------------------------------------
+
+    def _hear_provisioner(self) -> None:
+        if self._provisioner is None:
+            return
+        said, gone = self._provisioner.receive()
+        for message in said:
+            self._handle(ev.ProvisionerSaid(message))
+        if gone:
+            self._handle(ev.ProvisionerGone(gone))
+
+    def _look_after_provisioner(self) -> None:
+        if self._provisioner is not None and (killed := self._provisioner.look_after()):
+            self._handle(ev.ProvisionerGone(killed))
+
+    def _end_provisioner(self) -> None:
+        if self._provisioner is not None:
+            self._provisioner.close()
+
+    def _ask_provisioner(self, message: pro.ToProvisioner) -> None:
+        if isinstance(message, pro.SubmitBlock) and message.block.number in self._unnamed:
+            self._unnamed.discard(message.block.number)
+            reason = f"its name cannot be written to {self._directory.known_blocks}"
+            refused = pro.NotSubmitted(message.block.number, reason, away=True)
+            self._handle(ev.ProvisionerSaid(refused))
+        elif self._provisioner is not None:
+            self._provisioner.send(message)
+
+    def _note_block(self, record: ev.BlockKnown) -> None:
+        try:
+            self._block_journal.write(record)
+        except OSError as error:
+            log.error("%s: %s", self._directory.known_blocks, error.strerror or error)
+            if record.present:
+                self._unnamed.add(record.block.number)
+        else:
+            self._unnamed.discard(record.block.number)
+
+    # --- the core -------------------------------------------------------------------------------
 
     def _handle(self, event: ev.Event) -> None:
         for action in self._core.handle(event, time.monotonic()):
@@ -262,11 +396,36 @@ class InterchangeProcess:
                 self._handle(ev.Unspooled(list(self._spool.read(set(action.numbers)))))
             elif isinstance(action, ev.ClearSpool):
                 self._spool.clear()
-            else:
+            elif isinstance(action, (ev.Sent, ev.ManagerKnown)):
                 self._journal.write(action)
+            else:
+                self._handle_of_blocks(action)
 
-    def _stop(self, number: int, frame: object) -> None:
-        self._stopping = True
+    def _handle_of_blocks(
+        self, action: ev.ToProvisioner | ev.BlockKnown | ev.Leave | ev.Note
+    ) -> None:
+        if isinstance(action, ev.Note):
+            log.log(_LEVELS.get(action.level, logging.INFO), "%s", action.text)
+        elif isinstance(action, ev.ToProvisioner):
+            self._ask_provisioner(action.message)
+        elif isinstance(action, ev.BlockKnown):
+            self._note_block(action)
+        else:
+            self._left = action
+
+
+def _log_to(spec: InterchangeSpec) -> None:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if spec.log_file:
+        handler = logging.handlers.RotatingFileHandler(
+            spec.log_file,
+            maxBytes=spec.log_bytes,
+            backupCount=max(1, spec.log_files - 1),
+            encoding="utf-8",
+        )
+    logging.basicConfig(
+        handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
+    )
 
 
 def _report(descriptor: int, text: str) -> None:

@@ -174,6 +174,7 @@ class Jobs(msgspec.Struct, array_like=True, tag="jobs"):
 
     reports: list[JobReport]
     failed: str = ""  # why the command failed
+    unasked: bool = False
 
 
 class CancelDone(msgspec.Struct, array_like=True, tag="cancelled"):

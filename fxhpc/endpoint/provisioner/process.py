@@ -201,7 +201,7 @@ class Provisioner:
                 log.info("block %d: job %s %s", block.number, block.job, report.words)
                 reports.append(report)
         if reports:
-            self._send(pro.Jobs(reports))
+            self._send(pro.Jobs(reports, unasked=True))
 
     def _send(self, message: pro.FromProvisioner) -> None:
         try:
