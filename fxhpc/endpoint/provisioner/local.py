@@ -17,10 +17,12 @@ from fxhpc.endpoint.provisioner.schedulers import ended_report
 from fxhpc.endpoint.provisioner.scripts import BlockFiles, Started
 from fxhpc.protocol.provision import BlockRef, JobPhase, JobReport
 
-#: Seconds that managers get to end, before everything that is left is killed.
-PATIENCE_S = 5.0
+#: Seconds that managers get to end, before everything that is left is killed; and blocks without
+#: one: it may have been about to end.
+PATIENCE_S, SHORT_PATIENCE_S = 5.0, 0.3
 
-_SHELLS = frozenset({"bash", "sh", "dash"})
+#: What starts managers on other nodes, and hands a signal on to them.
+_LAUNCHERS = frozenset({"srun", "mpiexec", "mpirun", "aprun", "jsrun", "mpiexec.hydra"})
 
 
 class Local:
@@ -70,11 +72,13 @@ class Local:
             else:
                 roots[block.number] = root
         trees = {number: _tree(root) for number, root in roots.items()}
+        patience_s = SHORT_PATIENCE_S
         for tree in trees.values():
             for process in _to_be_told(tree):
+                patience_s = PATIENCE_S
                 with contextlib.suppress(psutil.Error):
                     process.terminate()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         for number, tree in trees.items():
             _, left = psutil.wait_procs(tree, max(0.0, deadline - time.monotonic()))
             # What they have started meanwhile is found from those that are left.
@@ -114,18 +118,28 @@ def _to_be_told(tree: list[psutil.Process]) -> list[psutil.Process]:
     what runs under a manager, which the manager ends.
     """
     managers = {process.pid for process in tree if _is_manager(process)}
+    launchers = {process.pid for process in tree if _name(process) in _LAUNCHERS}
     told: list[psutil.Process] = []
+    if not managers and not launchers:
+        return told
     for process in tree:
         try:
-            if process.pid in managers or not managers:
+            if process.pid in managers:
                 told.append(process)
-            elif process.name() not in _SHELLS:
+            elif process.pid in launchers:
                 above = {parent.pid for parent in process.parents()}
                 if not above & managers:
                     told.append(process)
         except psutil.Error:
             continue  # it has ended
     return told
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 def _is_manager(process: psutil.Process) -> bool:
