@@ -114,7 +114,7 @@ class Checks:
             )
 
     def _links(self, engine: Engine) -> None:
-        if engine.heartbeat_threshold <= engine.heartbeat_period:
+        if engine.silence_s <= engine.heartbeat_period:
             self._wrong(
                 ("engine", "heartbeat_threshold"),
                 f"must be longer than heartbeat_period ({format_duration(engine.heartbeat_period)}"

@@ -206,8 +206,8 @@ class Engine(Model):
     heartbeat_period: Duration = Field(default=5.0, gt=0)
     """Between two signs of life of a manager."""
 
-    heartbeat_threshold: Duration = Field(default=15.0, gt=0)
-    """A manager that is silent for so long is lost, and its tasks run elsewhere."""
+    heartbeat_threshold: Duration | None = None
+    """A manager that is silent for so long is lost; three heartbeats if not given."""
 
     encrypted: bool = True
     """All links are encrypted by CURVE, also if this says false."""
@@ -216,6 +216,13 @@ class Engine(Model):
 
     max_retries_on_system_failure: int | None = Field(default=None, ge=0, le=1000)
     """How often a task whose worker died is tried again; 2 if neither this nor the task says."""
+
+    @property
+    def silence_s(self) -> float:
+        """For how long a manager may be silent before it is lost, in seconds."""
+        if self.heartbeat_threshold is None:
+            return 3 * self.heartbeat_period
+        return self.heartbeat_threshold
 
     @field_validator("cpu_affinity")
     @classmethod
@@ -250,6 +257,10 @@ class Engine(Model):
         return ports
 
 
+def _one_or_several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class Settings(Model):
     """What an endpoint's YAML may say on its top level, beside the engine's keys."""
 
@@ -262,7 +273,7 @@ class Settings(Model):
     python: Name | None = None
     """The Python on the nodes; if not given, that of worker_init, or the endpoint's own."""
 
-    preload: list[Name] = []
+    preload: Annotated[list[Name], BeforeValidator(_one_or_several)] = []
     """Modules that are imported once on each node, before workers are forked from it."""
 
     state_dir: Name | None = None

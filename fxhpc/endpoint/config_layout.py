@@ -51,6 +51,7 @@ class Layout:
     data: dict[str, Any] = field(default_factory=dict)
     written: dict[KeyPath, KeyPath] = field(default_factory=dict)
     found: list[tuple[int, str]] = field(default_factory=list)  # what is wrong, and its line
+    replaced: set[KeyPath] = field(default_factory=set)  # placeholders that were told of
     cloud: list[str] = field(default_factory=list)  # keys of Globus' cloud that it had
     idle: list[str] = field(default_factory=list)  # keys without a meaning here that it had
 
@@ -59,6 +60,10 @@ class Layout:
         for length in range(len(path), 0, -1):
             if path[:length] in self.written:
                 return self.written[path[:length]] + path[length:]
+        if path[:2] == _PROVIDER and "provider" in self.document.data:
+            return path[1:]
+        if path[:1] == _ENGINE and "engine" not in self.document.data:
+            return path[1:]
         return path
 
     def problem(self, path: KeyPath, text: str) -> str:
@@ -70,7 +75,9 @@ class Layout:
         return path in self.written
 
     def wrong(self, written: KeyPath, text: str) -> None:
-        """Note what is wrong at a place of the file."""
+        """Note what is wrong at a place of the file; of a placeholder one note is enough."""
+        if written in self.replaced:
+            return
         self.found.append((self.document.line_of(written), self.document.problem(written, text)))
 
     def problems(self) -> list[str]:
@@ -84,6 +91,7 @@ def lay_out(document: Document) -> Layout:
     data = dict(document.data)
     for path, name in document.placeholders.items():
         layout.wrong(path, f"'{{{{ {name} }}}}' is to be replaced: write your own value there")
+        layout.replaced.add(path)
         _remove(data, path)
     engine = _section(layout, data.pop("engine", None), ("engine",), "GlobusComputeEngine")
     outer = _section(layout, data.pop("provider", None), ("provider",), "SlurmProvider")

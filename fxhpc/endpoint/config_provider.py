@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from fxhpc.endpoint.quantities import Duration, Gigabytes
 
@@ -15,6 +16,8 @@ def _name(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return getattr(value, "text", str(value))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, str) and any(ord(letter) < 32 for letter in value.strip()):
         raise ValueError("must be one line")
     return value.strip() if isinstance(value, str) else value
@@ -34,6 +37,16 @@ class Model(BaseModel):
     """What all parts of the configuration have in common: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`max_blocks: true` is a mistake, which pydantic would take for 1."""
+        if isinstance(value, bool) and info.field_name in cls.model_fields:
+            kind = cls.model_fields[info.field_name].annotation
+            if kind in (int, float, int | None, float | None):
+                raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
 
 
 # --- launchers ----------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def interchange_spec(
     _check_state_directory(config)
     engine, provider, settings = config.engine, config.provider, config.settings
     walltime = _whole_minutes(config)
-    missed = max(1, round(engine.heartbeat_threshold / engine.heartbeat_period))
+    missed = max(1, round(engine.silence_s / engine.heartbeat_period))
     return InterchangeSpec(
         bind=_bind(config),
         addresses=_addresses(config),
@@ -143,8 +143,8 @@ def provider_values(config: EndpointConfig) -> dict[str, Any]:
         values["cmd_timeout"] = max(1, math.ceil(provider.cmd_timeout))
     if isinstance(provider, BatchProvider):
         values["walltime"] = clock(_whole_minutes(config))
-    launcher = _launcher(provider, name)
-    values["launcher"] = launcher.model_dump(exclude_none=True)
+    if name != "KubernetesProvider":  # it has none: a pod is one container
+        values["launcher"] = _launcher(provider, name).model_dump(exclude_none=True)
     return values
 
 
@@ -192,7 +192,7 @@ def details(config: EndpointConfig) -> dict[str, Any]:
         "account": getattr(provider, "account", None),
         "walltime_s": _whole_minutes(config),
         "heartbeat_period": engine.heartbeat_period,
-        "heartbeat_threshold": engine.heartbeat_threshold,
+        "heartbeat_threshold": engine.silence_s,
         "max_retries_on_system_failure": (
             DEFAULT_RETRIES
             if engine.max_retries_on_system_failure is None
