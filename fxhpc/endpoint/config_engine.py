@@ -15,7 +15,15 @@ from pydantic import (
     model_validator,
 )
 
-from fxhpc.endpoint.config_provider import AnyProvider, LocalProvider, Model, Name, Script
+from fxhpc.endpoint.config_provider import (
+    AnyProvider,
+    Count,
+    LocalProvider,
+    Model,
+    Name,
+    Number,
+    Script,
+)
 from fxhpc.endpoint.quantities import Duration, Memory, Size
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -75,7 +83,7 @@ class Logs(Model):
     max_bytes: Size = 10 * 2**20
     """Size at which a log file is set aside."""
 
-    files: int = Field(default=2, ge=1, le=100)
+    files: Count = Field(default=2, ge=1, le=100)
     """Files set aside that are kept, for each log."""
 
     workers: bool = False
@@ -143,10 +151,10 @@ class Engine(Model):
 
     # --- workers
 
-    max_workers_per_node: int | None = Field(default=None, ge=1)
+    max_workers_per_node: Count | None = Field(default=None, ge=1)
     """Workers on a node at most; as many as cores, memory and accelerators allow if not given."""
 
-    cores_per_worker: float = Field(default=1.0, gt=0)
+    cores_per_worker: Number = Field(default=1.0, gt=0)
     """Cores of each worker; may be a part of one."""
 
     mem_per_worker: Memory | None = None
@@ -214,7 +222,7 @@ class Engine(Model):
 
     # --- tasks
 
-    max_retries_on_system_failure: int | None = Field(default=None, ge=0, le=1000)
+    max_retries_on_system_failure: Count | None = Field(default=None, ge=0, le=1000)
     """How often a task whose worker died is tried again; 2 if neither this nor the task says."""
 
     @property

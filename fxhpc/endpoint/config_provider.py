@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fxhpc.endpoint.quantities import Duration, Gigabytes
 
@@ -23,12 +23,21 @@ def _name(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
+def _number(value: Any) -> Any:
+    """`max_blocks: true` is a mistake, which pydantic would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
 def _script(value: Any) -> Any:
     return "" if value is None else value
 
 
 #: A word or a line for the batch system.
 Name = Annotated[str, BeforeValidator(_name)]
+Count = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
 #: Lines of a script.
 Script = Annotated[str, BeforeValidator(_script)]
 
@@ -37,16 +46,6 @@ class Model(BaseModel):
     """What all parts of the configuration have in common: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """`max_blocks: true` is a mistake, which pydantic would take for 1."""
-        if isinstance(value, bool) and info.field_name in cls.model_fields:
-            kind = cls.model_fields[info.field_name].annotation
-            if kind in (int, float, int | None, float | None):
-                raise ValueError(f"must be a number, not {str(value).lower()}")
-        return value
 
 
 # --- launchers ----------------------------------------------------------------------------------
@@ -116,19 +115,19 @@ class Provider(Model):
     launcher: Launcher | None = None
     """How the manager is started on the nodes of a block: a mapping with `type`, or its name."""
 
-    nodes_per_block: int = Field(default=1, ge=1)
+    nodes_per_block: Count = Field(default=1, ge=1)
     """Nodes of one block, which is one batch job."""
 
-    init_blocks: int = Field(default=0, ge=0)
+    init_blocks: Count = Field(default=0, ge=0)
     """Blocks to ask for at the start, before there is work. (Parsl's providers say 1.)"""
 
-    min_blocks: int = Field(default=0, ge=0)
+    min_blocks: Count = Field(default=0, ge=0)
     """Blocks that are kept when there is no work, also beyond the end of a walltime."""
 
-    max_blocks: int = Field(default=1, ge=1)
+    max_blocks: Count = Field(default=1, ge=1)
     """Blocks that exist at most, pending ones and those of unknown state included."""
 
-    parallelism: float = Field(default=1.0, ge=0, le=1)
+    parallelism: Number = Field(default=1.0, ge=0, le=1)
     """Worker slots wanted for each outstanding task: 1 all that can work at once, 0 min_blocks."""
 
     worker_init: Script = ""
@@ -169,13 +168,13 @@ class SlurmProvider(BatchProvider):
     clusters: Name | None = None
     """Clusters of a federation, by commas."""
 
-    cores_per_node: int | None = Field(default=None, ge=1)
+    cores_per_node: Count | None = Field(default=None, ge=1)
     """Cores to ask for on each node; `exclusive` gives all of them anyway."""
 
     mem_per_node: Gigabytes | None = None
     """Memory to ask for on each node, GB."""
 
-    gpus_per_node: int | None = Field(default=None, ge=1)
+    gpus_per_node: Count | None = Field(default=None, ge=1)
     """GPUs to ask for on each node."""
 
     gres: Name | None = None
@@ -187,7 +186,7 @@ class SlurmProvider(BatchProvider):
     regex_job_id: str | None = None
     """How a job's number is found in what sbatch prints, if your site's sbatch prints more."""
 
-    status_batch_size: int | None = Field(default=None, ge=1)
+    status_batch_size: Count | None = Field(default=None, ge=1)
     """Jobs in one status command, of Parsl's; here one command asks for all."""
 
 
@@ -209,7 +208,7 @@ class PBSProProvider(BatchProvider):
     select_options: Name | None = None
     """More for `-l select=...`, such as `ngpus=4`."""
 
-    cpus_per_node: int = Field(default=1, ge=1)
+    cpus_per_node: Count = Field(default=1, ge=1)
     """Cores to ask for on each node (ncpus)."""
 
 
@@ -245,8 +244,8 @@ class LSFProvider(BatchProvider):
     type: Literal["LSFProvider"] = "LSFProvider"
     queue: Name | None = None
     project: Name | None = None
-    cores_per_block: int | None = Field(default=None, ge=1)
-    cores_per_node: int | None = Field(default=None, ge=1)
+    cores_per_block: Count | None = Field(default=None, ge=1)
+    cores_per_node: Count | None = Field(default=None, ge=1)
     bsub_redirection: bool | None = None
     request_by_nodes: bool | None = None
 
@@ -262,13 +261,13 @@ class CondorProvider(BatchProvider):
     """Blocks by condor_submit. Passed through to Parsl, not tested here."""
 
     type: Literal["CondorProvider"] = "CondorProvider"
-    cores_per_slot: int | None = Field(default=None, ge=1)
-    mem_per_slot: float | None = Field(default=None, gt=0)
+    cores_per_slot: Count | None = Field(default=None, ge=1)
+    mem_per_slot: Number | None = Field(default=None, gt=0)
     environment: dict[str, str] | None = None
     project: Name | None = None
     transfer_input_files: list[str] | None = None
     requirements: Name | None = None
-    cmd_chunk_size: int | None = Field(default=None, ge=1)
+    cmd_chunk_size: Count | None = Field(default=None, ge=1)
 
 
 class KubernetesProvider(Provider):
@@ -278,9 +277,9 @@ class KubernetesProvider(Provider):
     walltime: Duration = Field(default=0.0, ge=0)
     image: Name
     namespace: Name | None = None
-    max_cpu: float | None = Field(default=None, gt=0)
+    max_cpu: Number | None = Field(default=None, gt=0)
     max_mem: Name | None = None
-    init_cpu: float | None = Field(default=None, gt=0)
+    init_cpu: Number | None = Field(default=None, gt=0)
     init_mem: Name | None = None
     extra_requests: dict[str, str] | None = None
     extra_limits: dict[str, str] | None = None
