@@ -54,6 +54,8 @@ unset SLURM_NTASKS SLURM_NPROCS SLURM_NNODES SLURM_NTASKS_PER_NODE SLURM_TASKS_P
 unset FXHPC_PYTHON_BEFORE FXHPC_INSIDE FXHPC_LAUNCH
 export FXHPC_PYTHON_WHY="$why" FXHPC_OWN_PYTHON="$own_python ($own_version)"
 export FXHPC_OWN_VERSION="$own_fxhpc"
+# `fxhpc endpoint check --on-node` asks what a manager would find here.
+[ -n "${FXHPC_PROBE-}" ] && exec "$python" "$FXHPC_PROBE"
 # One start of Python in all. It is written so that an old one, a Python 2 too, can say that it is.
 start='
 import os, sys
