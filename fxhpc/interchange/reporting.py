@@ -135,14 +135,11 @@ class Reporting:
             return "the endpoint is being stopped"
         if any(manager.slots and not manager.draining for manager in state.managers.values()):
             return self._no_time(queued)
-        words = "no manager has registered yet"
         if self._allocating is not None:
-            words = self._no_blocks(self._allocating, queued) or words
-        elif state.managers:
-            words = "all managers are being drained"
-        if self.refused and not state.managers:
-            return self.refused
-        return words
+            return self._no_blocks(self._allocating, queued)
+        if state.managers:
+            return "all managers are being drained"
+        return self.refused or "no manager has registered yet"
 
     def _no_time(self, queued: int) -> str:
         """Managers are there; all that waits may want more time than they have."""
@@ -197,6 +194,8 @@ class Reporting:
             return "blocks are being cancelled, and count until they are gone"
         if not scheduler.ready:
             return "the process that speaks with the batch system is being started"
+        if self.refused:
+            return self.refused
         return _nothing_asked_for(allocating)
 
 

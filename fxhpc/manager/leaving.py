@@ -41,6 +41,7 @@ class Leaving:
         """The process is to end now: say what becomes of what it holds."""
         host, now = self._desk.host, self._desk.now
         at_walltime = ended.signalled and host.ends > 0 and now >= host.ends - NEAR_END_S
+        self._desk.say(msg.Capacity(0, 0, 0))  # or what is returned and lost here comes back here
         self._desk.say_returned(self._desk.backlog.take_all())
         for slot in self._staff.slots.values():
             _, gone = self._termed.get(slot.worker, (0.0, None))
