@@ -8,6 +8,7 @@ import selectors
 import socket
 from dataclasses import dataclass
 
+from fxhpc.errors import FxhpcError
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.transport.ipc import IPC_SCHEME, ipc_path
 from fxhpc.transport.keys import load_keys
@@ -16,7 +17,7 @@ from fxhpc.transport.sockets import CurveClient
 _IN_PROGRESS = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 
-class NotFound(Exception):
+class NotFound(FxhpcError):
     """No address answers, or there is none. The text says what was tried, and what came of it."""
 
 

@@ -46,7 +46,9 @@ class Outbox:
         for run in self._open:
             begin = 0
             for position, outcome in enumerate(run.outcomes):
-                bytes_ = len(outcome.data) + len(outcome.output)
+                bytes_ = len(outcome.data)
+                if outcome.output:
+                    bytes_ += len(outcome.output)
                 if tasks and (tasks >= MESSAGE_TASKS or size + bytes_ > MESSAGE_BYTES):
                     if position > begin:
                         runs.append(_cut(run, begin, position))

@@ -186,17 +186,19 @@ class Shell:
             way = self._finder.find(now)
             if way is None:
                 return  # addresses are being tried
+            self._nowhere, self._address = "", way.address
             socket_ = sockets.dealer(
                 self._context, way.address, curve=way.curve, before_connecting=self._monitor_it
             )
-        except (NotFound, FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
-            self._nowhere = str(error)
+        except (FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
+            if isinstance(error, NotFound):
+                self._nowhere = str(error)
+            else:
+                self._finder.failed(self._address, str(error))
             log.info("no interchange yet: %s", error)
             self._complain(now)
             self._later(now)
             return
-        self._nowhere = ""
-        self._address = way.address
         log.info("connecting to %s; tried: %s", way.address, self._finder.summary())
         self._opener = Opener(socket_, TO_MANAGER)
         assert self._monitor is not None

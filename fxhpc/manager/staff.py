@@ -96,7 +96,9 @@ class Staff:
             self._desk.ended(run, ended)
             whole = number == len(batch.outcomes) and batch.spent_s > 0
             spent_s = batch.spent_s if whole else sum(outcome.ran for outcome in ended)
-            made = sum(len(outcome.data) + len(outcome.output) for outcome in ended)
+            made = sum(len(outcome.data) for outcome in ended)
+            if run.capture:
+                made += sum(len(outcome.output) for outcome in ended)
             self._pace.note(run.function, number, spent_s, made)
             at += number
             place += number

@@ -126,8 +126,8 @@ class Worker:
         index, limit = run.first, run.result_limit
         function: Callable[..., Any] | None = None
         failure: bytes | None = None
-        prepared = bool(run.capture or self._surroundings)
-        output = b""
+        capture, output = run.capture, b""
+        prepared = bool(capture or self._surroundings)
         for payload in run.payloads:
             if words[SKIP_FROM] <= place < words[SKIP_TO]:
                 if self._count:
@@ -154,8 +154,8 @@ class Worker:
             end = _clock()
             if _forked:
                 os._exit(0)  # the task forked, and this is its child, which came back from it
-            if run.capture and self._capture is not None:
-                output = self._capture.end(run.capture)
+            if capture and self._capture is not None:
+                output = self._capture.end(capture)
             state.restore()
             self._add(Outcome(index, kind, data, end - start, output), place, start)
             if end - self._since >= FLUSH_S:

@@ -33,6 +33,7 @@ _FIXED = {int(signal.SIGKILL), int(signal.SIGSTOP)}
 # The one of `signal` makes an enum each time, which takes ten times as long.
 _getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
 _unset = object()
+_putenv = os.putenv
 
 
 class _Environ(os._Environ):  # type: ignore[type-arg]
@@ -75,14 +76,15 @@ class State:
         self._usual = [(number, self._handlers[number]) for number in _USUAL]
         _Environ.written = False
 
-    def set_variables(self, names: tuple[str, ...], value: str) -> None:
-        """Give variables this value for the next task, without having to put them back."""
-        data, encoded = self._data, os.fsencode(value)
-        for name in names:
-            self._variables[name] = value
-            key = os.fsencode(name)
-            data[key] = encoded
-            os.putenv(key, encoded)
+    def set_variable(self, name: str, key: bytes, value: str, encoded: bytes) -> None:
+        """Give a variable this value for the next task, without having to put it back.
+
+        Args:
+            key, encoded: name and value as the system has them; they cost too much to make twice.
+        """
+        self._variables[name] = value
+        self._data[key] = encoded
+        _putenv(key, encoded)
 
     def restore(self) -> None:
         """Put back what the task that has just ended may have changed."""

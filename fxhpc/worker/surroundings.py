@@ -7,9 +7,6 @@ import os
 from fxhpc.ids import stream_prefix
 from fxhpc.worker.state import State
 
-_ID_VARIABLES = ("FXHPC_TASK_ID", "GC_TASK_UUID")
-_SANDBOX_VARIABLE = "GC_TASK_SANDBOX_DIR"
-
 
 class Surroundings:
     """Sets the variables of each task, and makes its directory.
@@ -33,7 +30,10 @@ class Surroundings:
         if stream != self._stream:
             self._stream, self._prefix = stream, stream_prefix(stream)
         task = f"{self._prefix}{index:08x}"
-        self._state.set_variables(_ID_VARIABLES, task)
+        encoded = task.encode()
+        set_variable = self._state.set_variable
+        set_variable("FXHPC_TASK_ID", b"FXHPC_TASK_ID", task, encoded)
+        set_variable("GC_TASK_UUID", b"GC_TASK_UUID", task, encoded)
         if self._sandbox:
             directory = os.path.join(self._sandbox, task)
             try:
@@ -46,4 +46,6 @@ class Surroundings:
                     f"{error.strerror}",
                     directory,
                 ) from None
-            self._state.set_variables((_SANDBOX_VARIABLE,), directory)
+            set_variable(
+                "GC_TASK_SANDBOX_DIR", b"GC_TASK_SANDBOX_DIR", directory, os.fsencode(directory)
+            )

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,27 @@ class Interchange:
 
     Args:
         code: what to start in the place of the manager's own module.
+        environ: changes to the manager's environment; None removes a variable.
+        directory: where the manager is started.
+        file: where its specification is written, as for a node; else it comes on standard input.
+        others: addresses that the manager finds before the right one, and the key that whoever
+            listens there must have.
         spec: fields of its `ManagerSpec`.
     """
 
-    def __init__(self, code: str = "", **spec: Any) -> None:
+    def __init__(
+        self,
+        code: str = "",
+        *,
+        environ: Mapping[str, str | None] | None = None,
+        directory: str = "/",
+        file: Path | None = None,
+        others: Sequence[str] = (),
+        key: str = "",
+        **spec: Any,
+    ) -> None:
+        self._others = others
+        self._key = key
         self._context = sockets.make_context()
         self._directory = ipc.make_ipc_directory()
         self._address_file = os.path.join(self._directory, "address")
@@ -64,16 +81,23 @@ class Interchange:
             "watch_pid": os.getpid(),
             "sys_path": [ROOT, *sys.path],
         }
-        spec = fields | spec
+        told = pool.ManagerSpec(**(fields | spec))
+        command = [sys.executable, *(["-c", code] if code else ["-m", "fxhpc.manager"])]
+        if file is not None:
+            file.write_bytes(msgspec.json.encode(told))
+            command.append(str(file))
+        changed = {**os.environ, "PYTHONPATH": ROOT, **(environ or {})}
         self.process = subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", "fxhpc.manager"])],
+            command,
             stdin=subprocess.PIPE,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": ROOT},
+            stderr=subprocess.PIPE if file is not None else None,
+            cwd=directory,
+            env={name: value for name, value in changed.items() if value is not None},
             start_new_session=True,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(msgspec.msgpack.encode(pool.ManagerSpec(**spec)))
+        if file is None:
+            self.process.stdin.write(msgspec.msgpack.encode(told))
         self.process.stdin.close()
 
     def bind(self) -> Acceptor[msg.FromManager]:
@@ -82,7 +106,7 @@ class Interchange:
         address = ipc.ipc_address(self._directory, f"m{self._bound}")
         acceptor = Acceptor(sockets.router(self._context, address), FROM_MANAGER, msg.Register)
         with open(f"{self._address_file}.new", "w") as file:
-            file.write(address)
+            file.write(f"{' '.join([*self._others, address])}\n{self._key}\n")
         os.replace(f"{self._address_file}.new", self._address_file)
         return acceptor
 
@@ -185,6 +209,8 @@ class Interchange:
         _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             process.kill()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         self._acceptor.close()
         self._context.term()
         shutil.rmtree(self._directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import os
 import signal
@@ -142,3 +143,59 @@ def flood(size: int) -> int:
 def say_and_crash() -> None:
     print("the last words", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGABRT)
+
+
+def speak(text: str) -> int:
+    """Print in all the ways that there are."""
+    print(f"python {text}")
+    print(f"python error {text}", file=sys.stderr)
+    ctypes.CDLL(None).puts(f"compiled {text}".encode())
+    subprocess.run(["sh", "-c", f"echo child {text}; echo child error {text} >&2"], check=True)
+    os.write(2, b"raw\n")
+    return len(text)
+
+
+def print_much(size: int, result: int) -> bytes:
+    block = "x" * 1023 + "\n"
+    for _ in range(size // len(block)):
+        sys.stdout.write(block)
+    print("the end")
+    return b"r" * result
+
+
+def print_and_raise() -> None:
+    print("before the error")
+    raise ValueError("it went wrong")
+
+
+def print_and_close() -> None:
+    print("before it is closed")
+    sys.stdout.flush()
+    os.closerange(0, 3)
+
+
+def surroundings(*names: str) -> dict[str, str | None]:
+    """Variables, as a child process finds them."""
+    code = "import os, sys; print([os.environ.get(name) for name in sys.argv[1:]])"
+    out = subprocess.run(
+        [sys.executable, "-c", code, *names], check=True, capture_output=True, text=True
+    ).stdout
+    found: list[str | None] = ast.literal_eval(out)
+    assert found == [os.environ.get(name) for name in names]
+    return dict(zip(names, found, strict=True))
+
+
+def bound() -> tuple[str, list[int], str]:
+    time.sleep(0.2)  # so that each worker gets one
+    rank = os.environ["PARSL_WORKER_RANK"]
+    return rank, sorted(os.sched_getaffinity(0)), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def modules() -> list[str]:
+    return sorted({name.partition(".")[0] for name in sys.modules})
+
+
+def write_file(name: str) -> str:
+    with open(name, "w") as file:
+        file.write("kept")
+    return os.getcwd()

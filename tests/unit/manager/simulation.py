@@ -117,6 +117,8 @@ class Node:
                         ev.WorkerGone(action.worker, 0, exit_code=1, stderr="no such directory")
                     )
             elif isinstance(action, ev.ToWorker):
+                if action.worker not in self.workers:
+                    continue  # it is dead, and the manager waits to see why
                 worker = self.workers[action.worker]
                 if isinstance(action.message, pool.Work):
                     self.work.append((action.worker, action.message))
@@ -124,7 +126,8 @@ class Node:
                 elif isinstance(action.message, pool.Bytes):
                     self.bodies.append((action.worker, action.message.digest))
             elif isinstance(action, ev.Skip):
-                self.workers[action.worker].skip = (action.begin, action.end)
+                if action.worker in self.workers:
+                    self.workers[action.worker].skip = (action.begin, action.end)
             elif isinstance(action, ev.ReadPage):
                 worker = self.workers[action.worker]
                 self.tell(
@@ -133,7 +136,8 @@ class Node:
                     )
                 )
             elif isinstance(action, ev.KillWorker):
-                self.kill(action.worker, 9)
+                if action.worker in self.workers:
+                    self.kill(action.worker, 9)
             elif isinstance(action, ev.Say):
                 self.hear(action.message)
             elif isinstance(action, ev.Greet):

@@ -308,7 +308,7 @@ actions = st.lists(
             ),
             st.booleans(),
         ),
-        st.tuples(st.just("kill"), st.integers(0, 2)),
+        st.tuples(st.just("kill"), st.integers(0, 2), st.sampled_from([9, 15])),
         st.tuples(
             st.just("cancel"),
             st.integers(0, 5),
@@ -337,8 +337,9 @@ def test_whatever_happens_each_task_ends_once(script: list[tuple[object, ...]]) 
                 stream = len(streams).to_bytes(12, "big")
                 streams.append((stream, len(payloads)))
                 node.send(stream, payloads, suspect=suspect)
-            case ("kill", int() as which):
-                node.kill(sorted(node.workers)[which])
+            case ("kill", int() as which, int() as number):
+                if which < len(node.workers):
+                    node.kill(sorted(node.workers)[which], number)
                 node.turn()
             case ("cancel", int() as which, int() as first, int() as count, bool() as interrupt):
                 if which < len(streams):

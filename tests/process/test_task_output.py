@@ -1,0 +1,126 @@
+"""What tasks print, where it is asked for: all of it, bounded, and in the story of a loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from workers import tasks
+from workers.interchange import Interchange
+
+from fxhpc.protocol.outcome import Outcome, OutcomeKind, Output
+from fxhpc.serialize import unpack_result
+
+
+@pytest.fixture
+def interchange() -> Iterator[Interchange]:
+    interchange = Interchange()
+    try:
+        yield interchange.ready()
+    finally:
+        interchange.close()
+
+
+def output(outcome: Outcome) -> Output:
+    return msgspec.msgpack.decode(outcome.output, type=Output)
+
+
+def test_all_that_a_task_prints(interchange: Interchange) -> None:
+    stream = interchange.send(tasks.speak, ("one",), ("two",), ("three",), capture=4096)
+    for outcome, name in zip(interchange.wait(stream, 3), ("one", "two", "three"), strict=True):
+        found = output(outcome)
+        lines = sorted(found.stdout.decode().splitlines())
+        assert lines == [f"child {name}", f"compiled {name}", f"python {name}"]
+        errors = found.stderr.decode().splitlines()
+        assert errors == [f"python error {name}", f"child error {name}", "raw"]
+        assert (found.stdout_bytes, found.stderr_bytes) == (len(found.stdout), len(found.stderr))
+
+
+def test_nothing_is_kept_that_nobody_asked_for(interchange: Interchange) -> None:
+    (first,) = interchange.run(tasks.speak, ("one",))
+    (second,) = interchange.wait(interchange.send(tasks.double, (1,), capture=100), 1)
+    (third,) = interchange.run(tasks.speak, ("three",))
+    assert [first.output, second.output, third.output] == [b"", b"", b""]
+
+
+def test_errors_have_output_too(interchange: Interchange) -> None:
+    (outcome,) = interchange.wait(interchange.send(tasks.print_and_raise, (), capture=100), 1)
+    assert outcome.kind == OutcomeKind.ERROR
+    assert output(outcome).stdout == b"before the error\n"
+
+
+@pytest.mark.parametrize("result", [10, 40_000, 200_000])
+@pytest.mark.parametrize("limit", [100, 20_000, 100_000, 1 << 30])
+def test_the_last_of_much(interchange: Interchange, limit: int, result: int) -> None:
+    size = 3 << 20
+    stream = interchange.send(tasks.print_much, (size, result), (size, result), capture=limit)
+    for outcome in interchange.wait(stream, 2):
+        found = output(outcome)
+        assert found.stdout_bytes == size + 8
+        assert len(found.stdout) == min(limit, 1 << 20)
+        assert found.stdout.endswith(b"x\nthe end\n")
+        assert len(unpack_result(outcome.data)) == result
+
+
+def test_a_flood_needs_little_memory(interchange: Interchange) -> None:
+    size = 400 << 20
+    stream = interchange.send(tasks.flood, (size,), capture=1000)
+    most = 0
+
+    def flooded() -> bool:
+        nonlocal most
+        most = max(most, held(interchange.process.pid))
+        return bool(interchange.outcomes.get(stream))
+
+    interchange.until(flooded, 60)
+    (outcome,) = interchange.wait(stream, 1)
+    assert output(outcome).stderr_bytes >= size
+    assert output(outcome).stderr == b"x" * 1000
+    interchange.until(lambda: held(interchange.process.pid) < 8 << 20)
+    assert most < size
+
+
+def held(pid: int) -> int:
+    """Bytes that a process's files without names take."""
+    folder = Path(f"/proc/{pid}/fd")
+    found = 0
+    for path in folder.iterdir():
+        try:
+            if "memfd:fxhpc" in os.readlink(path):
+                found += path.stat().st_blocks * 512
+        except OSError:
+            continue  # closed meanwhile
+    return found
+
+
+def test_last_words_of_a_task_whose_output_is_captured(interchange: Interchange) -> None:
+    interchange.send(tasks.say_and_crash, (), capture=1000)
+    interchange.until(lambda: interchange.lost)
+    loss = interchange.lost[0].loss
+    assert loss.signal == signal.SIGABRT
+    assert "the last words" in loss.stderr
+
+
+def test_a_task_that_closes_its_streams(interchange: Interchange) -> None:
+    stream = interchange.send(tasks.print_and_close, *[()] * 4, capture=1000)
+    found = [output(outcome).stdout for outcome in interchange.wait(stream, 4)]
+    assert found == [b"before it is closed\n"] * 4
+    stream = interchange.send(tasks.speak, ("again",), capture=1000)
+    assert b"compiled again\n" in output(interchange.wait(stream, 1)[0]).stdout
+
+
+def test_a_manager_with_captures_rests_when_they_are_over(interchange: Interchange) -> None:
+    interchange.wait(interchange.send(tasks.speak, ("one",), capture=1000), 1)
+    manager = psutil.Process(interchange.process.pid)
+    interchange.until(lambda: _rests(manager, interchange), 20)
+
+
+def _rests(manager: psutil.Process, interchange: Interchange) -> bool:
+    before = manager.num_ctx_switches().voluntary
+    interchange.pump(1.0)
+    return manager.num_ctx_switches().voluntary - before <= 5
