@@ -34,17 +34,33 @@ class Results:
         """The state of the one task of a selection, at once or when it has ended."""
         return self._look(selection, wait_s)[0]
 
-    def details(self, selection: tasks.Selection) -> tuple[TaskState, StreamSummary | None]:
-        """The state of the one task of a selection, now, and what it shares with its stream."""
-        return self._look(selection, 0.0, details=True)
+    def details(
+        self, selection: tasks.Selection, *, adopt: bool = True
+    ) -> tuple[TaskState, StreamSummary | None]:
+        """The state of the one task of a selection, now, and what it shares with its stream.
+
+        Args:
+            selection: it has one task.
+            adopt: run it here, if it was for a `local` that is gone.
+        """
+        return self._look(selection, 0.0, details=True, adopt=adopt)
 
     def _look(
-        self, selection: tasks.Selection, wait_s: float, *, details: bool = False
+        self,
+        selection: tasks.Selection,
+        wait_s: float,
+        *,
+        details: bool = False,
+        adopt: bool = True,
     ) -> tuple[TaskState, StreamSummary | None]:
         stream, index = selection.places[0]
         reader = self.reader
         found = reader.fetch(
-            {stream: [index]}, wait_s=wait_s, need=1 if wait_s > 0 else 0, details=details
+            {stream: [index]},
+            wait_s=wait_s,
+            need=1 if wait_s > 0 else 0,
+            adopt=adopt,
+            details=details,
         )
         if stream not in self._submissions.known and stream not in self._asked:
             created = reader.created.get(stream)

@@ -8,7 +8,7 @@ from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.sending import Sending
-from fxhpc.forwarder.state import State
+from fxhpc.forwarder.state import State, is_local
 from fxhpc.forwarder.streams import DELIVERED, PARKED, QUEUED, RUNNING, SENT
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
@@ -39,13 +39,16 @@ class Cancelling:
             queued: list[int] = []
             away: list[int] = []
             unsent = self._sending.unsent(stream)
+            endpoint = self._state.endpoint_of(stream)
+            # Nobody can be asked: what is not known to run ends here, and there when the
+            # interchange is back and says that it holds it.
+            unreachable = not is_local(stream) and (endpoint is None or not endpoint.connected)
             for index in from_ranges(part.ranges):
                 state = stream.states[index] if index < stream.count else DELIVERED
                 if state in (QUEUED, PARKED) or (state == SENT and index in unsent):
                     queued.append(index)
                 elif state == SENT or (state == RUNNING and message.interrupt):
-                    away.append(index)
-            endpoint = self._state.endpoint_of(stream)
+                    (queued if unreachable else away).append(index)
             if queued:
                 self._gathering.add(
                     stream, [Outcome(index, OutcomeKind.CANCELLED) for index in queued]

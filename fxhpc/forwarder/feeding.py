@@ -30,7 +30,7 @@ class Endpoint:
         self.is_local = is_local
         self.deleted = False  # its directory is gone
         self.away = ""  # why its interchange is, a sentence with what to do about it
-        self.longest_s = 0.0  # no task may be declared to take longer; 0: any
+        self.longest_s = 0.0  # of its blocks, as its directory says; 0: no limit
         self.connected = False  # the interchange has answered Hello
         self.closing = False
         self.greetings = 0  # how often the interchange has said what it holds
@@ -51,6 +51,13 @@ class Endpoint:
     def outstanding(self) -> int:
         """Tasks that have not ended, wherever they are: counted, so not for every message."""
         return sum(stream.pending for stream in self.streams.values())
+
+    @property
+    def longest_block_s(self) -> float:
+        """What no task may be declared to take longer than; 0: there is no limit."""
+        report = self.status.report if self.status is not None else None
+        told = report.details.get("walltime_s") if report is not None else None
+        return float(told) if isinstance(told, int | float) and told > 0 else self.longest_s
 
     def count_backlog(self, now: float, *, at_once: bool) -> int | None:
         """How many tasks wait here, if its interchange is to be told.

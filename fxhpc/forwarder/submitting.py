@@ -105,9 +105,9 @@ class Submitting:
     def _too_long(self, info: StreamInfo) -> tuple[str, list[str]] | None:
         """The error for tasks that are declared to take longer than any block of the endpoint."""
         endpoint = self._state.named_endpoint(info.endpoint)
-        if endpoint is None or not 0 < endpoint.longest_s < info.walltime_s:
+        if endpoint is None or not 0 < endpoint.longest_block_s < info.walltime_s:
             return None
-        durations = [str(info.walltime_s), str(endpoint.longest_s)]
+        durations = [str(info.walltime_s), str(endpoint.longest_block_s)]
         return "WalltimeTooLong", [endpoint.title, *durations]
 
     def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -93,10 +94,30 @@ class FakeService:
             peer(service.Functions(message.call, page, len(found)))
         elif isinstance(message, service.GetStatus):
             peer(service.EndpointStatus(message.call, True, 1, 2, 1, 3, 1))
+        elif isinstance(message, service.ListTasks):
+            streams, tasks = self.listed(message)
+            peer(service.TaskList(message.call, streams, tasks, len(streams)))
         elif isinstance(message, service.Resume):
             peer(service.Done(message.call))
         elif isinstance(message, Heartbeat):
             peer(Heartbeat())
+
+    def listed(
+        self, message: service.ListTasks
+    ) -> tuple[list[service.StreamSummary], list[service.ListedTask]]:
+        streams, listed = [], []
+        for stream, known in self.tasks.items():
+            info = next(iter(known.values())).info
+            found = [self.state(stream, i, service.Fetch(0, [])) for i in sorted(known)]
+            counts = Counter(state.status for state in found)
+            streams.append(
+                service.StreamSummary(
+                    stream, info.endpoint, "local", info.function_id, info.created, counts
+                )
+            )
+            listed += [service.ListedTask(stream, state.index, state.status) for state in found]
+        wanted = [task for task in listed if not message.states or task.status in message.states]
+        return streams, wanted[: message.limit] if message.each else []
 
     def submit(self, peer: Any, message: service.Submit) -> None:
         for row in message.submissions:

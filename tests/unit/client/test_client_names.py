@@ -48,6 +48,16 @@ def test_what_names_none(home: Path, given: str) -> None:
         endpoint_name(given, home)
 
 
+def test_a_name_that_is_mistyped_is_told_with_the_one_that_was_meant(home: Path) -> None:
+    with pytest.raises(errors.EndpointNotFound, match=r"Did you mean 'midway'\?.* has .*midway"):
+        endpoint_name("midwya", home)
+    with pytest.raises(errors.EndpointNotFound, match=r"has none.*fxhpc endpoint configure NAME"):
+        endpoint_name("midway", home / "elsewhere")
+    with pytest.raises(errors.EndpointNotFound, match="Without a home") as raised:
+        endpoint_name("midway", None)
+    assert raised.value.uuid == "midway"
+
+
 def test_an_embedded_forwarder_has_local_alone() -> None:
     assert endpoint_name("local", None) == LOCAL_ENDPOINT
     for given in ("midway", ENDPOINT):

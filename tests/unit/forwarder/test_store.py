@@ -483,3 +483,20 @@ def test_a_record_is_changed_by_its_id(store: Store) -> None:
     store.apply([AddFunction(one)])
     assert names(store, "") == names(store, "beta") == []
     assert store.functions([one.function_id]) == [one]
+
+
+def test_what_tasks_printed_and_how_they_ended_survive(store: Store) -> None:
+    stream = b"stream------"
+    large, small = b"x" * (64 * KB + 1), b"y"
+    outcomes = [
+        Outcome(0, 0, large, 0.5, b"printed a lot"),
+        Outcome(1, 1, small, 0.25, b"printed"),
+        Outcome(2, 2, small),
+        Outcome(3, 3),
+    ]
+    kinds = {1: [1, 1], 2: [2, 1], 3: [3, 1]}
+    store.apply([AddResults(7, stream, [0, 4], outcomes, 1.0, "node1", kinds)])
+    assert store.load_results(7) == (outcomes, 1.0, "node1")
+    assert sorted(store.recover().kinds) == [(stream, kind, kinds[kind]) for kind in (1, 2, 3)]
+    store.apply([DropResults([7])])
+    assert store.recover().kinds == []

@@ -1,0 +1,164 @@
+"""One cause for whoever asks: get_task, get_endpoint_status and lists tell the same sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxhpc.forwarder import events as ev
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol import service, states
+from tests.unit.forwarder.acting import ENDPOINT, KEY, STREAM, Stage, info
+
+C = b"c"
+
+
+@pytest.fixture
+def stage() -> Stage:
+    stage = Stage()
+    stage.attach(C)
+    return stage
+
+
+def told(stage: Stage, index: int = 0) -> tuple[str, str]:
+    """What a task's state says, after all who tell of it were asked: they must agree."""
+    stage.clear()
+    stage.client(
+        C, service.Fetch(7, [service.StreamRanges(STREAM, [index, 1])], adopt=False, details=True)
+    )
+    stage.client(C, service.GetStatus(8, ENDPOINT))
+    stage.client(C, service.ListTasks(9))
+    (answer,) = stage.said(C, service.States)
+    (status,) = stage.said(C, service.EndpointStatus)
+    (listed,) = stage.said(C, service.TaskList)
+    (part,) = answer.streams
+    (state,) = part.states
+    assert part.summary is not None
+    assert state.reason == status.reason == part.summary.reason == listed.streams[0].reason
+    assert list(listed.streams[0].counts) == [state.status]
+    return state.status, state.reason
+
+
+def test_what_the_directory_says_of_an_endpoint_that_is_away(stage: Stage) -> None:
+    stage.submit(C, 1)
+    assert told(stage)[0] == states.WAITING_FOR_ENDPOINT
+    stage.tell(ev.EndpointTold(KEY, "endpoint midway is stopped; start it"))
+    assert told(stage) == (states.WAITING_FOR_ENDPOINT, "endpoint midway is stopped; start it")
+    stage.up()
+    stage.interchange(msg.Status(1, 1, 0, 0, 1))
+    stage.tell(ev.InterchangeGone(KEY), ev.EndpointTold(KEY, "endpoint midway has died"))
+    assert told(stage) == (states.WAITING_FOR_ENDPOINT, "endpoint midway has died")
+
+
+def test_an_endpoint_without_workers_says_why(stage: Stage) -> None:
+    stage.submit(C, 3)
+    stage.up()
+    assert told(stage)[0] == states.WAITING_FOR_NODES
+    stage.interchange(msg.Status(0, 0, 0, 3, 0, "Slurm job 123 PENDING (Priority)"))
+    assert told(stage) == (states.WAITING_FOR_NODES, "Slurm job 123 PENDING (Priority)")
+    stage.interchange(msg.Status(0, 0, 0, 3, 0))
+    assert told(stage) == (states.WAITING_FOR_NODES, "no manager has registered yet")
+
+
+def test_busy_workers_and_how_many_wait_there(stage: Stage) -> None:
+    stage.submit(C, 5)
+    stage.up()
+    stage.interchange(msg.Status(1, 2, 0, 3, 2))
+    status, reason = told(stage)
+    assert status == states.WAITING_FOR_LAUNCH
+    assert reason == f"all 2 workers of endpoint {ENDPOINT} are busy; 3 tasks wait there in turn"
+    stage.interchange(msg.Status(1, 2, 0, 3, 2, "Slurm job 5 PENDING (Priority)"))
+    assert told(stage)[1].endswith("; more nodes: Slurm job 5 PENDING (Priority)")
+
+
+def test_idle_workers_that_nothing_fits(stage: Stage) -> None:
+    stage.submit(C, 1)
+    stage.up()
+    stage.interchange(msg.Status(1, 2, 2, 1, 0, "no task fits: every block ends in 5 min"))
+    assert told(stage) == (states.WAITING_FOR_NODES, "no task fits: every block ends in 5 min")
+    stage.interchange(msg.Status(1, 2, 2, 1, 0))
+    assert told(stage)[0] == states.WAITING_FOR_LAUNCH
+
+
+def test_people_read_the_name_of_an_endpoint() -> None:
+    stage = Stage()
+    other = "5a4e0000-0000-4000-8000-000000000002"
+    stage.tell(ev.EndpointKnown(other, "midway"))
+    stage.attach(C)
+    stage.submit(C, 1, info(endpoint=other))
+    stage.fetch(C, [0])
+    (answer,) = stage.said(C, service.States)
+    assert answer.streams[0].states[0].reason == "endpoint midway is not running"
+
+
+def test_a_deleted_endpoint_takes_no_more_and_says_what_to_do(stage: Stage) -> None:
+    stage.submit(C, 1)
+    stage.tell(ev.EndpointTold(KEY, "endpoint midway was deleted: cancel", deleted=True))
+    stage.clear()
+    stage.submit(C, 1, first=1, call=2)
+    (refused,) = stage.said(C, service.Failed)
+    assert refused.error == "EndpointNotFound"
+    stage.fetch(C, [0])
+    (answer,) = stage.said(C, service.States)
+    assert "was deleted" in answer.streams[0].states[0].reason
+
+
+def test_an_endpoint_that_is_not_there_after_a_restart_is_named() -> None:
+    before = Stage()
+    before.attach(C)
+    gone = "5a4e0000-0000-4000-8000-00000000000f"
+    before.tell(ev.EndpointKnown(gone, "old"))
+    before.submit(C, 1, info(endpoint=gone))
+    after = Stage(before.store)
+    after.attach(C)
+    after.fetch(C, [0])
+    (answer,) = after.said(C, service.States)
+    assert f"fxhpc task cancel --endpoint {gone}" in answer.streams[0].states[0].reason
+
+
+def test_a_store_that_takes_nothing_is_the_cause(stage: Stage) -> None:
+    stage.submit(C, 2)
+    stage.up(tasks=1)
+    stage.store.refuse_next = 1
+    stage.finish([0])
+    stage.fetch(C, [1])
+    (answer,) = stage.said(C, service.States)
+    state = answer.streams[0].states[0]
+    assert state.status == states.WAITING_FOR_ENDPOINT
+    assert "the disk is full" in state.reason
+
+
+def test_durations_that_no_block_lasts_are_refused(stage: Stage) -> None:
+    def submit(seconds: float, stream: bytes) -> list[service.Failed]:
+        stage.clear()
+        declared = msg.StreamInfo(stream, ENDPOINT, b"f" * 32, walltime_s=seconds)
+        stage.submit(C, 1, declared)
+        return stage.said(C, service.Failed)
+
+    assert not submit(1e6, b"stream-a----")  # nobody knows how long its blocks are
+    stage.tell(ev.EndpointTold(KEY, "away", longest_s=3600.0))
+    assert not submit(3600.0, b"stream-b----")
+    (refused,) = submit(3601.0, b"stream-c----")
+    assert (refused.error, refused.arguments) == ("WalltimeTooLong", [ENDPOINT, "3601.0", "3600.0"])
+    stage.up()
+    report = msg.EndpointReport(details={"walltime_s": 7200.0})
+    stage.interchange(msg.Status(1, 1, 1, 0, 0, report=report))
+    assert not submit(7200.0, b"stream-d----")
+    assert submit(7201.0, b"stream-e----")
+
+
+def test_what_is_cancelled_while_nobody_can_be_asked_ends_here(stage: Stage) -> None:
+    stage.submit(C, 3)
+    stage.up()
+    assert stage.sent() == [0, 1, 2]
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 1])]))
+    stage.tell(ev.InterchangeGone(KEY))
+    stage.cancel(C, 0, 1, 2)
+    assert stage.cancelled(C) == [0, 1]
+    stage.cancel(C, 2, interrupt=True)
+    assert stage.cancelled(C) == [2]
+    stage.clear()
+    stage.up(held=[0, 2])
+    (forget,) = stage.down(msg.Cancel)
+    assert forget.forget
+    assert [ref.ranges for ref in forget.tasks] == [[0, 1, 2, 1]]
+    assert not stage.sent()
