@@ -223,11 +223,18 @@ def _drain(fd: int) -> None:
 
 
 def set_title(title: str) -> None:
+    """What ps shows. The kernel's own, short name of the process gets no blank.
+
+    Batch systems that follow /proc/PID/stat (Slurm's proctrack/linuxproc) take what is behind a
+    blank in it for the next field: a process whose name has one is none of its job's, and neither
+    gets the job's signals nor ends with it.
+    """
     try:
-        from setproctitle import setproctitle
+        from setproctitle import setproctitle, setthreadtitle
     except ImportError:
         return
     setproctitle(title)
+    setthreadtitle(title.replace(": ", "-", 1).replace(" ", "-")[:15])
 
 
 if __name__ == "__main__":
