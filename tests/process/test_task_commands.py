@@ -1,0 +1,186 @@
+"""The task commands, and the one cause of tasks that wait, with a home's own processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from homes import TestHome, eventually
+
+from fxhpc import FuncXClient, errors
+from fxhpc.testing.endpoint import RunningEndpoint
+
+
+def divide(x: int) -> float:
+    return 1 / x
+
+
+def linger(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.fixture
+def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    with FuncXClient() as client:
+        yield client
+
+
+@pytest.fixture
+def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
+    """An endpoint that is not started yet."""
+    endpoint = RunningEndpoint(home.path, "midway", managers=1, workers=1)
+    yield endpoint
+    endpoint.stop()
+
+
+def run(home: TestHome, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fxhpc.cli.main", "task", *arguments],
+        env=home.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def asked(home: TestHome, *arguments: str) -> Any:
+    ended = run(home, *arguments, "--json")
+    assert ended.returncode == 0, ended
+    return json.loads(ended.stdout)
+
+
+def cause(client: FuncXClient, home: TestHome, task: str) -> tuple[str, str]:
+    """Status and reason of a task; all who tell of it must agree."""
+    known = client.get_task(task)
+    try:
+        client.get_result(task, wait=0)
+        raise AssertionError("it is pending")
+    except errors.TaskPending as pending:
+        assert pending.reason == f"{known['status']}: {known['reason']}"
+    assert client.get_endpoint_status("midway")["details"]["reason"] == known["reason"]
+    explained = asked(home, "explain", task)
+    assert explained["reason"] == known["reason"]
+    assert known["reason"] in " ".join(explained["explanation"])
+    return known["status"], known["reason"]
+
+
+def test_everybody_tells_the_same_cause(
+    client: FuncXClient, home: TestHome, endpoint: RunningEndpoint
+) -> None:
+    function = client.register_function(linger)
+    task = client.run(0, endpoint_id="midway", function_id=function)
+    assert cause(client, home, task) == (
+        "waiting-for-ep",
+        "endpoint midway was never started; start it with: fxhpc endpoint start midway",
+    )
+
+    endpoint.directory.failure.write_text("the port 5000 is taken by pid 17\n")
+    eventually(lambda: "has failed" in client.get_task(task)["reason"], within=5)
+    assert "the port 5000 is taken by pid 17; start it with:" in cause(client, home, task)[1]
+    endpoint.directory.failure.unlink()
+
+    endpoint.start_interchange()
+    eventually(lambda: client.get_task(task)["status"] == "waiting-for-nodes", within=5)
+    eventually(lambda: "just come up" not in client.get_task(task)["reason"], within=5)
+    status, reason = cause(client, home, task)
+    assert (status, reason) == ("waiting-for-nodes", "no manager has registered yet")
+
+    assert endpoint.interchange is not None
+    endpoint.interchange.kill()
+    endpoint.interchange.wait()
+    eventually(lambda: "has died" in client.get_task(task)["reason"], within=5)
+    assert "fxhpc endpoint start midway, which takes over" in cause(client, home, task)[1]
+
+    with endpoint:
+        assert client.get_result(task, timeout=30) == 0
+        long = client.run(60, endpoint_id="midway", function_id=function)
+        others = client.map_run([0] * 3, endpoint_id="midway", function_id=function)
+        eventually(lambda: client.get_task(long)["status"] == "running", within=20)
+        busy = "the one worker of endpoint midway is busy; 3 tasks wait there in turn"
+        eventually(lambda: client.get_task(others[0])["reason"] == busy, within=5)
+        assert cause(client, home, others[0]) == ("waiting-for-launch", busy)
+        assert asked(home, "explain", long)["status"] == "running"
+        assert asked(home, "cancel", "--endpoint", "midway", "--interrupt") == {
+            "cancelled": 4,
+            "running": 0,
+        }
+    eventually(lambda: client.get_endpoint_status("midway")["status"] == "offline", within=20)
+
+
+def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndpoint) -> None:
+    function = client.register_function(divide)
+    done = client.map_run([0, 1, 2], endpoint_id="local", function_id=function)
+    client.wait(done, timeout=30)
+    held = client.map_run(range(5), endpoint_id="midway", function_id=function)
+
+    batches = asked(home, "list")["batches"]
+    assert [(one["endpoint"], one["states"]) for one in batches] == [
+        ("midway", {"waiting-for-ep": 5}),
+        ("local", {"success": 2, "failed": 1}),
+    ]
+    short = batches[0]["id"]
+    plain = run(home, "list")
+    assert f"{short}:0-4" in plain.stdout
+    assert "start it with: fxhpc endpoint start midway" in plain.stderr
+    every = asked(home, "list", "--all", "--state", "failed")["tasks"]
+    assert [(one["task_id"], one["function_name"]) for one in every] == [(done[0], "divide")]
+    assert "waiting-for-ep" not in run(home, "list", "--endpoint", "local").stdout
+
+    shown = asked(home, "show", done[0])
+    assert "ZeroDivisionError" in shown["error"]
+    assert shown["endpoint"] == "local"
+    assert asked(home, "show", done[1])["result"] == "1.0"
+    assert "result: 0.5" in run(home, "show", done[2]).stdout
+    explained = run(home, "explain", done[0]).stdout
+    assert "It failed" in explained
+    assert "What to do: mend" in explained
+
+    assert asked(home, "cancel", f"{short}:1-2", held[4]) == {"cancelled": 3, "running": 0}
+    assert [client.get_task(name)["status"] for name in held] == [
+        "waiting-for-ep",
+        *["cancelled"] * 2,
+        "waiting-for-ep",
+        "cancelled",
+    ]
+    assert "2 tasks cancelled" in run(home, "cancel", "--all-pending").stdout
+    assert asked(home, "list", "--state", "pending") == {"batches": [], "total": 0}
+
+
+def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: TestHome) -> None:
+    function = client.register_function(divide)
+    client.map_run([1, 2], endpoint_id="local", function_id=function)
+    short = asked(home, "list")["batches"][0]["id"]
+    for arguments, code, words in (
+        (("show", "nonsense"), 1, "'nonsense' is no task"),
+        (("show", short), 1, "are 2 tasks: name one of them"),
+        (("show", f"{short}:2"), 1, f"there are {short}:0-1"),
+        (("explain", "00000000-0000-8000-8000-000000000000"), 1, "not found"),
+        (("list", "--state", "done"), 1, "there is no state 'done'"),
+        (("list", "--endpoint", "nowhere"), 3, "nowhere could not be resolved"),
+        (("cancel",), 2, "name tasks, or give --endpoint"),
+        (("cancel", short, "--all-pending"), 2, "name tasks, or give --endpoint"),
+    ):
+        ended = run(home, *arguments)
+        assert (ended.returncode, ended.stdout) == (code, ""), ended
+        assert words in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert words in json.loads(run(home, *arguments, "--json").stdout)["error"]
+
+
+def test_a_look_makes_no_home(home: TestHome) -> None:
+    assert run(home, "list").stdout == "no tasks\n"
+    assert asked(home, "list") == {"batches": [], "total": 0}
+    assert asked(home, "cancel", "--all-pending") == {"cancelled": 0, "running": 0}
+    ended = run(home, "show", "16aec339:1")
+    assert ended.returncode == 1
+    assert "nothing was ever submitted from" in ended.stderr
+    assert not home.path.exists()
