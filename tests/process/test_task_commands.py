@@ -61,11 +61,9 @@ def asked(home: TestHome, *arguments: str) -> Any:
 def cause(client: FuncXClient, home: TestHome, task: str) -> tuple[str, str]:
     """Status and reason of a task; all who tell of it must agree."""
     known = client.get_task(task)
-    try:
+    with pytest.raises(errors.TaskPending) as raised:
         client.get_result(task, wait=0)
-        raise AssertionError("it is pending")
-    except errors.TaskPending as pending:
-        assert pending.reason == f"{known['status']}: {known['reason']}"
+    assert raised.value.reason == f"{known['status']}: {known['reason']}"
     assert client.get_endpoint_status("midway")["details"]["reason"] == known["reason"]
     explained = asked(home, "explain", task)
     assert explained["reason"] == known["reason"]
