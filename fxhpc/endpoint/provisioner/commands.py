@@ -79,6 +79,7 @@ def run(
     limit_s: float,
     environ: dict[str, str] | None = None,
     umask: int = 0o077,
+    directory: str | None = None,
 ) -> Answer:
     """Run a command to its end.
 
@@ -87,6 +88,7 @@ def run(
         limit_s: seconds after which it is killed, with all that it has started.
         environ: its environment; None: that of this process.
         umask: of the command; batch systems hand it on to the job.
+        directory: where it runs; None: where this process does.
 
     Raises:
         CommandError: it could not be started, or took too long.
@@ -105,6 +107,7 @@ def run(
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=environ,
+            cwd=directory,
             preexec_fn=_prepare(umask),
         )
     except FileNotFoundError:

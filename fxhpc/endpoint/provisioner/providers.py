@@ -242,9 +242,10 @@ class Batch:
             quoted = shlex.quote(path)
             if rest:
                 name, values = rest
-                for key in ("job_stdout_path", "job_stderr_path"):
-                    if not plain and key in values:
-                        values[key] = '"{}"'.format(values[key].replace("%", "%%"))
+                if not plain:  # commands are run in that very directory
+                    for key in ("job_stdout_path", "job_stderr_path"):
+                        values[key] = os.path.basename(values.get(key, ""))
+                    values["submit_script_dir"] = "."
                 values["worker_init"] = values.get("worker_init", "").replace(SCRIPT, quoted)
                 return write(text, path, name, values)
             return write(text.replace(SCRIPT, quoted), path)
@@ -290,16 +291,14 @@ class Batch:
             return 1, "", ""  # squeue is asked, by one command for all
         if self._dry:
             raise _Rendered
-        if self._script and self._script in command:
-            quoted = shlex.quote(self._script)
-            if tool == "bash":  # LocalProvider's, between single quotes
-                quoted = quoted.replace("'", "'\\''")
-            command = command.replace(self._script, quoted)
+        if self._script and not _PLAIN_PATH.fullmatch(self._script):
+            command = command.replace(self._script, os.path.basename(self._script))
         environ = None
         if tool == "sbatch" and "requeue" not in str(self._spec.provider.get("scheduler_options")):
             # A block that was ended is replaced; a second life of it would be one too many.
             environ = {**os.environ, "SBATCH_NO_REQUEUE": "1"}
-        answer = commands.run(command, self._spec.command_s, environ, self._spec.umask)
+        where, umask = self._spec.directory, self._spec.umask
+        answer = commands.run(command, self._spec.command_s, environ, umask, where)
         self._last = answer
         return answer.code, answer.out, answer.err
 
