@@ -22,7 +22,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: Exit codes of all commands; documented in docs/endpoint.md.
 OK, FAILED, USAGE, UNKNOWN_ENDPOINT, NOT_RUNNING, RUNNING, BAD_CONFIG = range(7)
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 @dataclass

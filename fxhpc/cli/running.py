@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -99,6 +100,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # paths may be no text
     as_json = "--json" in given
+    before = signal.signal(signal.SIGTERM, _end_in_order)
     try:
         code = command.main(given, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
@@ -109,6 +111,9 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted", "", as_json, [])
         return output.INTERRUPTED
+    except _Terminated:
+        _tell("ended by SIGTERM", "", as_json, [])
+        return output.TERMINATED
     except BrokenPipeError:
         # Whoever read the output has gone; the interpreter would complain of it as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,7 +132,17 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         what = f"this is a fault of fxhpc: {type(error).__name__}: {error}"
         _tell(what, "please report it, with the lines above", as_json, [])
         return output.FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else output.OK
+
+
+class _Terminated(BaseException):
+    """Somebody wants this process to end: what a command has begun is cleaned up on the way."""
+
+
+def _end_in_order(number: int, frame: object) -> None:
+    raise _Terminated
 
 
 def tell_error(error: errors.FxhpcError, as_json: bool) -> int:

@@ -22,6 +22,7 @@ import msgspec
 
 from fxhpc.endpoint import launch
 from fxhpc.endpoint.check import OK, PROBLEM, WARNING, Finding
+from fxhpc.endpoint.quantities import clock
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.interchange.addresses import offered
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
@@ -127,11 +128,11 @@ class NodeProbe:
         original = self._provisioner_spec
         script = shlex.quote(str(self.path / "node_probe.py"))
         provider = dict(original.provider)
-        if "walltime" in provider:
-            provider["walltime"] = "00:05:00"
+        walltime = min(original.walltime_s, WALLTIME_S) if original.walltime_s else 0.0
+        if walltime and "walltime" in provider:
+            provider["walltime"] = clock(walltime)
         if "nodes_per_block" in provider:
             provider["nodes_per_block"] = self.nodes
-        walltime = min(original.walltime_s, WALLTIME_S) if original.walltime_s else 0.0
         spec = msgspec.structs.replace(
             original,
             provider=provider,
@@ -335,9 +336,10 @@ def _addresses(host: str, addresses: dict[str, Any]) -> Finding:
             "(`worker_port:`)",
         )
     text = ", ".join(answered)
-    return Finding(
-        OK, f"{host}: addresses", f"{text}; no answer: {'; '.join(silent)}" if silent else text
-    )
+    if silent:
+        others = (address for address, found in addresses.items() if "error" in found)
+        text += f"; no answer at {', '.join(others)}"
+    return Finding(OK, f"{host}: addresses", text)
 
 
 def _answer(listener: socket.socket) -> None:
