@@ -83,7 +83,7 @@ def until(condition: Callable[[], object], within: float) -> None:
 def work(fxc: FuncXClient) -> None:
     """Give the endpoint its tasks, disturb it, and look at every result."""
     simulation = fxc.register_function(simulate)
-    ids = fxc.map_run(range(TASKS), PLATE, endpoint_id="day", function_id=simulation)
+    ids = fxc.map_run(range(TASKS), endpoint_id="day", function_id=simulation, plate=PLATE)
     too_much = fxc.run(2**31, endpoint_id="day", function_id=fxc.register_function(fill_memory))
     killed = fxc.run(endpoint_id="day", function_id=fxc.register_function(fill_node))
     print(f"{TASKS + 2} tasks are in the store: whatever happens now, they are not lost")

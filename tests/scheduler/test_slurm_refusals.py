@@ -20,7 +20,7 @@ def test_a_wrong_partition_is_told_everywhere(
     all_tell(client, endpoint, task, "sbatch", "invalid partition specified: nosuch")
     assert client.get_task(task)["status"] == "waiting-for-nodes"
     assert len(slurm.calls()) <= 3
-    assert "nosuch" in login.fxhpc("endpoint", "status", "midway")
+    soon(lambda: "nosuch" in login.fxhpc("endpoint", "status", "midway"), within=30)
 
 
 def test_a_wrong_account_is_told_everywhere_and_can_be_mended(
@@ -56,7 +56,7 @@ def test_a_block_cancelled_by_somebody_is_replaced_and_charges_nobody(
 ) -> None:
     endpoint = login.endpoint("midway", configuration())
     endpoint.start()
-    ids = submit(client, endpoint, note, *((str(tmp_path), index, 3.0) for index in range(2)))
+    ids = submit(client, endpoint, note, *((str(tmp_path), index, 4.0) for index in range(2)))
     soon(lambda: len(runs(tmp_path)) == 2)
     (job,) = slurm.job_ids("RUNNING")
     slurm.cancel(job)
