@@ -29,6 +29,23 @@ _PROBE_S = 3.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: Starts a manager on a node, and has it drain when standard input ends: srun passes that on to all
+#: nodes, whereas it kills its step on a signal, and scancel would signal the workers too.
+_ON_NODE = """
+exec 3<&0 </dev/null
+/bin/sh "$1" 3<&- &
+manager=$!
+(while read -r _; do :; done <&3; kill -USR1 "$manager" 2>/dev/null) &
+reader=$!
+exec 3<&-
+trap 'kill -TERM "$manager" 2>/dev/null' TERM INT HUP
+wait "$manager"
+code=$?
+while kill -0 "$manager" 2>/dev/null; do wait "$manager"; code=$?; done
+kill "$reader" 2>/dev/null
+exit "$code"
+"""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def manager() -> None:
@@ -174,20 +191,16 @@ class _Run:
     def __init__(
         self, directory: EndpointDirectory, spec: Path, allocation: Allocation | None
     ) -> None:
-        command = ["/bin/sh", str(directory.blocks / "launch.sh")]
+        command = ["/bin/sh", "-c", _ON_NODE, "fxhpc", str(directory.blocks / "launch.sh")]
         environ = dict(os.environ)
         environ.pop("FXHPC_BLOCK", None)  # these nodes are of no block, whoever started this
         environ["FXHPC_MANAGER_SPEC"] = str(spec)
-        self._step_name = ""
-        self._job = ""
         if allocation is not None:
-            self._step_name = f"fxhpc-manager-{secrets.token_hex(4)}"
-            self._job = allocation.job
             count = str(allocation.nodes)
             command = [
                 *("srun", "--overlap", "--nodes", count, "--ntasks", count),
-                *("--ntasks-per-node", "1", "--job-name", self._step_name),
-                *("--kill-on-bad-exit=0", "--input=none", *command),
+                *("--ntasks-per-node", "1", "--job-name", "fxhpc-manager"),
+                *("--kill-on-bad-exit=0", "--input=all", *command),
             ]
             environ.setdefault("SLURM_CPU_BIND", "none")
             if cpus := environ.get("SLURM_CPUS_PER_TASK"):
@@ -195,7 +208,7 @@ class _Run:
         self._before = {number: signal.signal(number, _ask) for number in _SIGNALS}
         self._process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             cwd=directory.state,
             env=environ,
             start_new_session=True,  # Ctrl-C is for this process, which then says what is to end
@@ -218,33 +231,10 @@ class _Run:
     def _end(self, politely: bool) -> None:
         if politely:
             output.note("fxhpc: running tasks may end; once more ends them too")
-            if not self._step_name:
-                self._process.terminate()
-            elif not self._signal_step():
-                output.note("fxhpc: the step was not found by squeue; once more ends it at once")
-        elif self._step_name:
-            self._process.terminate()  # srun then ends its step
+            assert self._process.stdin is not None
+            self._process.stdin.close()
         else:
-            self._process.kill()
-
-    def _signal_step(self) -> bool:
-        """Have the managers of a step drain: what srun does itself on a signal would kill them."""
-        try:
-            listed = subprocess.run(
-                ["squeue", "--steps", "--noheader", "--job", self._job, "--format", "%i %j"],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-            )
-            for line in listed.stdout.splitlines():
-                step, _, name = line.strip().partition(" ")
-                if name == self._step_name:
-                    command = ["scancel", "--signal", "TERM", step]
-                    return not subprocess.run(command, timeout=30, check=False).returncode
-        except (OSError, subprocess.TimeoutExpired):
-            pass  # the caller tells
-        return False
+            self._process.terminate()  # srun ends its step then
 
 
 def _ask(number: int, frame: object) -> NoReturn:

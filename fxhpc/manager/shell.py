@@ -87,6 +87,8 @@ class Shell:
         self._watch = Watch(self._selector, spec, self._end)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        self._drain_asked = False
+        signal.signal(signal.SIGUSR1, self._on_drain)
         self._do(self._core.start())
 
     def run(self) -> int:
@@ -127,6 +129,9 @@ class Shell:
             self._look()
         self._read_link()
         self._watch.look()
+        if self._drain_asked:
+            self._drain_asked = False
+            self._tell(ev.Said(msg.Drain()))
         self._tell(ev.Turn())
 
     def _look(self) -> None:
@@ -178,6 +183,10 @@ class Shell:
 
     def _on_signal(self, number: int, _: object) -> None:
         self._watch.ask_to_end(f"the manager got {signal.Signals(number).name}")
+
+    def _on_drain(self, number: int, _: object) -> None:
+        """Whoever started it by hand wants the node back when running tasks have ended."""
+        self._drain_asked = True
 
     # --- the link -------------------------------------------------------------------------------
 
