@@ -43,6 +43,7 @@ setup(
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "ipykernel>=6.29",
+            "jsonschema>=4.18",
             "jupyter_client>=8.6",
             "mypy>=1.13",
             "numpy>=1.24",

@@ -228,7 +228,8 @@ class Checks:
                 self._wrong(path, f"this host's environment has no variable {unknown[0]}")
             elif "\0" in written:
                 self._wrong(path, "holds a null character")
-        if settings.state_dir is not None and not os.path.isabs(expand(settings.state_dir)):
+        state = settings.state_dir
+        if state is not None and "$" not in expand(state) and not os.path.isabs(expand(state)):
             self._wrong(("state_dir",), f"{settings.state_dir!r} must be absolute, or begin with ~")
 
 

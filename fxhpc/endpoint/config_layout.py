@@ -282,13 +282,19 @@ def _remove(data: dict[str, Any], path: KeyPath) -> None:
 def did_you_mean(written: str, known: list[str]) -> str:
     """` (did you mean 'x'?)`, or nothing."""
     meant = MEANT.get(written)
-    if meant in known:
-        return f" (did you mean {meant!r}?)"
-    close = difflib.get_close_matches(written.lower(), known, 1, 0.6)
-    if not close:  # a key that is written with other separators
-        plain = written.lower().replace("-", "_").replace(" ", "_")
-        close = [name for name in known if name.replace("_", "") == plain.replace("_", "")]
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    if meant not in known:
+        words = {_plain(name): name for name in known}
+        close = difflib.get_close_matches(_plain(written), words, 1, 0.6)
+        meant = words[close[0]] if close else ""
+    return f" (did you mean {meant!r}?)" if meant else ""
+
+
+def _plain(word: str) -> str:
+    """A word without what people leave out, or write otherwise."""
+    word = word.lower().replace("-", "").replace("_", "").replace(" ", "")
+    for ending in ("provider", "launcher", "engine"):
+        word = word.removesuffix(ending) or word
+    return word
 
 
 def _did_you_mean(written: str, known: Any) -> str:

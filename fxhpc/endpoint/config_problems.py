@@ -59,8 +59,11 @@ def _plain_path(loc: tuple[str | int, ...], layout: Layout) -> KeyPath:
 def _words(detail: ErrorDetails, path: KeyPath, layout: Layout) -> str:
     kind, given = detail["type"], detail["input"]
     context: dict[str, Any] = detail.get("ctx") or {}
+    shown = f", not {_show(given)}"
     if kind == "extra_forbidden":
         return _no_such_key(path, layout)
+    if kind == "missing" and isinstance(path[-1], int) or kind in ("too_short", "too_long"):
+        return f"must be two numbers, such as [54000, 55000]{shown}"
     if kind == "missing":
         return "is missing"
     if kind in ("value_error", "assertion_error"):
@@ -68,7 +71,6 @@ def _words(detail: ErrorDetails, path: KeyPath, layout: Layout) -> str:
     if kind == "literal_error":
         known = [word.strip("' ") for word in context["expected"].replace(" or ", ", ").split(", ")]
         return f"{given!r} is none of: {', '.join(known)}{did_you_mean(str(given), known)}"
-    shown = f", not {_show(given)}"
     limits = {
         "greater_than_equal": ("must be {ge} or more", "ge"),
         "greater_than": ("must be more than {gt}", "gt"),
@@ -88,8 +90,6 @@ def _words(detail: ErrorDetails, path: KeyPath, layout: Layout) -> str:
         return f"must be text{shown}"
     if kind in ("list_type", "tuple_type"):
         return f"must be a list, such as [a, b]{shown}"
-    if kind in ("too_short", "too_long"):
-        return f"must be two numbers, such as [54000, 55000]{shown}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be keys with values, `key: value`{shown}"
     return f"{detail['msg']}{shown}"

@@ -121,15 +121,13 @@ def parse(text: str, source: str) -> Document:
         raise ConfigError(
             [f"{source}: is empty; `fxhpc config show slurm` prints one to begin with"]
         )
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, source, text)]) from None
     except RecursionError:
         raise ConfigError([f"{source}: is nested too deeply"]) from None
-    finally:
-        loader.dispose()
     if node is None:
         raise ConfigError([f"{source}: holds comments alone"])
     reader = _Reader(source)
@@ -171,6 +169,9 @@ for _tag, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 class _Reader:
     """Turns YAML's nodes into plain values, and remembers their lines."""
 
@@ -190,6 +191,8 @@ class _Reader:
             raise ConfigError(
                 [f"{self.source}:{_line(node)}: its aliases (`*name`) make more values than fit"]
             )
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+            self._wrong(node, path, f"tags such as {node.tag!r} are not allowed here")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, (*above, node))
         if isinstance(node, yaml.SequenceNode):

@@ -1,0 +1,131 @@
+"""Configurations of real machines: ours in configs/, and files in the shape of Globus Compute's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from fxhpc.endpoint.config import load_config, template
+from fxhpc.endpoint.config_schema import json_schema
+from fxhpc.endpoint.specs import provider_values
+from fxhpc.endpoint.yaml_file import parse, parse_file
+from fxhpc.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+GLOBUS = sorted((Path(__file__).parent / "globus").glob("*.yaml"))
+_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_]+) *\}\}")
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
+def variables(path: Path) -> dict[str, Any]:
+    """A value for every placeholder of a file."""
+    names = _PLACEHOLDER.findall(path.read_text())
+    special = {"OPTIONS": "#SBATCH --qos=a\n#SBATCH --mem=0", "WORKERS": 2, "WORKERS_PER_NODE": 2}
+    return {name: special.get(name, "value") for name in names}
+
+
+def filled_in(path: Path, folder: Path) -> Path:
+    """A copy in which people have replaced the placeholders."""
+    text = path.read_text().replace("{{ OPTIONS }}", '"#SBATCH --qos=a"')
+    copy = folder / path.name
+    copy.write_text(re.sub(r"\{\{[^}]*\}\}", "value", text))
+    return copy
+
+
+def test_there_are_the_machines_that_we_promise() -> None:
+    assert {path.stem for path in CONFIGS} >= {"local", "slurm", "pbs", "perlmutter", "polaris"}
+    assert len(GLOBUS) >= 13
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.stem))
+def test_ready_configurations_are_in_order(path: Path) -> None:
+    config = load_config(path)
+    assert config.warnings == []
+    assert template(path.stem) == path.read_text()
+    VALIDATOR.validate(parse_file(path).data)
+
+
+@pytest.mark.parametrize("kind", ["local", "slurm", "pbs"])
+def test_ready_configurations_are_in_order_with_all_that_is_commented_out(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "me")
+    head, mark, text = template(kind).partition("display_name:")
+    text = re.sub(r"^( *)# (?=[a-z_]+:(?: |$))", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *)# (?=  )", r"\1", text, flags=re.MULTILINE)
+    path = tmp_path / "f.yaml"
+    path.write_text(head + mark + text)
+    config = load_config(path)
+    assert config.settings.engine.model_fields_set > {"provider", "max_workers_per_node"}
+
+
+@pytest.mark.parametrize("path", GLOBUS, ids=lambda path: str(path.stem))
+def test_globus_files_load_when_placeholders_are_replaced(path: Path, tmp_path: Path) -> None:
+    copy = filled_in(path, tmp_path)
+    config = load_config(copy)
+    assert provider_values(config)["type"] == config.provider_type
+    ignored = [warning for warning in config.warnings if "are ignored" in warning]
+    assert len(ignored) <= 2  # one for the cloud, one for what has no meaning here
+    VALIDATOR.validate(parse(copy.read_text(), path.name).data)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in GLOBUS if path.stem != "delta"], ids=lambda path: str(path.stem)
+)
+def test_globus_files_load_when_variables_are_given(path: Path) -> None:
+    assert load_config(path, variables(path)).engine.type.endswith("Engine")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in GLOBUS if "{{" in path.read_text()], ids=lambda path: str(path.stem)
+)
+def test_placeholders_that_were_left_are_named_with_their_lines(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    lines = path.read_text().splitlines()
+    for problem in caught.value.problems:
+        line, name = re.match(
+            r".*?:(\d+): \S+: '\{\{ (.*?) \}\}' is to be replaced", problem
+        ).groups()  # type: ignore[union-attr]
+        block = "\n".join(lines[int(line) - 1 :])
+        assert name in block
+
+
+def test_what_polaris_says_reaches_parsl() -> None:
+    path = next(path for path in GLOBUS if path.stem == "polaris")
+    assert provider_values(load_config(path, variables(path))) == {
+        "type": "PBSProProvider",
+        "nodes_per_block": 1,
+        "account": "value",
+        "queue": "debug-scaling",
+        "cpus_per_node": 32,
+        "select_options": "ngpus=4",
+        "scheduler_options": "#PBS -l filesystems=home:grand:eagle",
+        "walltime": "01:00:00",
+        "cmd_timeout": 30,
+        "launcher": {
+            "type": "MpiExecLauncher",
+            "bind_cmd": "--cpu-bind",
+            "overrides": "--depth=64 --ppn 1",
+        },
+    }
+
+
+def test_the_schema_is_one_and_describes_every_key() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    described = schema["properties"]
+    for key in ("max_workers_per_node", "walltime", "provider", "engine", "heartbeat_period"):
+        assert described[key]["description"], key
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"max_worker": 3}, {"provider": "vax"}, {"provider": {"type": "slurm", "queue": "x"}}],
+)
+def test_the_schema_refuses_what_the_loader_refuses(values: dict[str, Any]) -> None:
+    assert not VALIDATOR.is_valid(values)
