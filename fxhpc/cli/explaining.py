@@ -22,6 +22,9 @@ SHORT = 8
 #: Characters of a result that are shown.
 _RESULT_CHARACTERS = 2000
 
+#: What a reason says if waiting alone will not do.
+_TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
+
 _SHORT = re.compile(r"([0-9a-f]{4,24})(?::(\d+)(?:-(\d+))?)?", re.IGNORECASE)
 
 
@@ -117,6 +120,17 @@ def short_id(summary: StreamSummary) -> str:
 def age(created: float) -> str:
     """How long ago something was, as lists show it."""
     return format_duration(max(0.0, time.time() - created)) if created else "?"
+
+
+def many(count: int, what: str) -> str:
+    """So many of something, as people say it.
+
+    >>> many(1, "task"), many(2000, "task"), many(0, "task")
+    ('1 task', '2,000 tasks', 'no tasks')
+    """
+    if count == 1:
+        return f"1 {what}"
+    return f"{count:,} {what}s" if count else f"no {what}s"
 
 
 def ago(when: float) -> str:
@@ -216,9 +230,12 @@ def _endpoint_sentences(client: QuietClient, told: dict[str, Any]) -> list[str]:
     if status["status"] != "online":
         waiting = details["outstanding_tasks"]
         return [f"{waiting:,} tasks wait for this endpoint."] if waiting > 1 else []
+    workers, idle = details["total_workers"], details["idle_workers"]
     sentences = [
-        f"The endpoint has {details['total_workers']:,} workers, {details['idle_workers']:,} of "
-        f"them idle; {details['running_tasks']:,} tasks run, {details['pending_tasks']:,} wait."
+        f"The endpoint has {many(workers, 'worker')}"
+        + (f" ({idle:,} idle)" if workers else "")
+        + f"; {many(details['running_tasks'], 'task')} running, {details['pending_tasks']:,} "
+        f"waiting."
     ]
     for block in details["blocks"][:10]:
         job = f" ({details['scheduler'] or 'job'} {block['job']})" if block["job"] else ""
@@ -243,6 +260,12 @@ def _pending_advice(status: str, reason: str, told: dict[str, Any]) -> str:
         )
     if "fxhpc " in reason:
         return "as said above; what was submitted waits as long as that takes"
+    if any(word in reason for word in _TROUBLE):
+        return (
+            f"mend what it says (the endpoint's config.yaml: fxhpc endpoint check {endpoint}), "
+            f"then: fxhpc endpoint restart {endpoint}. What was submitted waits as long as that "
+            f"takes"
+        )
     if status == states.WAITING_FOR_NODES:
         return (
             f"wait for the nodes; more is told by: fxhpc endpoint status {endpoint}, and: "

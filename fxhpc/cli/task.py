@@ -168,9 +168,11 @@ def _tell_cancelled(cancelled: int, running: int) -> None:
     if output.wants_json():
         output.document({"cancelled": cancelled, "running": running})
         return
-    click.echo(f"{cancelled:,} tasks cancelled")
+    from fxhpc.cli import explaining
+
+    click.echo(f"{explaining.many(cancelled, 'task')} cancelled")
     if running:
-        output.note(f"{running:,} run on; --interrupt ends them")
+        output.note(f"{running:,} not, since they run: --interrupt ends them")
 
 
 def _has_store() -> bool:

@@ -258,7 +258,8 @@ class Forwarder:
             seen=0.0 if endpoint.connected else endpoint.seen,
             endpoint=endpoint.name,
             name=endpoint.title,
-            report=status.report,
+            # Of one that is away: how it is configured, as far as it has ever said.
+            report=status.report or msg.EndpointReport(details=endpoint.details),
         )
         self._state.say(client.peer, answer)
 
@@ -274,6 +275,8 @@ class Forwarder:
             self._started(message)
         elif isinstance(message, msg.Status):
             endpoint.status = message
+            if message.report is not None:
+                endpoint.details = message.report.details
         elif isinstance(message, msg.NeedBody):
             for digest in message.digests:
                 self._sending.send_body(endpoint, digest)

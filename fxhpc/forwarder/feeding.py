@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fxhpc.forwarder.streams import QUEUED, RUNNING, SENT, Segment, Stream
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
@@ -42,6 +44,7 @@ class Endpoint:
         self.dropped_bytes = 0  # of segments in memory that left the queue without being taken
         self.bodies: set[bytes] = set()  # what its interchange was sent
         self.status: msg.Status | None = None
+        self.details: dict[str, Any] = {}  # of its configuration, as it told them last
         self.seen = 0.0  # wall clock: when it was alive last; 0: never, as far as is known
         self.streams: dict[bytes, Stream] = {}  # all whose tasks run here
         self.backlog = 0  # as its interchange was told last

@@ -215,9 +215,11 @@ class RemoteInterchanges:
         """Connect to an interchange that is away, or tell why it is."""
         if now >= remote.retry_at:
             yield from self._connect(remote)
-        if remote.opener is None or remote.trouble:
-            why, seen = why_away(remote.directory, remote.name, commands=self._commands)
-            yield from self._tell(remote, self._spoken(remote) if remote.trouble else why, seen)
+        if remote.opener is not None or remote.trouble:
+            yield from self._tell(remote, self._spoken(remote), 0.0)
+            return
+        why, seen = why_away(remote.directory, remote.name, commands=self._commands)
+        yield from self._tell(remote, why, seen)
 
     @staticmethod
     def _spoken(remote: _Remote) -> str:
