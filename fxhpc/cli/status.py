@@ -10,7 +10,7 @@ import click
 
 from fxhpc import errors
 from fxhpc.cli import output
-from fxhpc.endpoint import identity, places
+from fxhpc.endpoint import identity, lifecycle, places
 from fxhpc.endpoint.state import EndpointState, State, look, read_status
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
@@ -82,6 +82,7 @@ def list_endpoints() -> None:
 def describe(directory: EndpointDirectory) -> dict[str, Any]:
     """All that is known of an endpoint, as plain values."""
     state = look(directory)
+    running = state.alive or state.elsewhere
     found: dict[str, Any] = {
         "name": state.name,
         "state": state.state,
@@ -89,8 +90,10 @@ def describe(directory: EndpointDirectory) -> dict[str, Any]:
         "directory": str(directory.path),
         "trouble": state.trouble,
         "restarts": state.restarts,
+        # While it runs, its report tells of its blocks.
+        "left_blocks": [] if running else lifecycle.left_blocks(directory),
     }
-    if state.alive or state.elsewhere:
+    if running:
         found |= {
             "host": state.host,
             "pid": state.pid,
@@ -118,7 +121,7 @@ def _sentence(state: EndpointState) -> str:
 def _show(endpoint: dict[str, Any]) -> None:
     """Print one endpoint: what it is, then its blocks, then its managers."""
     report = endpoint.get("report", {})
-    more = report.get("report") or report  # the report may lie within the status, or beside it
+    details = report.get("report", {})
     lines = [("state", endpoint["sentence"])]
     if endpoint["trouble"] and endpoint["state"] != State.FAILED:
         lines.append(("trouble", endpoint["trouble"]))
@@ -127,28 +130,29 @@ def _show(endpoint: dict[str, Any]) -> None:
     if report:
         idle = report.get("idle_workers", 0)
         lines += [
+            ("managers", str(report.get("managers", 0))),
             ("workers", f"{report.get('workers', 0)}, {idle} of them idle"),
-            ("managers", str(report.get("managers_count", _count(report.get("managers", 0))))),
             ("tasks", f"{report.get('queued', 0)} waiting, {report.get('running', 0)} running"),
         ]
         if report.get("reason"):
             lines.append(("waits for", report["reason"]))
-        if more.get("scheduler"):
-            lines.append(("scheduler", more["scheduler"]))
-        if more.get("scheduler_trouble"):
-            lines.append(("scheduler's trouble", more["scheduler_trouble"]))
+        if details.get("scheduler"):
+            lines.append(("scheduler", details["scheduler"]))
+        if details.get("scheduler_trouble"):
+            lines.append(("its trouble", details["scheduler_trouble"]))
+    if endpoint["left_blocks"]:
+        lines.append(("left behind", "; ".join(endpoint["left_blocks"])))
     if hint := _hint(endpoint):
         lines.append(("hint", hint))
     click.echo(f"endpoint {endpoint['name']}  {endpoint['endpoint_id']}")
     for key, value in lines:
-        click.echo(f"  {key + ':':<11} {value}")
-    if blocks := more.get("blocks"):
+        click.echo(f"  {key + ':':<12} {value}")
+    if blocks := details.get("blocks"):
         output.table(
             ["Block", "Job", "State", "Batch system", "Managers", "Workers", "Ends in"],
             [_block(block) for block in blocks],
         )
-    managers = more.get("managers")
-    if isinstance(managers, list) and managers:
+    if managers := details.get("managers"):
         output.table(
             ["Manager", "Host", "Block", "Workers", "Idle", "Cores", "Memory", "Python", "fxhpc"],
             [_manager(manager) for manager in managers],
@@ -189,7 +193,8 @@ def _hint(endpoint: dict[str, Any]) -> str:
     if state in (State.INITIALIZED, State.STOPPED):
         return f"start it with: fxhpc endpoint start {name}"
     if state == State.FAILED:
-        return f"see: fxhpc endpoint logs {name}; start it with: fxhpc endpoint start {name}"
+        jobs = ", which adopts its jobs; `stop` cancels them" if endpoint["left_blocks"] else ""
+        return f"see: fxhpc endpoint logs {name}; start it with: fxhpc endpoint start {name}{jobs}"
     if state == State.UNSUPERVISED:
         return f"give it a supervisor with: fxhpc endpoint restart {name}"
     if state == State.LOST:
@@ -207,10 +212,6 @@ def _number(endpoint: dict[str, Any], key: str) -> str:
 def _tasks(endpoint: dict[str, Any]) -> str:
     report = endpoint.get("report")
     return str(report.get("queued", 0) + report.get("running", 0)) if report else ""
-
-
-def _count(value: Any) -> int:
-    return len(value) if isinstance(value, list) else int(value)
 
 
 def _none(home: Home) -> str:

@@ -11,7 +11,6 @@ import msgspec
 
 from fxhpc.endpoint import identity
 from fxhpc.interchange.directory import EndpointDirectory
-from fxhpc.protocol.messages import Status
 from fxhpc.units import format_duration
 
 
@@ -133,12 +132,11 @@ def read_failure(directory: EndpointDirectory) -> str:
 def read_status(directory: EndpointDirectory) -> dict[str, Any]:
     """The report that its interchange has written last, as plain values; empty if there is none.
 
-    A newer interchange may tell more than this version knows, so nothing is checked.
+    See `fxhpc.interchange.status_file`. A newer interchange may tell more than this version knows,
+    so nothing is checked.
     """
     try:
         found = msgspec.json.decode(directory.status.read_bytes())
-        if isinstance(found, list):  # as it goes over the link
-            found = dict(zip(Status.__struct_fields__, found, strict=False))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
