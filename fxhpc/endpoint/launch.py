@@ -73,7 +73,7 @@ def install_script(blocks: Path, python: str = "") -> None:
     (blocks / "launch.sh").chmod(0o700)
 
 
-def prefix(directory: str, number: int, name: str) -> str:
+def prefix(directory: str, number: int, name: str, spooled: bool = False) -> str:
     """The lines of a block's script that come before `worker_init`.
 
     They run the rest of the script in a subshell, so that whatever it does (`exit`, `exec`, `set
@@ -82,11 +82,20 @@ def prefix(directory: str, number: int, name: str) -> str:
     Args:
         directory: where the scripts lie.
         number, name: of the block.
+        spooled: the batch system shows a job's output only after its end: too late for those who
+            want to know why it ended.
     """
     files = {
         key: shlex.quote(os.path.join(directory, name + ending))
-        for key, ending in (("started", STARTED), ("ended", ENDED), ("cancelled", CANCELLED))
+        for key, ending in (
+            ("started", STARTED),
+            ("ended", ENDED),
+            ("cancelled", CANCELLED),
+            ("out", ".out"),
+            ("err", ".err"),
+        )
     }
+    output = f" > {files['out']} 2> {files['err']}" if spooled else ""
     run = f"exec {_run(Path(directory))}"
     return f"""\
 if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
@@ -111,7 +120,7 @@ if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
         trap - TERM INT HUP USR1 USR2
         FXHPC_INSIDE={shlex.quote(name)}
         . {SCRIPT}
-    )
+    ){output}
     fxhpc_code=$?
     # Whoever ended it has told the managers too; they get a moment to tell the interchange.
     [ "$fxhpc_code" = 143 ] && sleep 2

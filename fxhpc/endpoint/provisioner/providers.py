@@ -113,7 +113,10 @@ class Batch:
         """
         self._last = None
         far = self._type in _FAR_AWAY
-        lines = "" if far else prefix(self._spec.directory, block.number, block.name)
+        spooled = self._type not in ("SlurmProvider", "LocalProvider")
+        lines = (
+            "" if far else prefix(self._spec.directory, block.number, block.name, spooled=spooled)
+        )
         self._provider.worker_init = f"{lines}{self._spec.worker_init}\n"
         command = f"env FXHPC_BLOCK={block.number} {self._spec.command}"
         try:
