@@ -56,11 +56,12 @@ class Losses:
         self._state.outbox.add(b"", 0, [run], self._state.actions)
 
     def told(self, manager: Manager, task: msg.TaskRun, loss: Loss) -> None:
-        """A manager tells that it has lost a task. Where that was in the batch system, it may not
-        have said.
-        """
+        """A manager tells that it has lost a task. What it left out of where that was is added."""
+        where = [] if not manager.host or manager.host in loss.text else [f"on {manager.host}"]
         if manager.block and f"block {manager.block}" not in loss.text:
-            loss.text = f"{loss.text.rstrip('. ')} ({in_block(manager).strip()})"
+            where.append(in_block(manager).strip())
+            loss.text = f"{loss.text.rstrip('. ')} ({', '.join(where)})"
+        loss.host = loss.host or manager.host
         self.lose(task, loss)
 
     def lose_tasks(

@@ -68,7 +68,9 @@ class Scheduler:
 
     def is_gone(self, why: str, now: float) -> None:
         """The provisioner died or was killed: what it was asked may have happened or not."""
-        self.ready, self.gone, self._asked = False, why, frozenset()
+        self.ready, self.gone = False, why
+        if self._asked:
+            self._asked, self._asked_at = frozenset(), now
         self._state.note(f"the provisioner has ended: {why}; another one is started", "warning")
         for block in self._blocks:
             if block.phase == SUBMITTING:
@@ -117,7 +119,8 @@ class Scheduler:
         told = {report.block for report in message.reports}
         if not (failed or told >= self._asked or now >= self._asked_at + self._poll_s):
             return
-        self._asked = frozenset()
+        if self._asked:
+            self._asked, self._asked_at = frozenset(), now  # it may have waited before it was run
         if failed:
             if failed != self.trouble:
                 self._state.note(

@@ -54,6 +54,7 @@ class Slurm:
         self.free = 100  # jobs that can run at once
         self.refuses = ""  # submissions
         self.away = ""  # no command works
+        self.away_takes = False  # but submissions take effect, only their answer is lost
         self.fails_at_start = ""  # what scripts write before they end; no manager ever starts
         self.fatal = ""
         self.forgets = False  # ended jobs are not known any more
@@ -268,6 +269,7 @@ class Site:
         self.asked: deque[prov.ToProvisioner] = deque()
         self.answers: deque[prov.FromProvisioner] = deque()
         self.provisioner = False
+        self.late: list[tuple[float, str]] = []  # submissions of killed provisioners
         self.hangs = False  # the provisioner does not come to an end of what it does
         self.left = ""
         self.statuses: list[msg.Status] = []
@@ -328,15 +330,18 @@ class Site:
         self.provisioner = True
         self.tell(ev.ProvisionerSaid(prov.ProvisionerReady("Slurm")))
 
-    def kill_provisioner(self, *, executed: int = 0) -> None:
+    def kill_provisioner(self, *, executed: int = 0, late_s: float | None = None) -> None:
         """Kill it.
 
         Args:
             executed: so many requests have taken effect, though nobody hears of it.
+            late_s: the next one is a command that lives on, and takes effect so much later.
         """
         for _ in range(executed):
             if self.asked:
                 self._execute(self.asked.popleft())
+        if late_s is not None and self.asked and isinstance(self.asked[0], prov.SubmitBlock):
+            self.late.append((self.clock() + late_s, self.asked[0].block.name))
         self.asked.clear()
         self.answers.clear()
         self.provisioner = False
@@ -418,6 +423,11 @@ class Site:
         self.clock.advance(STEP_S)
         if not self.provisioner and not self.left:
             self.start_provisioner()
+        for when, name in list(self.late):
+            if self.clock() >= when:
+                self.late.remove((when, name))
+                if not self.slurm.refuses:
+                    self.slurm.submit(name)
         self.slurm.advance()
         self._end_managers()
         self._start_managers()
@@ -444,7 +454,10 @@ class Site:
         if isinstance(request, prov.SubmitBlock):
             block = request.block
             if away:
-                self.slurm.submissions.append(self.clock())
+                if self.slurm.away_takes and not self.slurm.refuses:
+                    self.slurm.submit(block.name)
+                else:
+                    self.slurm.submissions.append(self.clock())
                 self.answers.append(prov.NotSubmitted(block.number, away, away=True))
                 return
             try:
