@@ -86,7 +86,7 @@ def test_a_killed_executor_inside_an_allocation_leaves_nothing(
     batch_node = slurm.slurm("scontrol", "show", "job", job.id).split("BatchHost=")[1].split()[0]
     slurm.on_node(batch_node, "kill", "-9", (login.work / "pid").read_text().strip())
     # The job goes on, and has its nodes for itself.
-    soon(lambda: not [line for line in slurm.processes() if "fxhpc" in line], within=15)
+    soon(lambda: not [line for line in slurm.processes() if "fxhpc: " in line], within=15)
     assert slurm.job_ids("RUNNING") == [job.id]
     slurm.cancel_all()
 
