@@ -62,7 +62,7 @@ def _words(detail: ErrorDetails, path: KeyPath, layout: Layout) -> str:
     shown = f", not {_show(given)}"
     if kind == "extra_forbidden":
         return _no_such_key(path, layout)
-    if kind == "missing" and isinstance(path[-1], int) or kind in ("too_short", "too_long"):
+    if (kind == "missing" and isinstance(path[-1], int)) or kind in ("too_short", "too_long"):
         return f"must be two numbers, such as [54000, 55000]{shown}"
     if kind == "missing":
         return "is missing"

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 
 from fxhpc.endpoint.config import load_config, template
+from fxhpc.endpoint.config_engine import Engine, Settings
+from fxhpc.endpoint.config_provider import PROVIDERS, Launcher
 from fxhpc.endpoint.config_schema import json_schema
 from fxhpc.endpoint.specs import provider_values
 from fxhpc.endpoint.yaml_file import parse, parse_file
@@ -129,3 +131,15 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
 )
 def test_the_schema_refuses_what_the_loader_refuses(values: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(values)
+
+
+def test_the_guide_names_every_key_and_its_examples_load(tmp_path: Path) -> None:
+    guide = (CONFIGS[0].parents[1] / "docs" / "configuration.md").read_text()
+    keys = {*Settings.model_fields, *Engine.model_fields}
+    keys.update(key for kind in (*PROVIDERS, Launcher) for key in kind.model_fields)
+    missing = [key for key in sorted(keys) if not re.search(rf"\b{key}\b", guide)]
+    assert missing == []
+    for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(example)
+        assert load_config(path).warnings == []
