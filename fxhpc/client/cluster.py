@@ -112,6 +112,8 @@ class PrivateEndpoint:
     def stop_soon(self) -> None:
         """As `stop`, without waiting."""
         with self._lock:
+            if self._stopping.is_set():
+                return  # for an interchange, another signal means to leave without cancelling
             self._stopping.set()
             _signal(self._process, signal.SIGTERM)
 

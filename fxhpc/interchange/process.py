@@ -40,7 +40,7 @@ from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
-from fxhpc.transport.directories import OwnedDirectory
+from fxhpc.transport.directories import OwnedDirectory, remove_abandoned
 from fxhpc.transport.keys import slow_curve_warning
 from fxhpc.transport.monitor import Monitor
 from fxhpc.version import __version__
@@ -242,6 +242,8 @@ class InterchangeProcess:
         self._block_journal.close()
         self._spool.close()
         self._sockets.remove()
+        if self._spec.watch_pid:
+            remove_abandoned()  # the one that it belonged to may have been killed
         self._stopping.close()
         os.close(self._lock)
         log.info("ended%s", f": {self._left.reason}" if self._left is not None else "")

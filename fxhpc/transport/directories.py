@@ -42,7 +42,7 @@ class OwnedDirectory:
             for name in sockets:
                 Path(before, name).unlink(missing_ok=True)
             return
-        _remove_abandoned()
+        remove_abandoned()
         while True:
             self.path = ipc.make_ipc_directory()
             if self._own(os.O_CREAT | os.O_EXCL):
@@ -84,7 +84,8 @@ class OwnedDirectory:
             self._lock = None
 
 
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
+    """Remove what processes that were killed have left."""
     for path in Path("/tmp").glob(f"fxhpc-{os.getuid()}-*"):
         try:
             ipc.check_private(str(path))

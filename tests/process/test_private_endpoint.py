@@ -94,7 +94,7 @@ def test_whatever_ends_the_process_ends_its_blocks(
                 future = executor.submit(hold, sys.argv[1])
                 while not os.path.exists(sys.argv[1]):
                     time.sleep(0.01)
-                print("begun", flush=True)
+                print(executor._attachment.connection._host.directory, flush=True)
                 if sys.argv[2] == "exit":
                     future.cancel()
                     executor.shutdown(wait=False)
@@ -108,7 +108,8 @@ def test_whatever_ends_the_process_ends_its_blocks(
         ending,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
+    sockets = Path(process.stdout.readline().strip())
+    assert sockets.is_dir()
     assert len(_executors(home)) == 1
     if ending == "interrupt":
         process.send_signal(signal.SIGINT)
@@ -117,6 +118,7 @@ def test_whatever_ends_the_process_ends_its_blocks(
         process.send_signal(numbers[ending])
     process.communicate(timeout=30)
     _nothing_is_left(home)
+    assert not sockets.exists()
 
 
 def test_a_forked_child_leaves_the_parents_blocks_alone(home: TestHome) -> None:
