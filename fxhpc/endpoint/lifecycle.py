@@ -310,7 +310,7 @@ def delete(directory: EndpointDirectory, name: str) -> None:
         ):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        for folder in (directory.blocks, directory.manager_logs):
+        for folder in (directory.blocks, directory.manager_logs, directory.manager_results):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             directory.state.rmdir()  # if nothing of the user's lies there

@@ -72,6 +72,7 @@ class EndpointDirectory:
         self.manager_spec = self.state / "manager.json"
         self.blocks = self.state / "blocks"  # job scripts, and what they wrote
         self.manager_logs = self.state / "manager-logs"
+        self.manager_results = self.state / "manager-results"  # see `fxhpc.manager.unsent`
         self.journal = self.path / "journal"
         self.spool = self.path / "spool"
         self.epoch = self.path / "epoch"

@@ -89,6 +89,9 @@ class Manager:
             self._desk.actions.append(ev.Greet(self._register()))
         elif isinstance(event, ev.LinkLost):
             self._desk.linked = False
+        elif isinstance(event, ev.Inherited):
+            for results in self._outbox.inherit(event.path, event.batch):
+                self._desk.say(results)
         else:
             self._send_results()
             self._leaving.end(event)
@@ -115,7 +118,8 @@ class Manager:
             if need := self._backlog.add(message.runs):
                 self._desk.say(msg.NeedBody(need))
         elif isinstance(message, msg.ResultsStored):
-            self._outbox.stored(message.numbers)
+            for path in self._outbox.stored(message.numbers):
+                self._desk.actions.append(ev.Discard(path))
         elif isinstance(message, msg.Body):
             self._backlog.add_body(message.digest, message.data)
             self._forget_bodies()
@@ -212,7 +216,9 @@ class Manager:
         self._send_results()
         self._dispatch()
         if not self._desk.linked:
-            if now - self._heard > self._desk.host.alone_s:
+            if now - self._heard > self._desk.host.alone_s and not self._desk.leaving:
+                if self._outbox.unstored:
+                    self._desk.actions.append(ev.Keep(list(self._outbox.unstored.values())))
                 reason = f"there was no interchange for {format_duration(now - self._heard)}"
                 self._leaving.leave(reason, failed=not self._registered, alone=True)
             return

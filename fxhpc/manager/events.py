@@ -64,6 +64,14 @@ class Looked:
 
 
 @dataclass(frozen=True)
+class Inherited:
+    """An earlier manager could not tell these, and has left them in a file."""
+
+    path: str
+    batch: list[msg.Results]
+
+
+@dataclass(frozen=True)
 class Turn:
     """All that had come in has been told; now is the time to send."""
 
@@ -77,7 +85,16 @@ class Ended:
 
 
 Event = (
-    Said | LinkOpened | LinkLost | WorkerStarted | WorkerSaid | WorkerGone | Looked | Turn | Ended
+    Said
+    | LinkOpened
+    | LinkLost
+    | WorkerStarted
+    | WorkerSaid
+    | WorkerGone
+    | Looked
+    | Inherited
+    | Turn
+    | Ended
 )
 
 # --- actions ------------------------------------------------------------------------------------
@@ -137,6 +154,20 @@ class KillWorker:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Leave these in a file: nobody has stored them, and there is nobody to tell."""
+
+    batch: list[msg.Results]
+
+
+@dataclass(frozen=True)
+class Discard:
+    """All that an earlier manager has left in this file is stored."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Leave:
     """End the process, its workers first."""
 
@@ -145,7 +176,9 @@ class Leave:
     alone: bool = False  # because nobody was to be reached
 
 
-Action = Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Leave
+Action = (
+    Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Keep | Discard | Leave
+)
 
 
 # --- what the core is made with -----------------------------------------------------------------

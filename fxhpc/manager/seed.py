@@ -197,6 +197,10 @@ def run(sock: socket.socket) -> None:
     while (received := channel.receive()) is None:
         select.select([channel], [], [])
     spec = msgspec.msgpack.decode(received[0], type=SeedSpec)
+    if spec.preload:
+        from fxhpc.manager.preload import preload  # hardly anybody needs it
+
+        preload(spec)
     gc.collect()
     gc.freeze()
     Seed(channel, spec).serve()

@@ -15,7 +15,7 @@ import zmq
 
 from fxhpc.errors import FxhpcError
 from fxhpc.manager import events as ev
-from fxhpc.manager import logs, processes
+from fxhpc.manager import logs, processes, unsent
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.finding import Finder, NotFound
@@ -73,6 +73,7 @@ class Shell:
         self._finder = Finder(spec, self._selector)
         self._address = ""  # that it is connected to
         self._chronicle = logs.Chronicle()
+        self._unsent = unsent.folder_of(spec)  # where earlier managers may have left results
         now = time.monotonic()
         self._complain_at = now + COMPLAIN_S
         self._core = Manager(_host(spec, node, now), now)
@@ -173,6 +174,10 @@ class Shell:
             elif isinstance(action, ev.Greet):
                 if self._opener is not None:
                     self._opener.greet(action.message)
+            elif isinstance(action, ev.Keep):
+                self._keep(action.batch)
+            elif isinstance(action, ev.Discard):
+                unsent.discard(action.path)
             else:
                 self._leave = action
 
@@ -239,6 +244,7 @@ class Shell:
         if opener is None or monitor is None:
             return
         now = time.monotonic()
+        welcome = False
         for message in opener.receive():
             self._heard = now
             if isinstance(message, msg.Welcome):
@@ -248,10 +254,13 @@ class Shell:
                 self._complain_at = now + COMPLAIN_S
                 self._retry_s = RECONNECT_FIRST_S
                 log.info("registered at %s", self._address)
+                welcome = True
             if not isinstance(message, msg.Tasks | msg.ResultsStored):
                 self._look()  # what runs now matters for what is asked
                 self._chronicle.heard(message)
             self._tell(ev.Said(message))
+        if welcome:
+            self._inherit()
         ended = monitor.look().ended
         # Whether a connection could be made at all is not always told.
         patience = self._core.heartbeat_s * MISSED_HEARTBEATS if self._welcome else WELCOME_S
@@ -277,6 +286,29 @@ class Shell:
             self._complain(now)
         else:
             self._complain_at = now + COMPLAIN_S
+
+    def _keep(self, batch: list[msg.Results]) -> None:
+        """Leave results for the next manager to tell."""
+        folder = unsent.folder_of(self._spec)
+        count = sum(len(run.outcomes) for results in batch for run in results.runs)
+        if not folder:
+            return
+        try:
+            path = unsent.write(folder, self._spec.manager, batch)
+            log.warning("results of %d tasks are left in %s: nobody has stored them", count, path)
+        except OSError as error:
+            logs.say(
+                f"manager {self._spec.manager} on {self._node.host}: the results of {count} tasks "
+                f"are lost with it, which run again: {folder} cannot be written: {error.strerror}"
+            )
+
+    def _inherit(self) -> None:
+        """Tell what managers before have left."""
+        if folder := self._unsent:
+            self._unsent = ""  # once
+            for path, batch in unsent.read(folder):
+                log.info("telling what an earlier manager has left in %s", path)
+                self._tell(ev.Inherited(path, batch))
 
     def _tell_ready(self) -> None:
         """Whoever started this manager learns that it could register."""
@@ -345,4 +377,5 @@ def _seed_spec(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
         spec.nice,
         task_variables=not own,
         sandbox=spec.sandbox,
+        preload=spec.preload,
     )

@@ -209,6 +209,25 @@ def test_alone_it_leaves_and_names_what_it_tried(start: Start, tmp_path: Path) -
     assert "Traceback" not in told
 
 
+def test_what_it_cannot_tell_the_next_one_tells(start: Start, tmp_path: Path) -> None:
+    shared = tmp_path / "managers.address"
+    first = start(alone_s=1.0, address_file=str(shared), ready=False)
+    shared.write_text(first.address)
+    first.ready()
+    first.store = False
+    stream = first.send(tasks.double, (1,), (2,))
+    first.wait(stream, 2)
+    first.away()
+    assert first.process.wait(20) == 0
+    (left,) = (tmp_path / "manager-results").iterdir()
+    assert stat.S_IMODE(left.stat().st_mode) == 0o600
+
+    second = start(address_file=str(shared), ready=False)
+    shared.write_text(second.address)
+    assert [value(outcome) for outcome in second.wait(stream, 2)] == [2, 4]
+    second.until(lambda: not left.parent.exists())
+
+
 def test_refused_for_its_version_it_says_so_to_whoever_reads_the_jobs_output(start: Start) -> None:
     interchange = start()
     interchange.say(msg.Refuse("manager m is fxhpc 2 (protocol 9), the interchange fxhpc 1"))

@@ -103,12 +103,16 @@ class Interchange:
     def bind(self) -> Acceptor[msg.FromManager]:
         """Accept managers at a new address."""
         self._bound += 1
-        address = ipc.ipc_address(self._directory, f"m{self._bound}")
+        address = self.address = ipc.ipc_address(self._directory, f"m{self._bound}")
         acceptor = Acceptor(sockets.router(self._context, address), FROM_MANAGER, msg.Register)
         with open(f"{self._address_file}.new", "w") as file:
             file.write(f"{' '.join([*self._others, address])}\n{self._key}\n")
         os.replace(f"{self._address_file}.new", self._address_file)
         return acceptor
+
+    def away(self) -> None:
+        """Be nowhere."""
+        self._acceptor.close()
 
     def restart(self) -> None:
         """Forget the manager, and be somewhere else, as after a crash."""

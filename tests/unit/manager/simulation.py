@@ -92,6 +92,8 @@ class Node:
         self.said: list[msg.FromManager] = []
         self.greetings: list[msg.Register] = []
         self.left: ev.Leave | None = None
+        self.kept: list[msg.Results] = []
+        self.discarded: list[str] = []
         self.startable = True
         self.ran: Counter[Task] = Counter()
         self.ended: dict[Task, list[str]] = {}
@@ -142,6 +144,10 @@ class Node:
                 self.hear(action.message)
             elif isinstance(action, ev.Greet):
                 self.greetings.append(action.message)
+            elif isinstance(action, ev.Keep):
+                self.kept += action.batch
+            elif isinstance(action, ev.Discard):
+                self.discarded.append(action.path)
             else:
                 self.left = action
 

@@ -113,3 +113,36 @@ def test_the_output_of_tasks_is_asked_for_and_looked_at() -> None:
     assert {run.capture for _, work in node.work for run in work.runs} == {500}
     node.run_for(1)
     assert node.core.wait_s(node.now) <= 0.1
+
+
+def test_results_that_nobody_has_stored_are_left_and_told_by_the_next() -> None:
+    node = Node(alone_s=60.0)
+    node.store = False
+    node.say(msg.Body(b"f", b"body"))
+    node.send(S, [b"0"] * 1500)
+    node.run_for(1)
+    node.tell(ev.LinkLost())
+    node.run_for(61)
+    assert node.left is not None
+    kept = [
+        outcome.index for results in node.kept for run in results.runs for outcome in run.outcomes
+    ]
+    assert sorted(kept) == list(range(1500))
+
+    heir = Node()
+    heir.store = False
+    heir.tell(ev.Inherited("left", node.kept))
+    assert set(heir.ended) == {(S, index) for index in range(1500)}
+    numbers = [results.number for results in heir.of(msg.Results)]  # type: ignore[attr-defined]
+    heir.say(msg.ResultsStored(numbers[:-1]))
+    assert not heir.discarded
+    heir.say(msg.ResultsStored(numbers[-1:]))
+    assert heir.discarded == ["left"]
+
+
+def test_without_results_nothing_is_left() -> None:
+    node = Node(alone_s=60.0)
+    node.tell(ev.LinkLost())
+    node.run_for(61)
+    assert node.left is not None
+    assert not node.kept
