@@ -268,6 +268,7 @@ def _manager(
         worker_logs=settings.logs.workers,
         sandbox=sandbox,
         address_probe_s=engine.address_probe_timeout,
+        preload=list(settings.preload),
     )
 
 

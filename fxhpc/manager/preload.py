@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fxhpc.manager import processes
 from fxhpc.protocol.pool import SeedSpec
+from fxhpc.units import format_duration
 
 #: Seconds that one module may take; shared file systems are slow when a whole job begins.
 _LIMIT_S = 120.0
@@ -69,8 +71,9 @@ def _trouble(name: str, limit_s: float) -> str:
         os.close(reader)
         os.kill(pid, signal.SIGKILL)  # it has nothing more to say
         os.waitpid(pid, 0)
+        processes.kill_children(set())  # whatever the module has started
     if not found:
-        return f"it was not imported within {limit_s:.0f} s"
+        return f"it was not imported within {format_duration(limit_s)}"
     if not said:
         return "the interpreter died of it"
     return said.removeprefix("ok")

@@ -75,6 +75,7 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     worker_logs: bool = False  # what each worker prints goes to a file of its own there
     sandbox: str = ""  # run_in_sandbox: the directory where each task gets one of its own
     address_probe_s: float = 3.0  # how long one address may take to answer
+    preload: list[str] = []  # modules that the seed imports, before it forks workers
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
@@ -86,6 +87,7 @@ class SeedSpec(msgspec.Struct, array_like=True):
     nice: int = 0
     task_variables: bool = False  # each task finds its id in FXHPC_TASK_ID and GC_TASK_UUID
     sandbox: OsText = ""  # see `ManagerSpec`
+    preload: list[str] = []  # likewise
 
 
 # --- manager and seed ---------------------------------------------------------------------------

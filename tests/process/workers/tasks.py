@@ -16,6 +16,11 @@ def double(value: int) -> int:
     return 2 * value
 
 
+def imported(names: list[str]) -> list[str]:
+    """Which of these modules were there before the task."""
+    return [name for name in names if name in sys.modules]
+
+
 def pid(*_: Any) -> int:
     return os.getpid()
 

@@ -1,0 +1,76 @@
+"""`preload`: modules that the seed imports for its workers, and those that it leaves out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from homes import LIMIT
+from workers import tasks
+from workers.interchange import ROOT, Interchange
+
+from fxhpc.serialize import unpack_result
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """A directory with modules of all kinds."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "harmless_one.py").write_text("WHERE = __import__('os').getpid()\n")
+    (folder / "threaded_one.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    (folder / "broken_one.py").write_text("raise ValueError('not today')\n")
+    (folder / "leaving_one.py").write_text("import os; os._exit(3)\n")
+    return folder
+
+
+def test_workers_are_forked_with_what_can_be_had(modules: Path, tmp_path: Path) -> None:
+    names = ["harmless_one", "threaded_one", "broken_one", "leaving_one", "missing_one"]
+    interchange = Interchange(
+        file=tmp_path / "manager.json",
+        watch_pid=0,
+        workers=1,
+        sys_path=[str(modules), ROOT, *sys.path],
+        preload=names,
+    )
+    try:
+        (outcome,) = interchange.ready().run(tasks.imported, (names,))
+        assert unpack_result(outcome.data) == ["harmless_one"]
+        interchange.process.terminate()
+        interchange.process.wait(LIMIT)
+        assert interchange.process.stderr is not None
+        said = interchange.process.stderr.read().decode()
+    finally:
+        interchange.close()
+    for name, why in (
+        ("threaded_one", "it leaves 1 threads behind"),
+        ("broken_one", "ValueError: not today"),
+        ("leaving_one", "the interpreter died of it"),
+        ("missing_one", "ModuleNotFoundError"),
+    ):
+        assert f"the module {name!r} is left out: {why}" in said
+
+
+def test_one_that_takes_too_long_is_left_out(modules: Path) -> None:
+    (modules / "endless_one.py").write_text("import threading; threading.Event().wait()\n")
+    program = (
+        "from fxhpc.manager.preload import preload\n"
+        "from fxhpc.protocol.pool import SeedSpec\n"
+        f"path = [{str(modules)!r}, *__import__('sys').path]\n"
+        "preload(SeedSpec('', path, {}, preload=['endless_one']), limit_s=0.2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.stderr == (
+        "fxhpc: preload: the module 'endless_one' is left out: it was not imported within 200 ms\n"
+    )
