@@ -1,0 +1,387 @@
+"""An endpoint's life by its commands: started, looked at, killed in parts, stopped, deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from homes import LIMIT, TestHome, eventually
+
+from fxhpc.endpoint import identity
+from fxhpc.endpoint.state import State, look
+from fxhpc.interchange.directory import EndpointDirectory
+
+LOCAL = """\
+max_workers_per_node: 1
+engine:
+  provider:
+    type: LocalProvider
+    max_blocks: 1
+"""
+
+
+class Commands:
+    """`fxhpc` in a home."""
+
+    def __init__(self, home: TestHome) -> None:
+        self.home = home
+        self.directory = EndpointDirectory(home.path / "endpoints" / "midway")
+        self._config = home.scripts / "midway.yaml"
+        home.scripts.mkdir(parents=True, exist_ok=True)
+
+    def start_command(self, *words: str, module: str = "main") -> subprocess.Popen[str]:
+        """Run a command, and go on."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"fxhpc.cli.{module}", *words],
+            env=self.home.environment,
+            cwd=self.home.scripts,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.home._started.append(process)
+        return process
+
+    def run(self, *words: str, code: int = 0, module: str = "main") -> str:
+        """Run a command to its end: what it printed, or its error if it is to fail."""
+        process = self.start_command(*words, module=module)
+        out, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{err}"
+        return err if code else out
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        """Run a command to its end: the document that it printed."""
+        process = self.start_command(*words, "--json")
+        out, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == code, f"{words}: {process.returncode}\n{out}\n{err}"
+        return json.loads(out)
+
+    def configure(self, text: str = LOCAL) -> None:
+        """Configure the endpoint."""
+        self._config.write_text(text)
+        self.run("endpoint", "configure", "midway", "--from", str(self._config), "--force")
+
+    def pids(self) -> tuple[int, int]:
+        """The pids of supervisor and interchange."""
+        state = look(self.directory)
+        assert state.pid
+        assert state.interchange
+        return state.pid, state.interchange
+
+    def log(self, name: str = "supervisor") -> str:
+        return (self.directory.logs / f"{name}.log").read_text()
+
+
+@pytest.fixture
+def fxhpc(home: TestHome) -> Iterator[Commands]:
+    """Commands, and a configured endpoint `midway`, of which nothing is left."""
+    commands = Commands(home)
+    commands.configure()
+    yield commands
+    if commands.directory.path.exists() and look(commands.directory).alive:
+        commands.run("endpoint", "stop", "midway", "--now")
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(pid, number)
+
+
+def state(fxhpc: Commands) -> str:
+    return look(fxhpc.directory).state
+
+
+# --- start and stop ------------------------------------------------------------------------------
+
+
+def test_a_life_from_configure_to_delete(fxhpc: Commands) -> None:
+    started = fxhpc.json("endpoint", "start", "midway")
+    assert (started["state"], started["name"]) == ("running", "midway")
+    supervisor, interchange = fxhpc.pids()
+    assert (started["pid"], started["interchange_pid"]) == (supervisor, interchange)
+    assert psutil.Process(supervisor).cmdline()[0] == "fxhpc: supervisor midway"
+    assert "running on host" in fxhpc.run("endpoint", "status", "midway")
+    shown = fxhpc.run("endpoint", "list").splitlines()
+    assert shown[1].split()[:2] == ["midway", "running"]
+    assert "listens at" in fxhpc.run("endpoint", "logs", "midway")
+
+    again = fxhpc.run("endpoint", "start", "midway", code=5)
+    assert str(supervisor) in again
+    assert "fxhpc endpoint restart midway" in again
+    assert "runs" in fxhpc.run("endpoint", "delete", "midway", "--yes", code=5)
+
+    assert "stopped" in fxhpc.run("endpoint", "stop", "midway")
+    assert not identity.is_alive(supervisor, 0)
+    assert not identity.is_alive(interchange, 0)
+    left = {path.name for path in fxhpc.directory.path.iterdir()}
+    assert not left & {
+        "supervisor.json", "interchange.json", "status.json", "stop.json", "managers.address",
+        "failure.txt",
+    }  # fmt: skip
+    assert fxhpc.run("endpoint", "stop", "midway", code=4)
+    assert fxhpc.json("endpoint", "status", "midway", code=4)["state"] == "stopped"
+    fxhpc.run("endpoint", "delete", "midway", "--yes")
+    assert not fxhpc.directory.path.exists()
+    assert fxhpc.json("endpoint", "list") == []
+
+
+def test_tasks_run_on_it(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    out = fxhpc.home.run(
+        "submit.py",
+        """
+        from fxhpc import FuncXClient
+
+        def double(x):
+            return 2 * x
+
+        with FuncXClient() as client:
+            function = client.register_function(double)
+            task = client.run(21, endpoint_id="midway", function_id=function)
+            print(client.get_result(task, timeout=50))
+        """,
+    )
+    assert out.split() == ["42"]
+    report = eventually(lambda: fxhpc.json("endpoint", "status", "midway").get("report"))
+    assert isinstance(report, dict)
+    assert report["report"]["blocks"][0]["block"] == 1
+    shown = fxhpc.run("endpoint", "status", "midway")
+    assert "BLOCK" in shown
+    assert "MANAGER" in shown
+    fxhpc.run("endpoint", "stop", "midway")
+    assert not [p for p in fxhpc.home.processes() if "manager" in " ".join(p.cmdline())]
+
+
+def test_two_starts_at_once(fxhpc: Commands) -> None:
+    starts = [fxhpc.start_command("endpoint", "start", "midway") for _ in range(2)]
+    codes = []
+    for process in starts:
+        process.communicate(timeout=LIMIT)
+        codes.append(process.returncode)
+    assert sorted(codes) == [0, 5]
+    assert state(fxhpc) == State.RUNNING
+
+
+def test_restart_keeps_the_id_and_changes_the_processes(fxhpc: Commands) -> None:
+    first = fxhpc.json("endpoint", "start", "midway")
+    again = fxhpc.json("endpoint", "restart", "midway")
+    assert again["endpoint_id"] == first["endpoint_id"]
+    assert {again["pid"], again["interchange_pid"]}.isdisjoint(
+        {first["pid"], first["interchange_pid"]}
+    )
+    fxhpc.run("endpoint", "stop", "midway")
+    assert fxhpc.json("endpoint", "restart", "midway")["state"] == "running"
+
+
+def test_a_restart_with_a_broken_configuration_stops_nothing(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    before = fxhpc.pids()
+    fxhpc.directory.config.write_text("max_blokcs: 1\n")
+    assert "max_blokcs" in fxhpc.run("endpoint", "restart", "midway", code=6)
+    assert fxhpc.pids() == before
+
+
+def test_delete_with_force_stops_it(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    pids = fxhpc.pids()
+    fxhpc.run("endpoint", "delete", "midway", "--yes", "--force")
+    assert not fxhpc.directory.path.exists()
+    assert not any(identity.is_alive(pid, 0) for pid in pids)
+
+
+# --- what dies -----------------------------------------------------------------------------------
+
+
+def test_a_killed_interchange_is_started_again(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    supervisor, interchange = fxhpc.pids()
+    kill(interchange)
+    eventually(lambda: look(fxhpc.directory).interchange not in (0, interchange))
+    eventually(lambda: state(fxhpc) == State.RUNNING)
+    assert fxhpc.pids()[0] == supervisor
+    assert "by SIGKILL" in fxhpc.log()
+    assert fxhpc.json("endpoint", "status", "midway")["restarts"] == 1
+
+
+def test_an_interchange_outlives_its_supervisor(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    supervisor, interchange = fxhpc.pids()
+    kill(supervisor)
+    eventually(lambda: state(fxhpc) == State.UNSUPERVISED)
+    assert "restart" in fxhpc.run("endpoint", "status", "midway")
+    fxhpc.run("endpoint", "start", "midway")  # replaces it
+    assert not identity.is_alive(interchange, 0)
+    again, interchange = fxhpc.pids()
+    assert again != supervisor
+    kill(again)
+    eventually(lambda: state(fxhpc) == State.UNSUPERVISED)
+    fxhpc.run("endpoint", "stop", "midway")  # works on it directly
+    assert not identity.is_alive(interchange, 0)
+
+
+def test_blocks_of_an_endpoint_that_was_killed_are_cancelled_by_stop(fxhpc: Commands) -> None:
+    fxhpc.configure(LOCAL + "    init_blocks: 1\n")
+    fxhpc.run("endpoint", "start", "midway")
+
+    def managers() -> list[psutil.Process]:
+        return [p for p in fxhpc.home.processes() if "manager" in " ".join(p.cmdline())[:30]]
+
+    eventually(managers)
+    for pid in fxhpc.pids():
+        kill(pid)
+    eventually(lambda: state(fxhpc) == State.FAILED)
+    assert fxhpc.json("endpoint", "status", "midway", code=4)["left_blocks"]
+    assert "left behind" in fxhpc.run("endpoint", "stop", "midway")
+    assert not managers()
+    assert not fxhpc.json("endpoint", "status", "midway", code=4)["left_blocks"]
+
+
+def test_a_frozen_interchange_is_killed_after_the_timeout(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    supervisor, interchange = fxhpc.pids()
+    kill(interchange, signal.SIGSTOP)
+    said = fxhpc.run("endpoint", "stop", "midway", "--timeout", "1s", code=1)
+    assert "was killed" in said
+    assert not identity.is_alive(supervisor, 0)
+    assert not identity.is_alive(interchange, 0)
+
+
+# --- what cannot start ---------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_named(fxhpc: Commands) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        fxhpc.configure(f"engine:\n  worker_port: {port}\n" + LOCAL.partition("engine:\n")[2])
+        said = fxhpc.run("endpoint", "start", "midway", code=1)
+        assert str(port) in said
+        assert "worker_port" in said
+    assert state(fxhpc) == State.FAILED
+    assert str(port) in fxhpc.json("endpoint", "status", "midway", code=4)["trouble"]
+    fxhpc.run("endpoint", "start", "midway")
+    assert not fxhpc.directory.failure.exists()
+
+
+def test_a_start_that_takes_too_long_leaves_nothing(fxhpc: Commands) -> None:
+    said = fxhpc.run("endpoint", "start", "midway", "--timeout", "1ms", code=1)
+    assert "--timeout" in said
+    assert not look(fxhpc.directory).alive
+    fxhpc.run("endpoint", "start", "midway")
+
+
+# --- in the foreground ---------------------------------------------------------------------------
+
+
+def foreground(fxhpc: Commands, *words: str) -> subprocess.Popen[str]:
+    process = fxhpc.start_command("endpoint", "start", "midway", "--foreground", *words)
+    eventually(lambda: state(fxhpc) == State.RUNNING)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_it_logs_and_ends_by_a_signal(
+    fxhpc: Commands, number: signal.Signals
+) -> None:
+    process = foreground(fxhpc)
+    assert look(fxhpc.directory).pid == process.pid  # what a service manager watches
+    kill(process.pid, number)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert "the interchange is ready" in err
+    assert "listens at" in err
+    assert state(fxhpc) == State.STOPPED
+
+
+def test_in_the_foreground_a_document_says_that_it_is_up(fxhpc: Commands) -> None:
+    process = foreground(fxhpc, "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["state"] == "running"
+    fxhpc.run("endpoint", "stop", "midway")
+    assert process.wait(LIMIT) == 0
+
+
+def test_a_removed_directory_ends_it(fxhpc: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    fxhpc.run("endpoint", "start", "midway")
+    pids = fxhpc.pids()
+    shutil.rmtree(fxhpc.directory.path)
+    eventually(lambda: not any(identity.is_alive(pid, 0) for pid in pids))
+
+
+# --- logs, check, funcX's words ------------------------------------------------------------------
+
+
+def test_logs_are_followed_over_a_rotation(fxhpc: Commands) -> None:
+    fxhpc.directory.logs.mkdir(mode=0o700, exist_ok=True)
+    log = fxhpc.directory.log
+    log.write_text("one\n")
+    process = fxhpc.start_command("endpoint", "logs", "midway", "-f")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "one\n"
+    with log.open("a") as file:
+        file.write("two\n")
+    assert process.stdout.readline() == "two\n"
+    log.rename(log.with_suffix(".log.1"))
+    log.write_text("three\n")
+    assert process.stdout.readline() == "three\n"
+    kill(process.pid, signal.SIGINT)
+    assert process.wait(LIMIT) == 0
+
+
+def test_check_tries_a_worker_here_and_in_a_block(fxhpc: Commands) -> None:
+    found = fxhpc.json("endpoint", "check", "midway", "--on-node")
+    assert found["ok"]
+    assert "launch.sh" in found["script"]
+    assert found["settings"]["provider"] == "LocalProvider"
+    assert {finding["what"] for finding in found["findings"]} >= {"versions", "a task here"}
+    (node,) = found["nodes"]
+    assert node["fatal"] == ""
+    assert node["executable"] == sys.executable
+    assert not list(fxhpc.directory.path.glob("check-*"))
+    assert "launch.sh" in fxhpc.run("endpoint", "check", "midway", "--script")
+
+
+def test_check_tells_why_a_node_would_fail(fxhpc: Commands) -> None:
+    fxhpc.configure(LOCAL + "    worker_init: 'echo no module here >&2; exit 3'\n")
+    found = fxhpc.json("endpoint", "check", "midway", "--on-node", code=1)
+    (problem,) = [finding for finding in found["findings"] if finding["level"] == "problem"]
+    assert "no module here" in problem["text"]
+
+
+def test_the_verbs_of_funcx(fxhpc: Commands) -> None:
+    def verb(*words: str, code: int = 0) -> str:
+        return fxhpc.run("-c", str(fxhpc.home.path), *words, code=code, module="compat")
+
+    config = fxhpc.home.scripts / "midway.yaml"
+    verb("configure", "--endpoint-config", str(config))
+    assert (fxhpc.home.path / "endpoints" / "default" / "config.yaml").read_text() == LOCAL
+    assert "up" in verb("start")
+    assert verb("list").splitlines()[1].split()[:2] == ["default", "running"]
+    verb("restart", "default")
+    verb("stop")
+    verb("stop", code=4)
+    verb("delete", "default", "-y")
+    assert "default" not in verb("list")
+
+
+def test_paths_with_spaces_and_quotes(home: TestHome, tmp_path: Path) -> None:
+    home.path = tmp_path / "a 'quoted' home"
+    home.environment["FXHPC_HOME"] = str(home.path)
+    commands = Commands(home)
+    commands.configure()
+    assert commands.json("endpoint", "check", "midway", "--on-node")["ok"]
+    commands.run("endpoint", "start", "midway")
+    commands.run("endpoint", "stop", "midway")
