@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.endpoint import lifecycle, places
+from fxhpc.endpoint.host_scripts import run_script
 from fxhpc.endpoint.state import EndpointState, look
 from fxhpc.forwarder.attach import ensure_forwarder, module_environment
 from fxhpc.forwarder.home import Home
@@ -21,17 +22,23 @@ from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
 from fxhpc.units import format_duration
 
-#: What `configure --from` knows beside files.
+if TYPE_CHECKING:
+    from fxhpc.endpoint.config import EndpointConfig
+
+#: What `configure --from` knows beside files and machines.
 KINDS = ("local", "slurm", "pbs")
 
 _TICK_S = 5.0
 
 
-def configure(home: Home, name: str, source: str, force: bool) -> Path:
+def configure(
+    home: Home, name: str, source: str, force: bool, variables: Mapping[str, Any] | None = None
+) -> Path:
     """Write an endpoint's configuration: the path of it.
 
     Args:
-        source: a kind of `KINDS`, or a file to copy.
+        source: a kind of `KINDS`, a machine that there is one for, or a file to copy.
+        variables: for a file that is a template.
 
     Raises:
         EndpointExists: it has one, and `force` is not given.
@@ -45,30 +52,24 @@ def configure(home: Home, name: str, source: str, force: bool) -> Path:
             f"endpoint {name!r} is configured already, in {existing}",
             f"edit that file; or write it anew with: fxhpc endpoint configure {name} --force",
         )
-    if source in KINDS:
-        from fxhpc.endpoint.config import template
+    from fxhpc.endpoint.config import template
 
-        texts = {"config.yaml": template(source).encode()}
-    else:
-        texts = _validated(Path(source))
+    path = Path(source)
+    is_name = source in KINDS or (path.name == source and not path.suffix and not path.exists())
+    text = template(source) if is_name else _validated(path, variables)
     directory = places.create(home, name)
     with places.explained(name, directory.path):
-        for file, text in texts.items():
-            replace_file(directory.path / file, text)
+        replace_file(directory.config, text.encode())
     return directory.config
 
 
-def _validated(source: Path) -> dict[str, bytes]:
-    """A configuration, with what belongs to it, by the names of their files."""
-    from fxhpc.endpoint.config import load_config
+def _validated(source: Path, variables: Mapping[str, Any] | None) -> str:
+    """The text of a configuration; what Globus Compute has in two files becomes one."""
+    from fxhpc.endpoint.config import config_text, load_config
 
-    for warning in load_config(source).warnings:
+    for warning in load_config(source, variables).warnings:
         output.note(f"warning: {warning}")
-    found = {"config.yaml": source.read_bytes()}
-    for beside in ("user_config_template.yaml.j2", "user_config_schema.json"):
-        if (source.parent / beside).is_file():
-            found[beside] = (source.parent / beside).read_bytes()
-    return found
+    return config_text(source, variables)
 
 
 def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
@@ -78,8 +79,18 @@ def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
         EndpointUnknown: it has no configuration.
         ConfigError: it cannot be used.
     """
-    from fxhpc.endpoint.config import load_config
     from fxhpc.endpoint.specs import interchange_spec
+
+    config = _configuration(directory, name)
+    for warning in config.warnings:
+        output.note(f"warning: {warning}")
+    spec = interchange_spec(config, name, EndpointDirectory(directory.path, config.state_dir))
+    spec.state_dir = spec.state_dir or config.state_dir
+    return spec
+
+
+def _configuration(directory: EndpointDirectory, name: str) -> EndpointConfig:
+    from fxhpc.endpoint.config import load_config
 
     if not directory.config.exists():
         raise errors.EndpointUnknown(
@@ -87,12 +98,35 @@ def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
             f"endpoint {name!r} has no configuration: {directory.config} is not there",
             f"write it with: fxhpc endpoint configure {name}",
         )
-    config = load_config(directory.config)
-    for warning in config.warnings:
-        output.note(f"warning: {warning}")
-    spec = interchange_spec(config, name, EndpointDirectory(directory.path, config.state_dir))
-    spec.state_dir = spec.state_dir or config.state_dir
-    return spec
+    return load_config(directory.config)
+
+
+def _set_up(directory: EndpointDirectory, name: str) -> None:
+    """Run what the configuration wants to be run on this host before the endpoint starts.
+
+    Raises:
+        EndpointStartFailed: it failed.
+    """
+    script = _configuration(directory, name).settings.endpoint_setup
+    trouble = run_script("endpoint_setup", script, directory.logs / "setup.log")
+    if trouble:
+        raise errors.EndpointStartFailed(
+            name,
+            f"endpoint {name!r} was not started: {trouble}",
+            f"mend it in {directory.config}; the script's output is in "
+            f"{directory.logs / 'setup.log'}",
+        )
+
+
+def _tear_down(directory: EndpointDirectory, name: str) -> None:
+    """Run what it wants to be run after the endpoint has stopped."""
+    try:
+        script = _configuration(directory, name).settings.endpoint_teardown
+    except errors.FxhpcError:
+        return  # it cannot be read any more; the endpoint is stopped all the same
+    trouble = run_script("endpoint_teardown", script, directory.logs / "setup.log")
+    if trouble:
+        output.note(f"warning: endpoint {name!r} is stopped, but {trouble}")
 
 
 def start(
@@ -107,6 +141,7 @@ def start(
     lifecycle.refuse_if_running(look(directory), take_over)
     spec = load_spec(directory, name)
     directory = lifecycle.prepare(home, name, spec, take_over)
+    _set_up(directory, name)
     if foreground:
         _become_supervisor(directory, spec)
     lifecycle.start(directory, name, spec, timeout_s)
@@ -155,6 +190,7 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         limit += load_spec(directory, name).drain_s if drain is None else drain
     if here:
         lifecycle.stop(state, directory, request, limit, _teller(name))
+        _tear_down(directory, name)
     if not request.keep_blocks and lifecycle.left_blocks(directory):
         output.progress(f"cancelling what endpoint {name!r} has left behind")
         lifecycle.cancel_left_blocks(directory, name, load_spec(directory, name), limit)

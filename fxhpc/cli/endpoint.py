@@ -60,10 +60,19 @@ def endpoint() -> None:
     help="What to begin with: a file, or an example for a batch system. `local` by default.",
 )
 @click.option("--force", is_flag=True, help="Write the configuration anew if there is one.")
+@click.option(
+    "--set",
+    "variables",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value for a variable of FILE, if it is a template; may be given several times.",
+)
 @output.common_options
-def configure(name: str, source: str, force: bool) -> None:
+def configure(name: str, source: str, force: bool, variables: tuple[str, ...]) -> None:
     """Write the configuration of endpoint NAME, to be edited."""
-    path = actions.configure(output.home(), name, source, force)
+    from fxhpc.cli.config import assignments  # here: the other commands start without pydantic
+
+    path = actions.configure(output.home(), name, source, force, assignments(variables))
     output.say(f"endpoint {name!r} is configured in {path}")
     output.say(f"edit that file, then: fxhpc endpoint check {name}; fxhpc endpoint start {name}")
     if output.wants_json():
