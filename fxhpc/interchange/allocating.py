@@ -31,6 +31,9 @@ from fxhpc.units import format_duration
 #: A block whose managers have left by themselves ends within so many seconds, or is cancelled.
 LEFT_S = 5.0
 
+#: A block that ends by itself so soon after its first manager has registered was of little use.
+SHORT_S = 60.0
+
 
 class Allocating:
     """Keeps as many blocks as the policy wants."""
@@ -60,7 +63,7 @@ class Allocating:
             return False
         block.managers.add(manager.name)
         block.workers = self._workers(block)
-        block.ended = ""
+        block.ended = None
         block.empty_since = math.inf
         block.ends = min(block.ends, manager.ends)
         manager.block_s = manager.block_s or self.policy.walltime_s
@@ -78,6 +81,7 @@ class Allocating:
 
     def _is_of_use(self, block: Block, manager: Manager, now: float) -> None:
         block.registered = block.seen = True
+        block.registered_at = now
         block.phase, block.words = RUNNING, ""
         block.running_since = min(block.running_since, now)
         block.idle_since = math.inf
@@ -111,9 +115,8 @@ class Allocating:
             return
         block.empty_since = now
         self.scheduler.want(now)
-        if block.ended:
-            self._state.note(f"{self.blocks.describe(block)} has ended: {block.ended}")
-            self.blocks.drop(block)
+        if report := block.ended:
+            self._is_gone(block, report, now)
 
     def explain(self, manager: Manager, why: str, now: float) -> tuple[str, LossCause]:
         """Why a manager is gone, as far as its block tells; and whether a task is to blame."""
@@ -123,8 +126,9 @@ class Allocating:
         if block is not None and block.leaving == CANCELLING:
             return f"{why} (its block was cancelled: {block.why})", LossCause.INTERRUPTED
         if block is not None and block.ended:
-            why = f"{why}; {self.blocks.scheduler or 'the batch system'} says: {block.ended}"
-            words = block.ended.upper()
+            said = block.ended.words or "it has ended"
+            why = f"{why}; {self.blocks.scheduler or 'the batch system'} says: {said}"
+            words = said.upper()
             if "CANCEL" in words or "PREEMPT" in words:
                 return why, LossCause.INTERRUPTED
             if "TIMEOUT" in words:
@@ -212,11 +216,17 @@ class Allocating:
         """The batch system says that there is no such job, or that it has ended."""
         words = report.words or "it has ended"
         if block.managers:
-            block.ended = words  # as soon as its managers are gone
+            block.ended = report  # as soon as its managers are gone
             return
         never_was = report.phase == prov.JobPhase.MISSING and not (block.seen or block.job)
         if never_was:
             self._state.note(f"block {block.number} was never submitted", "warning")
+        elif block.registered and not block.leaving and self._is_short(block, words):
+            said = report.fatal or _tail(report.stderr) or words
+            lasted = format_duration(block.empty_since - block.registered_at)
+            why = f"block {block.number} ended {lasted} after its manager had registered: {said}"
+            self._state.note(why, "warning")
+            self.backoff.short_lived(why, now)
         elif block.registered or block.leaving or block.counted:
             self._state.note(f"{self.blocks.describe(block)} has ended: {words}")
         elif block.seen or not block.adopted:
@@ -228,6 +238,14 @@ class Allocating:
         else:
             self._state.note(f"{self.blocks.describe(block)}, of before, is over: {words}")
         self.blocks.drop(block)
+
+    def _is_short(self, block: Block, words: str) -> bool:
+        """Whether it has ended too soon for a block that nobody has cancelled."""
+        lasted = block.empty_since - block.registered_at
+        if not block.adopted and lasted < min(SHORT_S, (self.policy.walltime_s or SHORT_S) / 2):
+            return "CANCEL" not in words.upper()
+        self.backoff.lived()
+        return False
 
     def _failed(self, block: Block, why: str, now: float, fatal: bool = False) -> None:
         if block.counted:
@@ -341,6 +359,7 @@ class Allocating:
             max(0, self.policy.init_blocks - self._registered),
             self.backoff.proven,
             self.backoff.failures,
+            self.backoff.paused,
             self.scheduler.ready and self.backoff.may_submit(now),
         )
 

@@ -35,6 +35,8 @@ class Backoff:
         self._pauses = 0
         self._paused_until: float | None = None
         self._not_before = 0.0
+        self._short = 0
+        self._short_until = 0.0
 
     @property
     def paused(self) -> bool:
@@ -43,7 +45,8 @@ class Backoff:
 
     def may_submit(self, now: float) -> bool:
         """Whether a block may be asked for."""
-        return now >= self._not_before and now >= (self._paused_until or 0.0)
+        until = max(self._not_before, self._short_until, self._paused_until or 0.0)
+        return now >= until
 
     def failed(self, why: str, now: float, *, fatal: bool = False) -> None:
         """A block was refused, or ended before it was of use.
@@ -62,6 +65,22 @@ class Backoff:
         else:
             wait = min(FIRST_S * 2 ** (self.failures - 1), LONGEST_S)
             self._not_before = max(self._not_before, now + wait)
+
+    def short_lived(self, why: str, now: float) -> None:
+        """A block ended by itself just after it had become of use. Its success counts less each
+        time: so blocks that cannot live do not follow each other for ever.
+        """
+        self._short = min(self._short + 1, 30)
+        self._short_until = now + min(FIRST_S * 2 ** (self._short - 1), LONGEST_S)
+        self.last = why
+        if self._short >= TRIES:
+            self.failures = max(self.failures, TRIES - 1)
+            self.failed(why, now)
+
+    def lived(self) -> None:
+        """A block has lived for as long as one may expect."""
+        self._short = 0
+        self._short_until = 0.0
 
     def unreachable(self, why: str, now: float) -> None:
         """The batch system could not be asked: no block is to blame."""

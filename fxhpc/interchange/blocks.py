@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.provision import BlockRef
+from fxhpc.protocol.provision import BlockRef, JobReport
 
 # Where a block is, as far as it is known.
 SUBMITTING = "submitting"  # asked for; no answer yet
@@ -59,10 +59,12 @@ class Block:
         self.missing = 0  # answers in a row that there is none
         self.pending_since = math.inf
         self.running_since = math.inf
+        self.registered_at = math.inf
         self.empty_since = now  # since when no manager is connected
         self.idle_since = math.inf  # since when it has nothing to do, or nobody wants it
         self.ends = math.inf  # when its walltime is over
-        self.ended = ""  # the batch system says that it has ended, and managers live still
+        # The batch system says that it has ended, and managers live still.
+        self.ended: JobReport | None = None
         self.cancel_at = math.inf  # when to ask for its end, or to ask again
         self.cancelled = False  # the batch system has said so
 
@@ -166,7 +168,7 @@ class Blocks:
                 block.number,
                 block.job,
                 block.state,
-                block.ended or block.words,
+                block.ended.words if block.ended else block.words,
                 len(block.managers),
                 block.workers,
                 round(block.submitted + wall_offset_s, 3) if block.submitted else 0.0,

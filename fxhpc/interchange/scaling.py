@@ -33,6 +33,8 @@ TRIES = 3
 #: A block that waits in the batch system's queue for so long is not one that fails at once.
 QUEUED_S = 60.0
 
+UNLIMITED = 2**31
+
 
 class BlockView(msgspec.Struct, frozen=True):
     """One block, as far as scaling is concerned. Any that may exist has one."""
@@ -56,6 +58,7 @@ class View(msgspec.Struct, frozen=True):
     initial: int = 0  # of `init_blocks`: those that have not registered yet
     proven: bool = True  # a block has registered
     failures: int = 0  # blocks that failed since then, in a row
+    paused: bool = False  # after too many: one is tried now and then
     may_submit: bool = True
 
 
@@ -114,7 +117,9 @@ def _wanted_by_tasks(view: View, policy: ScalingPolicy, ready: list[BlockView]) 
 
 
 def _tries_left(view: View, coming: list[BlockView]) -> int:
+    if view.paused:
+        return 1 - len(coming)
     if view.proven and not view.failures:
-        return len(view.blocks) + 1_000_000
+        return UNLIMITED
     trying = sum(block.queued_s < QUEUED_S for block in coming)
     return max(1, TRIES - view.failures) - trying

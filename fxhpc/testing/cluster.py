@@ -87,8 +87,12 @@ class Cluster:
             self._expected.discard(client.instance)
             self.feed(ev.LocalGone(client.instance))
 
-    def new_node(self, client: Client | None, slots: int = 2) -> Node:
-        """Start a manager: of a client's `local`, or of the named endpoint."""
+    def new_node(self, client: Client | None, slots: int = 2, lasts_s: float = 0.0) -> Node:
+        """Start a manager: of a client's `local`, or of the named endpoint.
+
+        Args:
+            lasts_s: how long its batch job lasts; 0: it is not in one.
+        """
         key = NAMED_KEY if client is None else client.instance
         name = f"manager-{self._count()}"
         node = Node(
@@ -99,6 +103,7 @@ class Cluster:
             self.clock,
             self._on_begin,
             self._on_kill,
+            lasts_s,
         )
         self.nodes.append(node)
         return node
@@ -315,10 +320,12 @@ class Cluster:
         """Let every process go once round its loop, without delivering anything."""
         for client in self.clients:
             client.turn(self.clock())
+        now = self.clock()
         for node in self.nodes:
+            if node.alive and 0 < node.ends <= now:
+                node.end("its job is over", signalled=True)
             node.turn()
         self._bury_nodes()
-        now = self.clock()
         if now - self._named_heard > 3 * HEARTBEAT_S:
             self._named_heard = now
             self.named_link.cut()

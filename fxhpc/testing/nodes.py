@@ -111,6 +111,7 @@ class Node:
         on_begin: called with a task whenever a worker begins it.
         on_kill: called with the task that a worker ran when it was killed, and with all that
             it ever began when it leaves.
+        lasts_s: how long its job lasts; 0: for ever.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class Node:
         clock: Callable[[], float],
         on_begin: Callable[[Node, Task], None],
         on_kill: Callable[[Node, Task], None],
+        lasts_s: float = 0.0,
     ) -> None:
         self.name = name
+        self.ends = clock() + lasts_s if lasts_s else 0.0
         self.endpoint = endpoint
         self.alive = True
         self.left = ""  # why it has ended by its own decision
@@ -136,7 +139,8 @@ class Node:
         self._on_kill = on_kill
         self.connected = False
         self.heard = clock()
-        self.core = Manager(ev.Host(name, endpoint, slots, host=name), clock())
+        host = ev.Host(name, endpoint, slots, host=name, walltime_s=lasts_s, ends=self.ends)
+        self.core = Manager(host, clock())
         self._do(self.core.start())
 
     # --- the process ----------------------------------------------------------------------------
@@ -189,9 +193,9 @@ class Node:
         self.workers.clear()
         self.link.up.clear()
 
-    def end(self, reason: str = "the node is going away") -> None:
-        """End as by SIGTERM."""
-        self.tell(ev.Ended(reason))
+    def end(self, reason: str = "the node is going away", *, signalled: bool = False) -> None:
+        """End as by SIGTERM; `signalled` if the batch system sends it."""
+        self.tell(ev.Ended(reason, signalled))
 
     # --- the workers ----------------------------------------------------------------------------
 

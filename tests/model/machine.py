@@ -86,7 +86,7 @@ class FxhpcMachine(RuleBasedStateMachine):
                 self.cluster.new_node(owner)
         if busy:
             for at_named in (False, True):
-                self.submit_new(0, at_named, True, 2, 12, 0, True, NOTHING)
+                self.submit_new(0, at_named, True, 2, 12, 0, True, 0.0, NOTHING)
             self.get_going()
         self.cluster.settle()
 
@@ -116,6 +116,7 @@ class FxhpcMachine(RuleBasedStateMachine):
         count=st.integers(1, 9),
         size=sizes,
         known=st.sampled_from([True] * 9 + [False]),
+        walltime_s=st.sampled_from([0.0, 0.0, 2.0, 30.0]),
         then=thens,
     )
     def submit_new(
@@ -127,6 +128,7 @@ class FxhpcMachine(RuleBasedStateMachine):
         count: int,
         size: int,
         known: bool,
+        walltime_s: float,
         then: str,
     ) -> None:
         client = self.client(who)
@@ -137,6 +139,7 @@ class FxhpcMachine(RuleBasedStateMachine):
             submitter=client.name,
             keep=keep,
             retries=retries,
+            walltime_s=walltime_s if named else 0.0,
         )
         self.streams.append(Submitted(info, client))
         self.submit([self.streams[-1]], count, size)
@@ -220,12 +223,18 @@ class FxhpcMachine(RuleBasedStateMachine):
 
     # --- managers and workers -------------------------------------------------------------------
 
-    @rule(who=small, named=st.booleans(), slots=st.integers(1, 3), then=thens)
-    def manager_starts(self, who: int, named: bool, slots: int, then: str) -> None:
+    @rule(
+        who=small,
+        named=st.booleans(),
+        slots=st.integers(1, 3),
+        lasts_s=st.sampled_from([0.0, 0.0, 8.0, 40.0]),
+        then=thens,
+    )
+    def manager_starts(self, who: int, named: bool, slots: int, lasts_s: float, then: str) -> None:
         client = None if named else self.client(who)
         key = NAMED_KEY if client is None else client.instance
         if len(self.cluster.live_nodes(key)) < 3:
-            self.cluster.new_node(client, slots)
+            self.cluster.new_node(client, slots, lasts_s if named else 0.0)
         self.then(then)
 
     @rule(which=small, then=thens)

@@ -286,6 +286,33 @@ def test_a_pause_tries_one_block_now_and_then() -> None:
     assert not there.status.report.paused if there.status.report else False
 
 
+def test_where_there_is_a_queue_a_pause_still_tries_one_block() -> None:
+    there = site()
+    there.slurm.fails_at_start = "oh no"
+    there.submit(100)
+    there.run(60)
+    assert len(there.slurm.submissions) == 3
+    there.slurm.queue_s = 10_000.0
+    there.run(4000)
+    assert len(there.slurm.submissions) == 4
+    assert "paused" in there.reason
+    assert "Slurm job 1003 PENDING (Priority)" in there.reason
+
+
+def test_managers_that_die_at_once_are_no_success() -> None:
+    there = site(max_blocks=1)
+    there.task_s = 1000.0
+    there.submit(1)
+    for _ in range(1200):
+        there.step()
+        for manager in there.living():
+            manager.leave("its workers cannot be started")
+    assert len(there.slurm.submissions) <= 4
+    assert "after its manager had registered" in there.reason
+    there.run(2000)
+    assert there.living()
+
+
 def test_success_forgets_failures() -> None:
     there = site(max_blocks=1, max_idle_s=10.0)
     for _ in range(4):
