@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fxhpc.cores import allowed_cores, job_of, usable_cores, usable_memory
+from fxhpc.cores import allowed_cores, batch_cores, job_of, usable_cores, usable_memory
 from fxhpc.manager.accelerators import Devices, device_variables, machine_devices
 from fxhpc.manager.pinning import Unfit, core_sets, listed_cores
 from fxhpc.protocol.pool import ManagerSpec
@@ -70,6 +70,12 @@ def examine(
     cores = usable_cores(environ)
     memory = usable_memory(environ, cores)
     notes: list[str] = []
+    given, allowed = batch_cores(environ), len(allowed_cores())
+    if not spec.workers and 0 < given < allowed:
+        notes.append(
+            f"the batch system gave this job {given} of the {allowed} cores of {host}: to use more, "
+            f"ask for them (Slurm: cores_per_node or exclusive, PBS: cpus_per_node)"
+        )
     seen: list[dict[str, str]] = []
     if spec.accelerators:
         found = machine_devices() if devices is None else devices
@@ -84,8 +90,8 @@ def examine(
     sets = core_sets(spec.affinity or ("block" if spec.pin else ""), allowed_cores(), slots)
     if spec.affinity not in ("", "none") and not sets:
         notes.append(
-            f"cpu_affinity {spec.affinity!r} binds nobody: {slots} workers, and "
-            f"{len(allowed_cores())} cores on {host}"
+            f"cpu_affinity {spec.affinity!r} binds nobody: {slots} workers, and {allowed} cores "
+            f"on {host}"
         )
     block = spec.block or environ.get("FXHPC_BLOCK", "")
     places: list[Place] = []

@@ -56,7 +56,9 @@ def test_how_many_workers(spec: dict[str, Any], expected: int) -> None:
 
 
 def test_the_batch_system_decides() -> None:
-    assert look({"SLURM_CPUS_ON_NODE": "4"}).slots == 4
+    node = look({"SLURM_CPUS_ON_NODE": "4"})
+    assert node.slots == 4
+    assert "gave this job 4 of the 8 cores" in node.notes[0]
 
 
 @pytest.mark.parametrize(
