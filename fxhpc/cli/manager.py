@@ -80,7 +80,7 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
         found = None
     where = f"{found.nodes} nodes of job {found.job}" if found else platform.node()
     output.note(
-        f"fxhpc: {where} joins endpoint {name!r} at {address}; Ctrl-C ends it after the tasks "
+        f"fxhpc: {where}: joining endpoint {name!r} at {address}; Ctrl-C ends it after the tasks "
         f"that run; logs: {directory.manager_logs}"
     )
     with _spec_file(directory, spec, workers) as path:

@@ -42,7 +42,7 @@ class Allocating:
         self._state = state
         self.policy = policy
         self.blocks = Blocks(state)
-        self.backoff = Backoff(state.name or "NAME")
+        self.backoff = Backoff(state.remedy)
         self.scheduler = Scheduler(state, self.blocks, policy.poll_s)
         self.backlog = 0  # tasks that wait at the forwarder
         self._slots_per_block = policy.nodes_per_block * policy.slots_per_node

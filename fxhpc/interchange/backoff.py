@@ -16,7 +16,7 @@ class Backoff:
     """How the blocks of late have fared.
 
     Args:
-        endpoint: its name, for the advice.
+        remedy: what people do when what they failed of is mended.
 
     Attributes:
         failures: blocks that failed since one registered, in a row.
@@ -25,8 +25,8 @@ class Backoff:
         trouble: why the batch system could not be reached when it was asked for a block last.
     """
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    def __init__(self, remedy: str) -> None:
+        self._remedy = remedy
         self.failures = 0
         self.proven = False
         self.last = ""
@@ -107,7 +107,7 @@ class Backoff:
         if self._paused_until is not None:
             failed = f"{self.failures} failed block" + "s" * (self.failures != 1)
             words = f"scaling is paused after {failed}: {_sentence(self.last)}; fix it, then: "
-            words += f"fxhpc endpoint restart {self._endpoint}"
+            words += self._remedy
             left = self._paused_until - now
             if left > 0:
                 words += f" (one block is tried in {_minutes(left)})"

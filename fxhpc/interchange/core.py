@@ -53,6 +53,7 @@ class Interchange:
         details: of its configuration, sent along with every report.
         wall_offset_s: the wall clock minus the clock that `now` is read from.
         notes: whether the log is wanted, see `events.Note`.
+        remedy: what people do when what its blocks failed of is mended; empty: they restart it.
     """
 
     def __init__(
@@ -69,13 +70,14 @@ class Interchange:
         details: dict[str, Any] | None = None,
         wall_offset_s: float = 0.0,
         notes: bool = False,
+        remedy: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
         self._heartbeat_s = heartbeat_s
         self._missed_heartbeats = missed_heartbeats
         self._retries = retries
-        self._state = State(endpoint, epoch, name, notes)
+        self._state = State(endpoint, epoch, name, notes, remedy)
         self._bodies = Bodies(self._state)
         self._dispatching = Dispatching(self._state, self._bodies)
         self._losses = Losses(self._state)

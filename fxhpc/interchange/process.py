@@ -173,6 +173,7 @@ class InterchangeProcess:
             details=spec.details,
             wall_offset_s=time.time() - time.monotonic(),
             notes=True,
+            remedy="make another executor" if spec.remove else "",
         )
         self._spool = Spool(str(directory.spool))
         _, recovered = read_journal(str(directory.journal))

@@ -22,12 +22,16 @@ class State:
         epoch: raised at every start, so that no attempt of before is taken for one of now.
         name: the endpoint's, for people.
         notes: whether the log is wanted.
+        remedy: what to do when what its blocks failed of is mended.
     """
 
-    def __init__(self, endpoint: str, epoch: int, name: str = "", notes: bool = False) -> None:
+    def __init__(
+        self, endpoint: str, epoch: int, name: str = "", notes: bool = False, remedy: str = ""
+    ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
         self.name = name
+        self.remedy = remedy or f"fxhpc endpoint restart {name or 'NAME'}"
         self.now = 0.0
         self.actions: list[ev.Action] = []
         self._notes = notes
