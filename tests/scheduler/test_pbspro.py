@@ -58,10 +58,10 @@ def test_pbs_gives_nodes_and_a_new_start_adopts_them(
     login: LoginNode, pbs: StandIn, client: FuncXClient, tmp_path: Path
 ) -> None:
     (pbs.directory / "slots").write_text("1")
-    endpoint = login.endpoint("polaris", _pbs(init_blocks=2, max_blocks=2))
+    endpoint = login.endpoint("polaris", _pbs(init_blocks=2, max_blocks=2, cpus_per_node=2))
     endpoint.start()
     soon(lambda: pbs.jobs("R") and pbs.jobs("Q"))
-    ids = submit(client, endpoint, note, *((str(tmp_path), index, 6.0) for index in range(4)))
+    ids = submit(client, endpoint, note, *((str(tmp_path), index, 4.0) for index in range(4)))
     soon(lambda: len(runs(tmp_path)) == 2)
     before = pbs.jobs()
     login.kill("fxhpc: supervisor", "fxhpc: interchange", "fxhpc: provisioner", "fxhpc: forwarder")
