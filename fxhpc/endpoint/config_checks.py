@@ -135,8 +135,12 @@ class Checks:
                 "address_by_query would ask somebody outside; all addresses of this host are "
                 "offered instead, and the first that answers is taken",
             )
-        if self._settings.limits.on_exceed == "spill":
-            self._warn(("limits", "on_exceed"), "spill is not there yet: an error is raised")
+        if "limits" in self._settings.model_fields_set:
+            self._warn(
+                ("limits",),
+                "are told to users and not enforced: a client's `max_payload` decides, and what is "
+                "larger is an error",
+            )
 
     def _launcher(self, provider: Provider) -> None:
         launcher = provider.launcher

@@ -234,7 +234,7 @@ def test_keys_without_a_meaning_are_named_in_one_warning(load: Any) -> None:
         ({"provider": "slurm", "poll_interval": 5}, "each 30 s"),
         ({"drain_period": 60}, "is ignored: blocks have no walltime"),
         ({"init_blocks": 0, "min_blocks": 1}, "asked for at the start too"),
-        ({"limits": {"on_exceed": "spill"}}, "is not there yet"),
+        ({"limits": {"on_exceed": "spill"}}, "not enforced"),
         ({"container_type": "docker", "container_uri": "x"}, "have not been tested here"),
     ],
 )
