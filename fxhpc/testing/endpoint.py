@@ -8,14 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
+from fxhpc.endpoint import launch
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
-from fxhpc.protocol.provision import InterchangeSpec
+from fxhpc.protocol.provision import InterchangeSpec, ProvisionerSpec, ScalingPolicy
 
 #: Seconds that a process may take to be ready, or to end.
 _PATIENCE_S = 20.0
@@ -34,6 +36,7 @@ class RunningEndpoint:
         self, home: str | os.PathLike[str], name: str, managers: int = 1, workers: int = 1
     ) -> None:
         Home(home).create()
+        self.name = name
         self.directory = EndpointDirectory(Path(home) / "endpoints" / name)
         self.endpoint_id = self.directory.create(name).endpoint
         self._count = managers
@@ -89,6 +92,53 @@ class RunningEndpoint:
             said = answer.read().decode()
         if said != "ready":
             raise RuntimeError(f"the interchange did not start: {said or 'see its log'}")
+
+    def blocks_spec(
+        self,
+        provider: dict[str, Any] | None = None,
+        *,
+        worker_init: str = "",
+        command: str = "",
+        command_s: float = 10.0,
+        bind: str = "tcp://127.0.0.1:*",
+        **policy: Any,
+    ) -> InterchangeSpec:
+        """What an interchange is told that asks for blocks, by default for processes of this host.
+
+        Args:
+            provider: as `ProvisionerSpec` has it.
+            worker_init: shell lines before the manager.
+            command: what a block runs instead of a manager.
+            command_s: seconds that a command of the batch system may take.
+            policy: fields of `ScalingPolicy` that are not as usual.
+        """
+        directory = self.directory
+        usual: dict[str, Any] = {"max_idle_s": 60.0, "poll_s": 1.0, "max_blocks": 1}
+        scaling = ScalingPolicy(**{**usual, **policy})
+        return InterchangeSpec(
+            bind=bind,
+            log_file=str(directory.log),
+            scaling=scaling,
+            provisioner=ProvisionerSpec(
+                endpoint=self.name,
+                provider=provider or {"type": "LocalProvider"},
+                directory=str(directory.blocks),
+                command=command or launch.command(directory),
+                worker_init=worker_init,
+                walltime_s=scaling.walltime_s,
+                command_s=command_s,
+                log_file=str(directory.logs / "provisioner.log"),
+            ),
+            manager=ManagerSpec(
+                endpoint=b"",
+                workers=self._workers,
+                address_file=str(directory.managers_address),
+                key_file=str(directory.manager_key),
+                log_dir=str(directory.manager_logs),
+                walltime_s=scaling.walltime_s,
+                cwd=str(directory.path),
+            ),
+        )
 
     def start_manager(self) -> subprocess.Popen[bytes]:
         """Start a manager, as a batch job would on a node."""

@@ -20,6 +20,7 @@ from fxhpc.protocol.provision import BlockRef, JobPhase, JobReport
 #: Seconds that managers get to end, before everything that is left is killed; and blocks without
 #: one: it may have been about to end.
 PATIENCE_S, SHORT_PATIENCE_S = 5.0, 0.3
+_LOOK_S = 0.02
 
 #: What starts managers on other nodes, and hands a signal on to them.
 _LAUNCHERS = frozenset({"srun", "mpiexec", "mpirun", "aprun", "jsrun", "mpiexec.hydra"})
@@ -80,13 +81,12 @@ class Local:
                     process.terminate()
         deadline = time.monotonic() + patience_s
         for number, tree in trees.items():
-            _, left = psutil.wait_procs(tree, max(0.0, deadline - time.monotonic()))
+            left = _wait(tree, deadline)
             # What they have started meanwhile is found from those that are left.
             for process in {*left, *(child for parent in left for child in _tree(parent))}:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            _, left = psutil.wait_procs(left, 1.0)
-            if not left:
+            if not _wait(left, time.monotonic() + 1.0):
                 done.append(number)
         return done
 
@@ -133,6 +133,23 @@ def _to_be_told(tree: list[psutil.Process]) -> list[psutil.Process]:
         except psutil.Error:
             continue  # it has ended
     return told
+
+
+def _wait(processes: list[psutil.Process], deadline: float) -> list[psutil.Process]:
+    """Wait for their ends: those that live beyond the deadline."""
+    while True:
+        processes = [process for process in processes if _lives(process)]
+        if not processes or time.monotonic() >= deadline:
+            return processes
+        time.sleep(_LOOK_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs. One that has ended may stay for ever, where nobody waits for orphans."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _name(process: psutil.Process) -> str:

@@ -7,6 +7,7 @@ hangs, the interchange kills it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import logging.handlers
@@ -79,6 +80,7 @@ class Provisioner:
         self._sending = threading.Lock()
         self._requests: queue.SimpleQueue[pro.ToProvisioner] = queue.SimpleQueue()
         self._files = BlockFiles(spec.directory)
+        self._asked = self._answered = 0  # requests; each is counted by one thread
         self._watched: dict[str, pro.BlockRef] = {}  # those that have not ended, by name
         _log_to(spec)
         _forget_our_path()
@@ -89,6 +91,7 @@ class Provisioner:
         Args:
             requests: those that were read already.
         """
+        self._asked = len(requests)
         for request in requests:
             self._requests.put(request)
         try:
@@ -100,13 +103,15 @@ class Provisioner:
         threading.Thread(target=self._work, daemon=True).start()
         next_clean = time.monotonic()
         while True:
-            timeout = LOOK_S if self._watched else None
+            # The other thread may be about to have something to watch.
+            timeout = LOOK_S if self._watched or self._answered < self._asked else None
             readable, _, _ = select.select([self._link], [], [], timeout)
             if readable:
                 received = self._frames.receive()
                 if received is None:
                     break
                 for data in received:
+                    self._asked += 1
                     self._requests.put(_decoder.decode(data))
             self._look_for_ends()
             if time.monotonic() >= next_clean:
@@ -134,6 +139,7 @@ class Provisioner:
             request = self._requests.get()
             try:
                 self._send(self._answer(batch, request))
+                self._answered += 1
             except Exception:
                 log.exception("%s failed", type(request).__name__)
                 os._exit(1)  # the interchange starts another one, and looks again
@@ -213,10 +219,11 @@ class Provisioner:
 
 def _log_to(spec: pro.ProvisionerSpec) -> None:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if spec.log_file:
-        handler = logging.handlers.RotatingFileHandler(
-            spec.log_file, maxBytes=spec.log_bytes, backupCount=1
-        )
+    with contextlib.suppress(OSError):  # blocks are worth more than a log of them
+        if spec.log_file:
+            handler = logging.handlers.RotatingFileHandler(
+                spec.log_file, maxBytes=spec.log_bytes, backupCount=1
+            )
     logging.basicConfig(
         handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
     )
