@@ -73,8 +73,8 @@ def examine(
     given, allowed = batch_cores(environ), len(allowed_cores())
     if not spec.workers and 0 < given < allowed:
         notes.append(
-            f"the batch system gave this job {given} of the {allowed} cores of {host}: to use more, "
-            f"ask for them (Slurm: cores_per_node or exclusive, PBS: cpus_per_node)"
+            f"the batch system gave this job {given} of the {allowed} cores of {host}: to use "
+            f"more, ask for them (Slurm: cores_per_node or exclusive, PBS: cpus_per_node)"
         )
     seen: list[dict[str, str]] = []
     if spec.accelerators:
@@ -93,7 +93,8 @@ def examine(
             f"cpu_affinity {spec.affinity!r} binds nobody: {slots} workers, and {allowed} cores "
             f"on {host}"
         )
-    block = spec.block or environ.get("FXHPC_BLOCK", "")
+    # A client inside a task finds the variables of the task's block; its manager is not of that.
+    block = spec.block or ("" if is_own(spec) else environ.get("FXHPC_BLOCK", ""))
     places: list[Place] = []
     for rank in range(slots):
         bound = sets[rank] if sets else []

@@ -206,7 +206,8 @@ def test_what_workers_are_told_of_themselves() -> None:
 
 
 def test_a_clients_own_workers_find_the_clients_environment() -> None:
-    node = look(workers=2, watch_pid=os.getpid())
+    node = look({"FXHPC_BLOCK": "7"}, workers=2, watch_pid=os.getpid(), walltime_s=60.0)
+    assert (node.block, node.ends) == ("", 0.0)
     assert [place.environ for place in node.places] == [{}, {}]
 
 
