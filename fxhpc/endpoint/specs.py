@@ -182,7 +182,7 @@ def details(config: EndpointConfig) -> dict[str, Any]:
         "parallelism": provider.parallelism,
         "max_workers_per_node": engine.max_workers_per_node,
         "cores_per_worker": engine.cores_per_worker,
-        "mem_per_worker": engine.mem_per_worker,
+        "mem_per_worker": engine.mem_per_worker and round(engine.mem_per_worker / 2**30, 3),  # GB
         "accelerators_per_node": len(engine.available_accelerators),
         "scaling_enabled": engine.strategy != "none",
         "scheduler_mode": "hard",

@@ -37,8 +37,7 @@ def document_of(path: Path, variables: Mapping[str, Any] | None = None) -> Docum
     Raises:
         ConfigError: it cannot be read, a variable has no value, or it is no YAML.
     """
-    if path.is_dir():
-        path = path / "config.yaml"
+    path = _file_in(path)
     if path.suffix == ".py":
         raise ConfigError([_python_config(path)])
     document = _read(path, variables)
@@ -62,8 +61,7 @@ def flat_text(path: Path, variables: Mapping[str, Any] | None = None) -> str:
     Raises:
         ConfigError: as `document_of`.
     """
-    if path.is_dir():
-        path = path / "config.yaml"
+    path = _file_in(path)
     document = _read(path, variables)
     beside = _template_beside(path, document)
     if beside is None:
@@ -78,6 +76,15 @@ def flat_text(path: Path, variables: Mapping[str, Any] | None = None) -> str:
     }
     head = yaml.safe_dump(outer, sort_keys=False) if outer else ""
     return f"# Made of {path.name} and {beside.name}.\n{head}{rendered}"
+
+
+def _file_in(path: Path) -> Path:
+    """The configuration in a directory of an endpoint: of fxhpc, Globus Compute or funcX."""
+    if not path.is_dir():
+        return path
+    python = path / "config.py"
+    found = path / "config.yaml"
+    return python if python.exists() and not found.exists() else found
 
 
 def _read(path: Path, variables: Mapping[str, Any] | None) -> Document:

@@ -370,8 +370,9 @@ def test_a_dictionary_is_left_as_it_is() -> None:
 def test_funcx_configuration_in_python_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text("config = Config(executors=[HighThroughputExecutor()])")
-    with pytest.raises(ConfigError, match="write the same in YAML"):
-        load_config(path)
+    for given in (path, tmp_path):
+        with pytest.raises(ConfigError, match="write the same in YAML"):
+            load_config(given)
 
 
 def test_templates_to_begin_with() -> None:

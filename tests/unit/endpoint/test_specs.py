@@ -338,4 +338,5 @@ def test_details_are_plain() -> None:
     assert details["provider_type"] == "SlurmProvider"
     assert details["display_name"] == "mine"
     assert details["scaling_enabled"] is True
+    assert spec_of({"mem_per_worker": "512MB"}).details["mem_per_worker"] == 0.5  # GB
     assert msgspec.json.decode(msgspec.json.encode(details)) == details
