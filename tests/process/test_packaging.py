@@ -20,7 +20,7 @@ from tests.conformance.keeper import run_kept
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_PARTS = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "fxhpc")
+_PARTS = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "fxhpc", "configs")
 
 
 @pytest.fixture(scope="module")
