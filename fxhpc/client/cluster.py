@@ -39,6 +39,8 @@ Config = str | os.PathLike[str] | Mapping[str, Any]
 _READY_S = 90.0  # for an interchange to start: homes on a busy network file system are slow
 _STOP_S = 60.0  # for the batch system to cancel what there is
 _LOOK_S = 5.0  # between two looks at what the interchange reports
+_PATIENCE_S = 10.0  # that tasks may wait for a first worker without a word
+_SAY_EVERY_S = 60.0  # between two words about it
 _STARTS = 4  # of an interchange in a row that did not last, until its tasks are given up
 _QUICK_S = 10.0  # one that lived for less did not last
 _BACKOFF_S = 0.2
@@ -71,7 +73,7 @@ class PrivateEndpoint:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._told: set[str] = set()
+        self._hindrances = _Hindrances(self.name)
         request = self._request(config, variables or {})
         self.directory = _make_directory(home, self.name)
         request.directory = str(self.directory)
@@ -234,7 +236,7 @@ class PrivateEndpoint:
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
             while not poll.poll(_LOOK_S * 1000):
-                self._tell_hindrance()
+                self._hindrances.look(self.directory, time.monotonic())
         finally:
             os.close(descriptor)
         return self._process.wait()
@@ -274,16 +276,39 @@ class PrivateEndpoint:
         if self.on_failure is not None:
             self.on_failure(self.failure)
 
-    def _tell_hindrance(self) -> None:
-        """Say once why no block will come until somebody acts."""
+
+class _Report(msgspec.Struct):
+    """The part of an endpoint's `status.json` that its user is told of."""
+
+    workers: int = 0
+    queued: int = 0
+    reason: str = ""
+
+
+class _Hindrances:
+    """Says on standard error why tasks wait for their first worker, if that takes long."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since: float | None = None  # when tasks were first seen to wait for any worker
+        self._said_at = -_SAY_EVERY_S
+        self._said = ""
+
+    def look(self, directory: Path, now: float) -> None:
+        """Read what the interchange reports, and say why nothing runs: once, or if that changes."""
         try:
-            found = msgspec.json.decode((self.directory / "status.json").read_bytes())
-            paused = found["report"]["paused"]
-        except (OSError, msgspec.DecodeError, KeyError, TypeError):
+            report = msgspec.json.decode((directory / "status.json").read_bytes(), type=_Report)
+        except (OSError, msgspec.MsgspecError):
             return
-        if paused and paused not in self._told:
-            self._told.add(paused)
-            print(f"fxhpc: no blocks for {self.name}: {paused}", file=sys.stderr)
+        if report.workers or not report.queued or not report.reason:
+            self._since = None
+            return
+        self._since = now if self._since is None else self._since
+        if report.reason == self._said or now - self._since < _PATIENCE_S:
+            return
+        if now - self._said_at >= _SAY_EVERY_S:
+            self._said, self._said_at = report.reason, now
+            print(f"fxhpc: tasks of {self._name} wait: {report.reason}", file=sys.stderr)
 
 
 def _make_directory(home: Path, name: str) -> Path:

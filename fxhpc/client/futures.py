@@ -50,6 +50,9 @@ class FutureGroup(Protocol):
     def is_stored(self, index: int) -> bool:
         """Whether the forwarder has stored this task."""
 
+    def pending_reason(self, index: int) -> str:
+        """Why this task has not begun."""
+
 
 class _Extra:
     """What few futures have: somebody who waits, or callbacks."""
@@ -108,6 +111,10 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     def task_id(self) -> str:
         """The task's id, a UUID string."""
         return ids.task_id(self._group.stream, self._index)
+
+    def pending_reason(self) -> str:
+        """Why the task does not run yet, in words; empty if it runs or has ended. Asks for it."""
+        return self._group.pending_reason(self._index) if self._state == PENDING else ""
 
     @property
     def stored(self) -> bool:

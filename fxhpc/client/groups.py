@@ -58,6 +58,10 @@ class Group:
         """Whether the forwarder has stored this task."""
         return index < self.stored
 
+    def pending_reason(self, index: int) -> str:
+        """Why this task has not begun; empty if it has."""
+        return self.submitter.pending_reason(self, index)
+
     # --- for the connection's thread ------------------------------------------------------------
 
     def take_results(self, run: ResultRun) -> None:

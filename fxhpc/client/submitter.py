@@ -253,6 +253,17 @@ class Submitter:
             tasks = [service.StreamRanges(group.stream, ids.to_ranges(sent))]
             attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
 
+    def pending_reason(self, group: Group, index: int) -> str:
+        """Why a task has not begun, as the forwarder tells it."""
+        attachment = self._attachment
+        if attachment is None or index >= group.stored:
+            return "it is on its way to the forwarder"
+        tasks = [service.StreamRanges(group.stream, [index, 1])]
+        fetch = service.Fetch(0, tasks, outcomes=False, adopt=False)
+        answer: service.States = attachment.connection.ask(fetch)
+        found = [state for part in answer.streams for state in part.states]
+        return found[0].reason if found else ""
+
     # --- answers (in the connection's thread) ---------------------------------------------------
 
     def _on_body(self, group: Group, answer: Any) -> None:

@@ -82,6 +82,46 @@ def test_it_runs_tasks_and_leaves_nothing(home: TestHome) -> None:
     _nothing_is_left(home)
 
 
+def test_a_state_directory_of_its_own(home: TestHome, tmp_path: Path) -> None:
+    state = tmp_path / "it's shared"
+    out = home.run(
+        "state.py",
+        _script("""
+            with Executor(config={**CONFIG, "state_dir": sys.argv[1]}) as executor:
+                assert executor.submit(pow, 2, 5).result(60) == 32
+                (private,) = os.listdir(sys.argv[1])
+                path = os.path.join(sys.argv[1], private)
+                assert os.stat(path).st_mode & 0o777 == 0o700
+                assert "managers.address" in os.listdir(path), os.listdir(path)
+            assert os.listdir(sys.argv[1]) == []
+            print("fine")
+        """),
+        str(state),
+    )
+    assert out == "fine\n"
+    _nothing_is_left(home)
+
+
+def test_why_nothing_runs(home: TestHome) -> None:
+    out = home.run(
+        "why.py",
+        _script("""
+            executor = Executor(config={**CONFIG, "python": "/nowhere/python3"})
+            future = executor.submit(pow, 2, 5)
+            while "/nowhere/python3" not in (reason := future.pending_reason()):
+                time.sleep(0.05)
+            assert "paused" in reason and "make another executor" in reason, reason
+            assert "/nowhere/python3" in executor.status()["details"]["reason"]
+            executor.shutdown(cancel_futures=True)
+            assert future.cancelled()
+            assert future.pending_reason() == ""
+            print("fine")
+        """),
+    )
+    assert out == "fine\n"
+    _nothing_is_left(home)
+
+
 @pytest.mark.parametrize("ending", ["kill", "terminate", "interrupt", "exit", "error", "hangup"])
 def test_whatever_ends_the_process_ends_its_blocks(
     home: TestHome, ending: str, tmp_path: Path

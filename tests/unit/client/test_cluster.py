@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 from pathlib import Path
@@ -80,3 +81,32 @@ def test_no_python_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(errors.EndpointStartFailed, match="no process can be started"):
         cluster.PrivateEndpoint(tmp_path / "home", {})
+
+
+def test_what_hinders_is_said_when_it_has_lasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report(reason: str, queued: int = 3, workers: int = 0) -> None:
+        told = {"reason": reason, "queued": queued, "workers": workers, "report": {}}
+        (tmp_path / "status.json").write_text(json.dumps(told))
+
+    def said(now: float) -> str:
+        hindrances.look(tmp_path, now)
+        return capsys.readouterr().err
+
+    hindrances = cluster._Hindrances("executor-1")
+    assert said(0.0) == ""  # there is no report yet
+    report("Slurm job 1 PENDING (Priority)")
+    assert said(5.0) == ""
+    assert said(16.0) == "fxhpc: tasks of executor-1 wait: Slurm job 1 PENDING (Priority)\n"
+    assert said(100.0) == ""  # once is enough
+    report("Slurm job 1 PENDING (Resources)")
+    assert "(Resources)" in said(105.0)
+    report("another")
+    assert said(110.0) == ""  # not every moment
+    report("all are busy", workers=2)
+    assert said(200.0) == ""
+    report("no tasks", queued=0)
+    assert said(300.0) == ""
+    (tmp_path / "status.json").write_text("nonsense")
+    assert said(400.0) == ""
