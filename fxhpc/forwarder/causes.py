@@ -46,16 +46,13 @@ def of_endpoint(endpoint: Endpoint) -> tuple[str, str]:
         return states.WAITING_FOR_ENDPOINT, endpoint.away or f"endpoint {title} is not running"
     if status is None:
         return states.WAITING_FOR_NODES, f"endpoint {title} has just come up"
-    if not status.workers:
+    if status.reason or not status.workers:
         return states.WAITING_FOR_NODES, status.reason or "no manager has registered yet"
     if not status.idle_workers:
         workers = f"all {status.workers:,} workers" if status.workers > 1 else "the one worker"
         verb = "are" if status.workers > 1 else "is"
         waiting = endpoint.out_tasks + len(endpoint.queue) - status.running
         ahead = f"; {waiting:,} tasks wait there in turn" if waiting > 1 else ""
-        more = f"; more nodes: {status.reason}" if status.reason else ""
-        busy = f"{workers} of endpoint {title} {verb} busy{ahead}{more}"
+        busy = f"{workers} of endpoint {title} {verb} busy{ahead}"
         return states.WAITING_FOR_LAUNCH, busy
-    if status.reason:
-        return states.WAITING_FOR_NODES, status.reason
     return states.WAITING_FOR_LAUNCH, f"on its way to a worker of endpoint {title}"

@@ -66,8 +66,8 @@ def test_busy_workers_and_how_many_wait_there(stage: Stage) -> None:
     status, reason = told(stage)
     assert status == states.WAITING_FOR_LAUNCH
     assert reason == f"all 2 workers of endpoint {ENDPOINT} are busy; 3 tasks wait there in turn"
-    stage.interchange(msg.Status(1, 2, 0, 3, 2, "Slurm job 5 PENDING (Priority)"))
-    assert told(stage)[1].endswith("; more nodes: Slurm job 5 PENDING (Priority)")
+    stage.interchange(msg.Status(1, 2, 0, 3, 2, "all blocks are being drained"))
+    assert told(stage) == (states.WAITING_FOR_NODES, "all blocks are being drained")
 
 
 def test_idle_workers_that_nothing_fits(stage: Stage) -> None:
