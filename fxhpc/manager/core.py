@@ -59,6 +59,7 @@ class Manager:
         self._give_back = 0
         self._give_back_since = 0.0
         self._capacity = (-1, -1, -1)
+        self._for_good = False  # it drains, whatever an interchange says
         self._registered = False  # an interchange has let it in, once at least
 
     def start(self) -> list[ev.Action]:
@@ -89,6 +90,9 @@ class Manager:
             self._desk.actions.append(ev.Greet(self._register()))
         elif isinstance(event, ev.LinkLost):
             self._desk.linked = False
+        elif isinstance(event, ev.DrainAsked):
+            self._for_good = True
+            self._drain()
         elif isinstance(event, ev.Inherited):
             for results in self._outbox.inherit(event.path, event.batch):
                 self._desk.say(results)
@@ -177,7 +181,7 @@ class Manager:
         self._desk.linked = self._registered = True
         self.heartbeat_s = message.heartbeat_s
         self._capacity = (-1, -1, -1)
-        self._desk.draining = False
+        self._desk.draining = self._for_good
         if message.drop:
             self._backlog.take_matching(message.drop, any_attempt=False)
             self._staff.end_given(message.drop, any_attempt=False, interrupt=True, tell=False)
@@ -221,16 +225,21 @@ class Manager:
                     self._desk.actions.append(ev.Keep(list(self._outbox.unstored.values())))
                 reason = f"there was no interchange for {format_duration(now - self._heard)}"
                 self._leaving.leave(reason, failed=not self._registered, alone=True)
+            elif self._for_good and self._is_done():
+                self._leaving.leave("drained")
             return
         self._send_capacity()
         if now - self._beaten >= self.heartbeat_s:
             self._beaten = now
             self._desk.say(msg.Heartbeat())
         self._desk.settle_doubts()
-        if self._desk.draining and not self._outbox.unstored:
-            busy = any(slot.tasks for slot in self._staff.slots.values())
-            if not busy:
-                self._leaving.leave("drained")
+        if self._desk.draining and self._is_done():
+            self._leaving.leave("drained")
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left of what it was given."""
+        busy = any(slot.tasks for slot in self._staff.slots.values())
+        return not (busy or self._backlog or self._outbox.unstored)
 
     def _return_some(self) -> None:
         if not self._give_back:

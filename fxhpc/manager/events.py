@@ -77,6 +77,11 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class DrainAsked:
+    """Whoever started the manager wants the node back when running tasks have ended."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """The process was asked to end, or whom it worked for is gone."""
 
@@ -94,6 +99,7 @@ Event = (
     | Looked
     | Inherited
     | Turn
+    | DrainAsked
     | Ended
 )
 

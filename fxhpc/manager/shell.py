@@ -132,7 +132,7 @@ class Shell:
         self._watch.look()
         if self._drain_asked:
             self._drain_asked = False
-            self._tell(ev.Said(msg.Drain()))
+            self._tell(ev.DrainAsked())
         self._tell(ev.Turn())
 
     def _look(self) -> None:

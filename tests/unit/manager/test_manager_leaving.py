@@ -146,3 +146,25 @@ def test_without_results_nothing_is_left() -> None:
     node.run_for(61)
     assert node.left is not None
     assert not node.kept
+
+
+def test_drained_by_hand_it_takes_nothing_from_the_next_interchange() -> None:
+    node = busy()
+    node.tell(ev.DrainAsked())
+    node.turn()
+    assert node.ended[S, 2] == ["returned"]
+    node.tell(ev.LinkLost())
+    node.link()
+    node.turn()
+    assert node.of(msg.Capacity)[-1].slots == 0  # type: ignore[attr-defined]
+    assert node.left is None
+    node.run_for(1000)
+    assert node.left is not None
+    assert node.left.reason == "drained"
+
+
+def test_drained_by_hand_it_leaves_without_an_interchange() -> None:
+    node = Node(linked=False)
+    node.tell(ev.DrainAsked())
+    node.run_for(0.1)
+    assert node.left is not None
