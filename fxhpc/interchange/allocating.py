@@ -147,6 +147,8 @@ class Allocating:
         """The provisioner's message."""
         if isinstance(message, prov.Jobs):
             self.scheduler.answered(message, now)
+            if not self.scheduler.trouble:
+                self.backoff.answers(now)
             for report in message.reports:
                 if block := self.blocks.get(report.block):
                     self._reported(block, report, now)
@@ -160,6 +162,12 @@ class Allocating:
             self.scheduler.is_ready(message.scheduler)
         else:
             self.scheduler.has_failed(message.reason)
+
+    def provisioner_gone(self, why: str, now: float) -> None:
+        """The provisioner died or was killed; another one starts."""
+        if any(block.phase == SUBMITTING for block in self.blocks):
+            self.backoff.unreachable(why, now)
+        self.scheduler.is_gone(why, now)
 
     def _submitted(self, message: prov.Submitted, now: float) -> None:
         self.backoff.reached()
@@ -279,6 +287,8 @@ class Allocating:
             if block.managers and waiting_only:
                 continue
             self._give_up(block, why, now)
+            if not block.cancelled:
+                block.cancel_at = now
 
     # --- time -----------------------------------------------------------------------------------
 

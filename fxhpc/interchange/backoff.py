@@ -94,6 +94,11 @@ class Backoff:
         self._troubles = 0
         self.trouble = ""
 
+    def answers(self, now: float) -> None:
+        """The batch system answers other questions: what is left of a long wait is cut short."""
+        if self.trouble and not self.failures:
+            self._not_before = min(self._not_before, now + FIRST_S)
+
     def succeeded(self) -> None:
         """A block's manager has registered."""
         self.proven = True

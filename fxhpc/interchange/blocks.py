@@ -66,6 +66,7 @@ class Block:
         # The batch system says that it has ended, and managers live still.
         self.ended: JobReport | None = None
         self.cancel_at = math.inf  # when to ask for its end, or to ask again
+        self.cancels = 0  # how often that was asked for
         self.cancelled = False  # the batch system has said so
 
     @property

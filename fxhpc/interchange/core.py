@@ -152,7 +152,7 @@ class Interchange:
             if not self._state.stopping:
                 allocating.scale(now)
         elif isinstance(event, ev.ProvisionerGone):
-            allocating.scheduler.is_gone(event.why, now)
+            allocating.provisioner_gone(event.why, now)
         else:
             allocating.blocks.recover(event, now)
 
@@ -176,6 +176,8 @@ class Interchange:
             self._ending.cancel(message)
         elif isinstance(message, msg.Hello):
             self._reporting.greeted()
+            if self._allocating is not None:
+                self._allocating.backlog = 0  # as the forwarder counts from now on
             # Results first: what they end is then not missed in the list of what is held.
             state.outbox.greeted(state.actions)
             present = msg.Present(self.endpoint, self.epoch, __version__, held=state.held())

@@ -16,8 +16,9 @@ SOON_S = 1.5
 #: to so many.
 SELDOM, LONGEST = 10, 4
 
-#: Seconds until a cancellation that was not confirmed is asked for again.
-CANCEL_AGAIN_S = 10.0
+#: Seconds until a cancellation that was not confirmed is asked for again, and how often that is
+#: doubled unless the endpoint is to end.
+CANCEL_AGAIN_S, CANCEL_DOUBLED = 10.0, 4
 
 #: A submission whose answer was lost may take effect so long after, in seconds.
 LATE_S = 10.0
@@ -155,7 +156,9 @@ class Scheduler:
         ]
         if due:
             for block in due:
-                block.cancel_at = now + CANCEL_AGAIN_S
+                times = 0 if self._state.stopping else min(block.cancels, CANCEL_DOUBLED)
+                block.cancel_at = now + CANCEL_AGAIN_S * 2**times
+                block.cancels += 1
             self._say(prov.CancelBlocks([block.ref for block in due]))
 
     def cancelled(self, message: prov.CancelDone, now: float) -> None:
@@ -170,7 +173,7 @@ class Scheduler:
                     continue
                 block.cancelled = True
                 block.cancel_at = math.inf
-        if message.failed:
+        if message.failed and message.failed != self.trouble:
             self._state.note(f"cancelling blocks has failed: {message.failed}", "warning")
         self.trouble = message.failed or self.trouble
         self.want(now)

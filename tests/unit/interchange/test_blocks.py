@@ -491,6 +491,34 @@ def test_a_provisioner_killed_while_it_submits(executed: int) -> None:
     assert "paused" not in there.reason
 
 
+def test_provisioners_that_hang_are_not_started_for_a_submission_each() -> None:
+    there = site(max_blocks=100, init_blocks=3)
+    there.hangs = True
+    kills = 0
+    for _ in range(40):
+        there.run(45)
+        if any(isinstance(request, prov.SubmitBlock) for request in there.asked):
+            kills += 1
+        there.kill_provisioner()
+    assert kills < 12
+    there.hangs = False
+    there.run(1000)
+    assert len(there.slurm.submissions) == 3
+
+
+def test_the_wait_ends_soon_after_the_batch_system_answers_again() -> None:
+    there = begun(max_blocks=4)
+    there.run(100)
+    there.slurm.away = "Unable to contact slurm controller"
+    there.task_s = 10_000.0
+    there.submit(8)
+    there.run(2000)
+    assert len([text for text in there.notes if "Unable to contact" in text]) < 10
+    there.slurm.away = ""
+    there.run(200)
+    assert len(there.slurm.alive()) == 4
+
+
 def test_a_submission_that_takes_effect_late_is_not_doubled() -> None:
     there = site(max_blocks=1)
     there.hangs = True
