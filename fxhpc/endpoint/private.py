@@ -158,7 +158,9 @@ def _is_unlocked(path: Path) -> bool:
 
 def _end(path: Path) -> None:
     """Start an interchange that finds its owner dead: it cancels the blocks and removes all."""
-    if not (path / SPEC_FILE).is_file():
+    try:
+        _want_no_blocks(path / SPEC_FILE)
+    except (OSError, msgspec.DecodeError):  # it has never had an interchange
         shutil.rmtree(path, ignore_errors=True)
         return
     null = os.open(os.devnull, os.O_RDWR)
@@ -173,6 +175,16 @@ def _end(path: Path) -> None:
             start_new_session=True,
         )
     os.close(null)
+
+
+def _want_no_blocks(path: Path) -> None:
+    """Have an interchange that is started from this file ask for no blocks in its first moment."""
+    spec = msgspec.msgpack.decode(path.read_bytes(), type=InterchangeSpec)
+    if spec.scaling is not None:
+        spec.scaling = msgspec.structs.replace(
+            spec.scaling, init_blocks=0, min_blocks=0, scale=False
+        )
+    replace_file(path, msgspec.msgpack.encode(spec))
 
 
 def _refuse(report: int, answer: PrivateAnswer) -> int:
