@@ -33,7 +33,7 @@ def of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str = "") -> t
     if trouble:
         return (
             states.WAITING_FOR_ENDPOINT,
-            f"nothing is started, for nothing can be kept: {trouble}",
+            f"nothing starts while nothing can be kept: {trouble}",
         )
     return of_endpoint(endpoint)
 
