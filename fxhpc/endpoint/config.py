@@ -15,7 +15,6 @@ import fxhpc
 from fxhpc.endpoint.config_checks import Checks, expand, provider_type
 from fxhpc.endpoint.config_engine import POOL_ENGINES, Engine, Settings
 from fxhpc.endpoint.config_layout import Layout, lay_out
-from fxhpc.endpoint.config_problems import tell
 from fxhpc.endpoint.config_provider import Provider
 from fxhpc.endpoint.templates import document_of, flat_text
 from fxhpc.endpoint.yaml_file import Document
@@ -120,6 +119,8 @@ def _load(document: Document) -> EndpointConfig:
     try:
         settings = Settings.model_validate(layout.data)
     except ValidationError as error:
+        from fxhpc.endpoint.config_problems import tell  # here: most configurations are in order
+
         tell(error, layout)
         raise ConfigError(layout.problems()) from None
     checks = Checks(settings, layout)

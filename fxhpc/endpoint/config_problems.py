@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -14,10 +14,7 @@ from fxhpc.endpoint.yaml_file import KeyPath
 
 #: Provider classes by the names that choose them.
 _BY_TYPE: dict[str, type[Provider]] = {
-    name: kind
-    for kind in PROVIDERS
-    for name in kind.model_json_schema()["properties"]["type"].get("enum", [])
-    or [kind.model_json_schema()["properties"]["type"].get("const")]
+    name: kind for kind in PROVIDERS for name in get_args(kind.model_fields["type"].annotation)
 }
 _MODELS: dict[str, Any] = {
     "engine": Engine,
@@ -26,11 +23,6 @@ _MODELS: dict[str, Any] = {
     "logs": Logs,
     "address": Address,
 }
-
-
-def provider_class(name: str) -> type[Provider]:
-    """The model of a provider, by its full name."""
-    return _BY_TYPE[name]
 
 
 def tell(error: ValidationError, layout: Layout) -> None:

@@ -45,7 +45,7 @@ Script = Annotated[str, BeforeValidator(_script)]
 class Model(BaseModel):
     """What all parts of the configuration have in common: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- launchers ----------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ class KubernetesProvider(Provider):
 class CloudProvider(Provider):
     """Virtual machines of a cloud. All further keys go to Parsl as they are; not tested here."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     type: Literal["AWSProvider", "AzureProvider", "GoogleCloudProvider"]
     walltime: Duration = Field(default=0.0, ge=0)

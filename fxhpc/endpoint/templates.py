@@ -7,16 +7,17 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import yaml
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fxhpc.endpoint.config_words import CLOUD_KEYS
 from fxhpc.endpoint.template_schema import check_variables
 from fxhpc.endpoint.yaml_file import Document, parse, problem, read_text
 from fxhpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import jinja2
 
 #: Beside a config.yaml: what its workers are, by Globus Compute's names.
 _BESIDE = ("user_config_template.yaml.j2", "user_config_template.yaml")
@@ -125,6 +126,9 @@ def _render(path: Path, text: str, variables: Mapping[str, Any]) -> str:
 
     Strings that are given come out in quotes, as with Globus Compute: `account: {{ account }}`.
     """
+    import jinja2  # here: most configurations are no templates
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     source = str(path)
     values = check_variables(path.parent / "user_config_schema.json", variables, set(_RESERVED))
     missing: dict[str, None] = {}
@@ -167,6 +171,7 @@ def _no_value(source: str, text: str, name: str) -> str:
 
 def _noting(missing: dict[str, None]) -> type[jinja2.Undefined]:
     """What stands for variables without a value: notes their names, so that all are told."""
+    import jinja2
 
     class Missing(jinja2.ChainableUndefined):
         __slots__ = ()

@@ -9,13 +9,17 @@ from typing import Any
 import jsonschema
 import pytest
 
+from fxhpc.endpoint import specs
 from fxhpc.endpoint.config import load_config, template
 from fxhpc.endpoint.config_engine import Engine, Settings
 from fxhpc.endpoint.config_provider import PROVIDERS, Launcher
 from fxhpc.endpoint.config_schema import json_schema
+from fxhpc.endpoint.provisioner.providers import render
 from fxhpc.endpoint.specs import provider_values
 from fxhpc.endpoint.yaml_file import parse, parse_file
 from fxhpc.errors import ConfigError
+from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.protocol.provision import BlockRef
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 GLOBUS = sorted((Path(__file__).parent / "globus").glob("*.yaml"))
@@ -143,3 +147,25 @@ def test_the_guide_names_every_key_and_its_examples_load(tmp_path: Path) -> None
         path = tmp_path / f"{number}.yaml"
         path.write_text(example)
         assert load_config(path).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("slurm", ["#SBATCH --nodes=1", "#SBATCH --time=30", "#SBATCH --exclusive"]),
+        ("perlmutter", ["#SBATCH --qos=debug", "#SBATCH --constraint=gpu", "--overlap -c 128"]),
+        ("anvil", ["#SBATCH --nodes=2", "#SBATCH --partition=wholenode", "srun --ntasks 2"]),
+        ("pbs", ["#PBS -l walltime=00:30:00", "#PBS -l select=1:ncpus=1"]),
+        ("polaris", ["ncpus=64:ngpus=4", "#PBS -l filesystems=home:eagle", "--depth=64 --ppn 1"]),
+    ],
+)
+def test_the_jobs_that_parsl_makes_of_ready_configurations(
+    name: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specs, "_address_of_interface", lambda config, interface: "10.0.0.1")
+    config = load_config(next(path for path in CONFIGS if path.stem == name))
+    spec = specs.interchange_spec(config, "mine", EndpointDirectory(tmp_path)).provisioner
+    assert spec is not None
+    script = render(spec, BlockRef(7, "fxhpc-mine-7"))
+    for line in lines:
+        assert line in script
