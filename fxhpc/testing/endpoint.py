@@ -66,7 +66,8 @@ class RunningEndpoint:
         """
         reader, writer = os.pipe()
         try:
-            with open(self.directory.log, "ab") as log:
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+            with os.fdopen(os.open(self.directory.log, flags, 0o600), "ab") as log:
                 self.interchange = subprocess.Popen(
                     [
                         sys.executable,
