@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 
 import pytest
@@ -91,16 +92,21 @@ def test_a_killed_executor_inside_an_allocation_leaves_nothing(
     slurm.cancel_all()
 
 
-def test_nodes_of_any_allocation_join_an_endpoint(login: LoginNode, slurm: SlurmCluster) -> None:
+@pytest.mark.parametrize("how", ["sbatch", "salloc", "srun"])
+def test_nodes_of_any_allocation_join_an_endpoint(
+    login: LoginNode, slurm: SlurmCluster, how: str
+) -> None:
     # An endpoint that asks for no blocks itself.
     endpoint = login.endpoint("midway", configuration({"strategy": "none"}))
     endpoint.start()
-    join = f"'{login.python}' -m fxhpc.cli.main manager start --endpoint midway"
-    login.script("job.sh", f"#!/bin/sh\n{join}\n")
-    login.run("sbatch", "-N2", "--exclusive", "-o", "out", "job.sh")
+    join = [login.python, "-m", "fxhpc.cli.main", "manager", "start", "--endpoint", "midway"]
+    if how == "sbatch":
+        join = [str(login.script("job.sh", f"#!/bin/sh\n{shlex.join(join)}\n"))]
+    process = login.start(how, "-N2", "--exclusive", *join)
+    soon(lambda: endpoint.status().get("managers") == 2, within=30)
     out = login.python_script(_TWO_NODES.format(executor="endpoint_id='midway'", rest=0))
     assert len(out.split("hosts")[1].split()) == 2
     (job,) = slurm.job_ids()
     slurm.cancel(job)
+    process.communicate(timeout=30)
     soon(lambda: endpoint.status().get("managers") == 0, within=20)
-    assert "midway" in login.fxhpc("endpoint", "status", "midway")

@@ -1,0 +1,26 @@
+"""`fxhpc endpoint check --on-node`: one short job that looks at a real node."""
+
+from __future__ import annotations
+
+from login_node import LoginNode, configuration
+from slurm_cluster import SlurmCluster
+
+
+def test_a_check_looks_at_a_node_and_leaves_nothing(login: LoginNode, slurm: SlurmCluster) -> None:
+    login.endpoint("midway", configuration())
+    told = login.fxhpc("endpoint", "check", "midway", "--on-node")
+    assert "node1: Python" in told
+    assert "node1: addresses" in told
+    assert f"{slurm.host_ip}:" in told
+    assert len(slurm.calls()) == 1
+    login.check_nothing_left()
+
+
+def test_a_check_tells_what_a_node_lacks(login: LoginNode, slurm: SlurmCluster) -> None:
+    login.endpoint("midway", configuration(worker_init="echo 'no module conda' >&2; exit 3"))
+    told = login.fxhpc("endpoint", "check", "midway", "--on-node", code=1)
+    assert "no module conda" in told
+    login.endpoint("wrong", configuration(partition="nosuch"))
+    told = login.fxhpc("endpoint", "check", "wrong", "--on-node", code=1)
+    assert "invalid partition specified: nosuch" in told
+    login.check_nothing_left()
