@@ -101,6 +101,14 @@ def _configuration(directory: EndpointDirectory, name: str) -> EndpointConfig:
     return load_config(directory.config)
 
 
+def _drain_s(directory: EndpointDirectory, name: str) -> float:
+    """How long running tasks have when it stops. It must stop whatever its file says by now."""
+    try:
+        return _configuration(directory, name).settings.stop_timeout
+    except errors.FxhpcError:
+        return InterchangeSpec().drain_s
+
+
 def _set_up(directory: EndpointDirectory, name: str) -> None:
     """Run what the configuration wants to be run on this host before the endpoint starts.
 
@@ -187,7 +195,7 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
     if limit is None:
         drain = request.drain_s
         limit = lifecycle.STOP_MARGIN_S
-        limit += load_spec(directory, name).drain_s if drain is None else drain
+        limit += _drain_s(directory, name) if drain is None else drain
     if here:
         lifecycle.stop(state, directory, request, limit, _teller(name))
         _tear_down(directory, name)

@@ -89,3 +89,12 @@ def test_a_setup_that_fails_keeps_the_endpoint_from_starting(cluster: Cluster) -
     refused = cluster.run("endpoint", "start", "midway", code=1)
     assert "endpoint_setup failed with exit code 3: no license" in refused
     assert "not running" in cluster.run("endpoint", "stop", "midway", code=4)
+
+
+def test_an_endpoint_stops_whatever_its_file_says_by_now(cluster: Cluster) -> None:
+    cluster.run("endpoint", "configure", "midway", "--from", "local")
+    cluster.run("endpoint", "start", "midway")
+    (cluster.path / "config.yaml").write_text("max_blocks: x\n")
+    assert "must be a whole number" in cluster.run("endpoint", "restart", "midway", code=6)
+    assert "running" in cluster.run("endpoint", "status", "midway")
+    assert "is stopped" in cluster.run("endpoint", "stop", "midway")
