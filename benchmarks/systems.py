@@ -369,7 +369,7 @@ def chosen(row: str, only: str) -> tuple[list[type[System]], list[str]]:
         if words and not any(word in system.name.lower() for word in words):
             continue
         if importlib.util.find_spec(system.needs) is None:
-            notes.append(f"{system.name}: not installed (pip install '.[benchmark]')")
+            notes.append(f"{system.name}: not installed")
             continue
         found.append(system)
     return found, notes
