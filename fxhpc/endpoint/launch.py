@@ -99,8 +99,6 @@ def prefix(directory: str, number: int, name: str, spooled: bool = False) -> str
     run = f"exec {_run(Path(directory))}"
     return f"""\
 if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
-    # It was cancelled before anybody knew that it was there.
-    [ -e {files["cancelled"]} ] && exit 0
     rm -f {files["ended"]}
     export FXHPC_BLOCK={number} FXHPC_BLOCK_STARTED=$(date +%s) FXHPC_LAUNCH={shlex.quote(run)}
     export FXHPC_PYTHON_BEFORE="$(command -v python3 || :)"
@@ -109,8 +107,11 @@ if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
     fxhpc_job=${{SLURM_JOB_ID-${{PBS_JOBID-${{LSB_JOBID-${{JOB_ID-}}}}}}}}
     ( umask 077; printf '%s\\n' "$$" "${{fxhpc_stat[19]-}}" "$fxhpc_boot" "$(uname -n)" \\
         "$fxhpc_job" > {files["started"]} )
+    # It was cancelled before anybody knew that it was there. (Whoever cancels looks after writing
+    # this, as the script does after writing that: one of them sees the other.)
+    [ -e {files["cancelled"]} ] && exit 0
     # Steps get the CPUs of the job, as the script itself does; managers share them out.
-    export SLURM_CPU_BIND="${{SLURM_CPU_BIND-none}}"
+    export SLURM_CPU_BIND=none
     [ -n "${{SLURM_CPUS_PER_TASK-}}" ] &&
         export SRUN_CPUS_PER_TASK="${{SRUN_CPUS_PER_TASK-$SLURM_CPUS_PER_TASK}}"
     [ -n "${{SLURM_JOB_ID-}}" ] && export SLURM_OVERLAP=1

@@ -20,6 +20,7 @@ from fxhpc.errors import FxhpcError
 from fxhpc.interchange import addresses
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.block_journal import BlockJournal
+from fxhpc.interchange.connections import PROBE_EVERY_S, Connections
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.directory import (
     EndpointDirectory,
@@ -42,19 +43,11 @@ from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
 from fxhpc.transport.directories import OwnedDirectory, remove_abandoned
 from fxhpc.transport.keys import slow_curve_warning
-from fxhpc.transport.monitor import Monitor
 from fxhpc.version import __version__
 
 #: Seconds between two ticks, and without a word of the forwarder until it counts as away.
 TICK_S = 0.5
 FORWARDER_SILENCE_S = 15.0
-
-#: Seconds that a manager whose connection was closed may take to connect again. A process that was
-#: killed closes it too, and does not come back.
-COME_BACK_S = 1.0
-
-#: Seconds in which it shows which connection it was that ended, and between two looks.
-_PROBE_S, _PROBE_EVERY_S = 0.5, 0.05
 
 _DOMAIN = "managers"
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
@@ -125,9 +118,7 @@ class InterchangeProcess:
         self._sockets = OwnedDirectory()
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
-        self._monitor = Monitor(managers)
-        self._probe_until = 0.0
-        self._closed: dict[bytes, float] = {}  # connections that ended, and until when to wait
+        self._connections = Connections(self._managers)
         self._forwarders = Acceptor(
             sockets.router(context, forwarder), codec.TO_INTERCHANGE, msg.Hello
         )
@@ -193,7 +184,7 @@ class InterchangeProcess:
             self._managers.socket,
             self._forwarders.socket,
             self._authenticator.socket,
-            self._monitor.socket,
+            self._connections.monitor.socket,
         ):
             poller.register(socket, zmq.POLLIN)
         polled: set[int] = set()
@@ -213,15 +204,17 @@ class InterchangeProcess:
                 self._handle(ev.ManagerSaid(peer, manager_said))
             for peer, forwarder_said in self._forwarders.receive():
                 self._hear_forwarder(peer, forwarder_said)
-            self._look_after_connections()
+            for peer in self._connections.look():
+                # No effect if it has registered under a new connection meanwhile.
+                self._handle(ev.ManagerGone(peer, "its connection was closed"))
             if polled & ready.keys():
                 self._hear_provisioner()
                 self._look_for_stop()
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_S
                 self._tick()
-            if self._closed or time.monotonic() < self._probe_until:
-                next_tick = min(next_tick, time.monotonic() + _PROBE_EVERY_S)
+            if self._connections.is_busy:
+                next_tick = min(next_tick, time.monotonic() + PROBE_EVERY_S)
 
     def close(self) -> None:
         """End: managers that are left go on with what they have, and wait for the next one."""
@@ -235,7 +228,7 @@ class InterchangeProcess:
             if not self._keeps_blocks:
                 directory.managers_address.unlink(missing_ok=True)
         self._end_provisioner()
-        self._monitor.close()
+        self._connections.monitor.close()
         self._managers.close()
         self._forwarders.close()
         self._authenticator.close()
@@ -300,21 +293,6 @@ class InterchangeProcess:
             self._lose_forwarder()
         else:
             self._handle(ev.ForwarderSaid(message))
-
-    def _look_after_connections(self) -> None:
-        """A manager's connection has ended: find out whose, and wait a moment for it."""
-        now = time.monotonic()
-        if self._monitor.look().ended:
-            self._probe_until = now + _PROBE_S
-        if now < self._probe_until:
-            for peer in self._managers.peers():
-                if peer not in self._closed and not self._managers.send(peer, msg.Heartbeat()):
-                    self._closed[peer] = now + COME_BACK_S
-        for peer in [peer for peer, until in self._closed.items() if now >= until]:
-            del self._closed[peer]
-            self._managers.forget(peer)
-            # No effect if it has registered under a new connection meanwhile.
-            self._handle(ev.ManagerGone(peer, "its connection was closed"))
 
     def _lose_forwarder(self) -> None:
         if self._forwarder is None:

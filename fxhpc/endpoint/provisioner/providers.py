@@ -76,8 +76,10 @@ class ProviderError(Exception):
     """The provider cannot be made; the text says why."""
 
 
-class _Rendered(Exception):
-    """Nothing is submitted: the script is what was wanted."""
+class _Rendered(BaseException):
+    """Nothing is submitted: the script is what was wanted. Providers that catch all errors of
+    commands do not catch this.
+    """
 
 
 class Batch:
@@ -100,6 +102,7 @@ class Batch:
         self.files = BlockFiles(spec.directory)
         self._script = ""  # the one that is being submitted
         self._last: commands.Answer | None = None
+        self._trouble: CommandError | None = None
         self._provider = self._make_provider()
         self.scheduler = self._make_scheduler()
 
@@ -111,7 +114,8 @@ class Batch:
         Raises:
             CommandError: the batch system does not take it, in its own words.
         """
-        self._last = None
+        self._last = self._trouble = None
+        self.files.forget(block.name)
         far = self._type in _FAR_AWAY
         spooled = self._type not in ("SlurmProvider", "LocalProvider")
         lines = (
@@ -189,6 +193,8 @@ class Batch:
 
     def _refusal(self, error: Exception | None) -> CommandError:
         """Why a submission failed: the batch system's words, where it has said any."""
+        if self._trouble is not None:
+            return self._trouble  # some providers keep it for themselves
         if self._last is not None and self._last.code != 0:
             return self._last.error()
         if self._last is not None:
@@ -301,7 +307,11 @@ class Batch:
             # A block that was ended is replaced; a second life of it would be one too many.
             environ = {**os.environ, "SBATCH_NO_REQUEUE": "1"}
         where, umask = self._spec.directory, self._spec.umask
-        answer = commands.run(command, self._spec.command_s, environ, umask, where)
+        try:
+            answer = commands.run(command, self._spec.command_s, environ, umask, where)
+        except CommandError as error:
+            self._trouble = error
+            raise
         self._last = answer
         return answer.code, answer.out, answer.err
 

@@ -88,6 +88,12 @@ class BlockFiles:
         path = self.directory / (name + CANCELLED)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
 
+    def forget(self, name: str) -> None:
+        """A new block of this name: what an old one noted is not of it."""
+        for ending in (STARTED, ENDED):
+            with contextlib.suppress(OSError):
+                (self.directory / (name + ending)).unlink()
+
     def last_words(self, name: str) -> tuple[str, str]:
         """The last lines that a block wrote, and the one that says why another would end so too."""
         files = sorted(self._of(name))
