@@ -48,13 +48,18 @@ def logs(
         for path in paths:
             click.echo(path)
         return
-    for path in paths:
-        if len(paths) > 1:
-            click.echo(f"==> {path} <==")
-        for line in last_lines(path, lines):
-            click.echo(line)
-    if follow:
-        _follow(paths)
+    followers = [Follower(path) for path in paths]
+    try:
+        for path, follower in zip(paths, followers, strict=True):
+            if len(paths) > 1:
+                click.echo(f"==> {path} <==")
+            for line in last_lines(path, lines, end=follower.position):
+                click.echo(line)
+        if follow:
+            _follow(followers)
+    finally:
+        for follower in followers:
+            follower.close()
 
 
 def find_logs(
@@ -93,8 +98,7 @@ def _with_lines(path: Path, count: int) -> dict[str, object]:
     return {"path": path, "lines": last_lines(path, count)}
 
 
-def _follow(paths: list[Path]) -> None:
-    followers = [Follower(path) for path in paths]
+def _follow(followers: list[Follower]) -> None:
     try:
         while True:
             for follower in followers:
@@ -103,6 +107,3 @@ def _follow(paths: list[Path]) -> None:
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         pass  # how one stops looking on
-    finally:
-        for follower in followers:
-            follower.close()

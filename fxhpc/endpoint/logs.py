@@ -25,13 +25,14 @@ def log_to_file(path: Path, max_bytes: int, files: int, echo: bool = False) -> N
     logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)
 
 
-def last_lines(path: Path, count: int, start: int = 0) -> list[str]:
-    """The last lines of a file, none of them from before the byte `start`."""
+def last_lines(path: Path, count: int, start: int = 0, end: int | None = None) -> list[str]:
+    """The last lines of a file, none of them from before the byte `start` or behind `end`."""
     if count <= 0:
         return []
     try:
         with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
+            size = file.seek(0, os.SEEK_END)
+            end = size if end is None else min(size, end)
             if end < start:
                 start = 0  # rotated meanwhile
             data = b""
@@ -58,6 +59,8 @@ class Follower:
         self._rest = b""
         if self._file is not None and from_end:
             self._file.seek(0, os.SEEK_END)
+        #: Where in the file it begins.
+        self.position = self._file.tell() if self._file is not None else 0
 
     def read(self) -> Iterator[str]:
         """The lines that came since the last call, without their ends."""

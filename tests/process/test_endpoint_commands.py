@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,8 +18,9 @@ import psutil
 import pytest
 from homes import LIMIT, TestHome, eventually
 
-from fxhpc.endpoint import identity
+from fxhpc.endpoint import identity, places
 from fxhpc.endpoint.state import State, look
+from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 
 LOCAL = """\
@@ -35,7 +38,6 @@ class Commands:
     def __init__(self, home: TestHome) -> None:
         self.home = home
         self.directory = EndpointDirectory(home.path / "endpoints" / "midway")
-        self._config = home.scripts / "midway.yaml"
         home.scripts.mkdir(parents=True, exist_ok=True)
 
     def start_command(self, *words: str, module: str = "main") -> subprocess.Popen[str]:
@@ -68,9 +70,9 @@ class Commands:
         return json.loads(out)
 
     def configure(self, text: str = LOCAL) -> None:
-        """Configure the endpoint."""
-        self._config.write_text(text)
-        self.run("endpoint", "configure", "midway", "--from", str(self._config), "--force")
+        """Configure the endpoint, as the command does."""
+        places.create(Home(self.home.path), "midway")
+        self.directory.config.write_text(text)
 
     def pids(self) -> tuple[int, int]:
         """The pids of supervisor and interchange."""
@@ -93,6 +95,13 @@ def fxhpc(home: TestHome) -> Iterator[Commands]:
         commands.run("endpoint", "stop", "midway", "--now")
 
 
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The next line that a command prints; it reads no further."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], LIMIT)[0], "nothing was printed"
+    return process.stdout.readline()
+
+
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
@@ -105,6 +114,9 @@ def state(fxhpc: Commands) -> str:
 
 
 def test_a_life_from_configure_to_delete(fxhpc: Commands) -> None:
+    config = fxhpc.home.scripts / "local.yaml"
+    config.write_text(LOCAL)
+    fxhpc.run("endpoint", "configure", "midway", "--from", str(config), "--force")
     started = fxhpc.json("endpoint", "start", "midway")
     assert (started["state"], started["name"]) == ("running", "midway")
     supervisor, interchange = fxhpc.pids()
@@ -306,15 +318,12 @@ def test_in_the_foreground_it_logs_and_ends_by_a_signal(
 
 def test_in_the_foreground_a_document_says_that_it_is_up(fxhpc: Commands) -> None:
     process = foreground(fxhpc, "--json")
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["state"] == "running"
+    assert json.loads(next_line(process))["state"] == "running"
     fxhpc.run("endpoint", "stop", "midway")
     assert process.wait(LIMIT) == 0
 
 
 def test_a_removed_directory_ends_it(fxhpc: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     fxhpc.run("endpoint", "start", "midway")
     pids = fxhpc.pids()
     shutil.rmtree(fxhpc.directory.path)
@@ -329,14 +338,13 @@ def test_logs_are_followed_over_a_rotation(fxhpc: Commands) -> None:
     log = fxhpc.directory.log
     log.write_text("one\n")
     process = fxhpc.start_command("endpoint", "logs", "midway", "-f")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "one\n"
+    assert next_line(process) == "one\n"
     with log.open("a") as file:
         file.write("two\n")
-    assert process.stdout.readline() == "two\n"
+    assert next_line(process) == "two\n"
     log.rename(log.with_suffix(".log.1"))
     log.write_text("three\n")
-    assert process.stdout.readline() == "three\n"
+    assert next_line(process) == "three\n"
     kill(process.pid, signal.SIGINT)
     assert process.wait(LIMIT) == 0
 
@@ -365,7 +373,8 @@ def test_the_verbs_of_funcx(fxhpc: Commands) -> None:
     def verb(*words: str, code: int = 0) -> str:
         return fxhpc.run("-c", str(fxhpc.home.path), *words, code=code, module="compat")
 
-    config = fxhpc.home.scripts / "midway.yaml"
+    config = fxhpc.home.scripts / "local.yaml"
+    config.write_text(LOCAL)
     verb("configure", "--endpoint-config", str(config))
     assert (fxhpc.home.path / "endpoints" / "default" / "config.yaml").read_text() == LOCAL
     assert "up" in verb("start")
