@@ -322,8 +322,8 @@ def _make_directory(home: Path, name: str) -> Path:
         directory.mkdir(mode=0o700)
     except OSError as error:
         raise errors.HomeError(
-            f"{directory} cannot be made: {error.strerror}; name a home that is writable in "
-            f"FXHPC_HOME"
+            f"{directory} cannot be made: {error.strerror}; name a home that is writable, and that "
+            f"nodes see, in FXHPC_HOME"
         ) from error
     return directory
 

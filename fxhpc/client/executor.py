@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fxhpc import chunks
+from fxhpc import chunks, errors
 from fxhpc.client import allocation, attachments
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.futures import TaskFuture, interrupt
@@ -100,7 +100,7 @@ class Executor(Declaring, cf.Executor):
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         client = client or funcx_client
-        self._max_workers = max_workers
+        self._max_workers = _default_workers() if max_workers is None else max_workers
         self._max_payload = max_payload
         self._pack_arguments = pack_arguments
         self._functions = FunctionCache()
@@ -116,6 +116,7 @@ class Executor(Declaring, cf.Executor):
             "result_limit": max_payload,
         }
         directory = None
+        found = None
         if config is not None:
             others = (max_workers, endpoint_id, client, task_group_id)
             if any(given is not None for given in others):
@@ -132,16 +133,21 @@ class Executor(Declaring, cf.Executor):
         elif max_workers is None and (found := allocation.current()) is not None:
             print(found.note, file=sys.stderr)
             config = found.config(allocation.workers_per_node(os.environ))
-            attach = _private(path, home, config, user_endpoint_config)
+            attach = _private(path, home, config, None)
         else:
             attach = functools.partial(attachments.embed, path, max_workers)
         self._home = directory
         endpoint = "" if config is not None else endpoint_name(endpoint_id or "local", directory)
         self._submitter = Submitter(attach, endpoint, options)
         if config is not None:
-            self._submitter.attachment()  # so that what is wrong is said here
-        if max_workers is None:
-            self._max_workers = _default_workers()
+            try:
+                self._submitter.attachment()  # so that what is wrong is said here
+            except errors.HomeError as error:
+                if found is None:
+                    raise
+                raise errors.HomeError(
+                    f"{error}; or stay on this node: {allocation.SWITCH}=0"
+                ) from None
         # An executor that is dropped finishes its work and then gives back its processes.
         self._finalizer = weakref.finalize(self, self._submitter.close_when_idle)
         self._finalizer.atexit = False

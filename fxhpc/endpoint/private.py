@@ -69,10 +69,11 @@ def prepare(request: PrivateRequest, config: EndpointConfig, umask: int) -> Inte
     directory = EndpointDirectory(path, state)
     for folder in (directory.logs, directory.state):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    record = EndpointRecord(request.endpoint, request.name)
-    replace_file(directory.record, msgspec.json.encode(record))
     replace_file(path / OWNER_FILE, msgspec.json.encode(request.owner))
     spec = interchange_spec(config, request.name, directory, cwd=request.cwd, umask=umask)
+    longest = spec.scaling.walltime_s if spec.scaling is not None else 0.0
+    record = EndpointRecord(request.endpoint, request.name, longest)
+    replace_file(directory.record, msgspec.json.encode(record))
     spec.watch_pid = request.owner.pid
     spec.watch_started = request.owner.started
     spec.remove = True

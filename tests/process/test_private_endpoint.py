@@ -186,6 +186,24 @@ def test_a_forked_child_leaves_the_parents_blocks_alone(home: TestHome) -> None:
     _nothing_is_left(home)
 
 
+def test_a_task_that_no_block_is_long_enough_for(home: TestHome) -> None:
+    out = home.run(
+        "walltime.py",
+        _script("""
+            from fxhpc.errors import WalltimeTooLong
+            provider = {"type": "SlurmProvider", "partition": "normal", "walltime": "00:10:00"}
+            config = {"provider": provider, "strategy": "none"}
+            spec = {"walltime": "01:00:00"}
+            with Executor(config=config, resource_specification=spec) as executor:
+                error = executor.submit(pow, 2, 5).exception(60)
+            assert isinstance(error, WalltimeTooLong), repr(error)
+            print("fine")
+        """),
+    )
+    assert out == "fine\n"
+    _nothing_is_left(home)
+
+
 def test_two_executors_at_once(home: TestHome) -> None:
     out = home.run(
         "two.py",
@@ -326,6 +344,12 @@ def test_a_home_that_cannot_be_used(home: TestHome, tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert "chmod 700" in err
     assert process.returncode == 1
+    home.environment |= {"SLURM_JOB_ID": "77", "SLURM_JOB_NUM_NODES": "2"}
+    home.environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FXHPC_HOME": str(open_home)}
+    (tmp_path / "srun").touch(mode=0o755)
+    process = home.start("job.py", _script("Executor()"))
+    _, err = process.communicate(timeout=60)
+    assert "FXHPC_ALLOCATION=0" in err.splitlines()[-1]
 
 
 @pytest.fixture(autouse=True)
