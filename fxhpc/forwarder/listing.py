@@ -124,15 +124,23 @@ def _newest_tasks(
     stream: Stream, waiting: str, wanted: frozenset[str]
 ) -> Iterator[tuple[int, str]]:
     """Indices and states, the highest index first."""
-    for index in range(stream.count - 1, -1, -1):
-        code = stream.states[index]
-        if code in _OVER:
+    by_code = {QUEUED: waiting, SENT: waiting, PARKED: states.WAITING_FOR_ENDPOINT}
+    by_code |= {RUNNING: states.RUNNING, STORING: states.RUNNING}
+    by_code |= {ENDED: states.SUCCESS, DELIVERED: states.SUCCESS}
+    # A few among a million are found without a look at each: those whose state is wanted, and
+    # those that ended in a way that is.
+    codes = stream.states.translate(_marks(by_code, wanted))
+    kinds = (stream.kinds or bytearray()).translate(_marks(_STATUS, wanted, but=OutcomeKind.VALUE))
+    index = stream.count
+    while (index := max(codes.rfind(1, 0, index), kinds.rfind(1, 0, index))) >= 0:
+        status = by_code[stream.states[index]]
+        if stream.states[index] in _OVER:
             status = _STATUS.get(stream.kind(index), states.FAILED)
-        elif code in (RUNNING, STORING):
-            status = states.RUNNING
-        elif code == PARKED:
-            status = states.WAITING_FOR_ENDPOINT
-        else:
-            status = waiting
         if not wanted or status in wanted:
             yield index, status
+
+
+def _marks(statuses: dict[int, str], wanted: frozenset[str], but: int = -1) -> bytes:
+    """A table for `translate`: 1 for each code whose status is wanted, but for one code."""
+    marked = {code for code, status in statuses.items() if not wanted or status in wanted} - {but}
+    return bytes(code in marked for code in range(256))

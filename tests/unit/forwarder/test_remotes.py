@@ -1,0 +1,178 @@
+"""Links to interchanges of a home: found at once, refused in words, told of when they are away."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.core import endpoint_key
+from fxhpc.forwarder.remotes import RemoteInterchanges
+from fxhpc.ids import LOCAL_ENDPOINT
+from fxhpc.protocol import codec
+from fxhpc.protocol import messages as msg
+from fxhpc.transport import sockets
+from fxhpc.transport.acceptor import Acceptor
+from fxhpc.transport.ipc import ipc_address, make_ipc_directory
+
+ENDPOINT = "5a4e0000-0000-4000-8000-000000000001"
+KEY = endpoint_key(ENDPOINT)
+
+
+class Place:
+    """A home's endpoints, the links to them, and an interchange in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = path / "midway"
+        self.directory.mkdir()
+        self.ipc = make_ipc_directory("fxhpc-test")
+        self.context = sockets.make_context()
+        self.remotes = RemoteInterchanges(self.context, path)
+        self.acceptor: Acceptor[Any] | None = None
+        record = {"endpoint": ENDPOINT, "name": "midway", "walltime_s": 3600.0}
+        (self.directory / "endpoint.json").write_text(json.dumps(record))
+
+    def interchange(self, host: str = platform.node()) -> None:
+        """Start an interchange, or tell of one on another host."""
+        address = ipc_address(self.ipc, "interchange")
+        if self.acceptor is None:
+            socket = sockets.router(self.context, address)
+            self.acceptor = Acceptor(socket, codec.TO_INTERCHANGE, msg.Hello)
+        record = {
+            "host": host,
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "forwarder": address,
+        }
+        (self.directory / "interchange.json").write_text(json.dumps(record))
+
+    def answer(self, message: Any) -> list[ev.Event]:
+        """Wait for a greeting and answer it: what the forwarder is told then."""
+        assert self.acceptor is not None
+        self.remotes.tell(KEY, msg.Hello(1, "9.9"))
+        assert self.acceptor.socket.poll(5000)
+        for peer, _ in self.acceptor.receive():
+            self.acceptor.send(peer, message)
+        (socket,) = self.remotes.sockets()
+        assert socket.poll(5000)
+        return [*self.remotes.receive()]
+
+    def close(self) -> None:
+        self.remotes.close()
+        if self.acceptor is not None:
+            self.acceptor.close()
+        self.context.term()
+        shutil.rmtree(self.ipc)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clock."""
+    import fxhpc.forwarder.remotes as module
+
+    def set_clock(now: float) -> None:
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    set_clock(1000.0)
+    return set_clock
+
+
+def told(events: list[ev.Event]) -> list[str]:
+    return [event.away for event in events if isinstance(event, ev.EndpointTold)]
+
+
+def test_an_endpoint_is_told_of_once_and_again_when_it_changes(
+    place: Place, at: Callable[[float], None]
+) -> None:
+    known, away = place.remotes.tick()
+    assert known == ev.EndpointKnown(ENDPOINT, "midway")
+    assert isinstance(away, ev.EndpointTold)
+    assert "never started" in away.away
+    assert away.longest_s == 3600.0
+    at(1001.0)
+    assert not [*place.remotes.tick()]
+    (place.directory / "failure.txt").write_text("no port is free")
+    at(1002.0)
+    assert "has failed: no port is free" in told([*place.remotes.tick()])[0]
+    place.interchange(host="login2")
+    at(1003.0)
+    assert "runs on host login2" in told([*place.remotes.tick()])[0]
+    shutil.rmtree(place.directory)
+    at(1004.0)
+    (deleted,) = place.remotes.tick()
+    assert isinstance(deleted, ev.EndpointTold)
+    assert deleted.deleted
+    assert "was deleted" in deleted.away
+
+
+def test_who_waits_for_one_connects_at_once(place: Place, at: Callable[[float], None]) -> None:
+    [*place.remotes.tick()]
+    assert place.remotes.next_eager_look() == float("inf")
+    assert not [*place.remotes.want(ENDPOINT)]
+    assert place.remotes.next_eager_look() <= 1000.0
+    assert not [*place.remotes.eager_look()]
+    place.interchange()
+    at(1000.05)
+    assert not [*place.remotes.eager_look()]
+    at(1000.11)
+    assert ev.InterchangeUp(KEY) in [*place.remotes.eager_look()]
+    assert place.remotes.next_eager_look() == float("inf")
+    present = msg.Present(ENDPOINT, 1, "9.9")
+    assert place.answer(present) == [ev.InterchangeSaid(KEY, present)]
+    assert not [
+        *place.remotes.want("4b116d3c-1703-4f8f-9f6f-39921e5864df"),
+        *place.remotes.want("x"),
+    ]
+
+
+def test_a_refusal_is_told_and_not_asked_for_again_at_once(
+    place: Place, at: Callable[[float], None]
+) -> None:
+    place.interchange()
+    assert ev.InterchangeUp(KEY) in [*place.remotes.tick()]
+    events = place.answer(msg.Refuse("it is fxhpc 2, this is fxhpc 9"))
+    assert events[0] == ev.InterchangeGone(KEY)
+    (words,) = told(events)
+    assert words == (
+        "endpoint midway cannot be spoken to: it refuses this home's forwarder: "
+        "it is fxhpc 2, this is fxhpc 9"
+    )
+    at(1020.0)
+    assert ev.InterchangeUp(KEY) not in [*place.remotes.tick()]
+    at(1031.0)
+    assert ev.InterchangeUp(KEY) in [*place.remotes.tick()]
+
+
+def test_one_that_is_silent(place: Place, at: Callable[[float], None]) -> None:
+    place.interchange()
+    [*place.remotes.tick()]
+    at(1016.0)
+    events = [*place.remotes.tick()]
+    assert ev.InterchangeGone(KEY) in events
+    assert f"its process {os.getpid()} is alive, and does not answer" in told(events)[-1]
+
+
+def test_one_that_says_goodbye(place: Place, at: Callable[[float], None]) -> None:
+    place.interchange()
+    [*place.remotes.tick()]
+    events = place.answer(msg.Bye("stopped"))
+    assert events[0] == ev.InterchangeGone(KEY)
+    (place.directory / "interchange.json").unlink()
+    at(1001.0)
+    assert "never started" in told([*place.remotes.tick()])[-1]
