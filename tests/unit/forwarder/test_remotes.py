@@ -17,7 +17,6 @@ import pytest
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import endpoint_key
 from fxhpc.forwarder.remotes import RemoteInterchanges
-from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
 from fxhpc.transport import sockets
