@@ -202,6 +202,8 @@ class LoginNode:
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+        self.cluster.boot("controller")
+        eventually(self.cluster.answers)
         try:
             assert not stopped, "\n".join(stopped)
             self.check_nothing_left()

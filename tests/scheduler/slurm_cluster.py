@@ -128,6 +128,7 @@ class SlurmCluster:
         for node in self.nodes:
             with contextlib.suppress(AssertionError):
                 self.restore(node)
+        self.answer_late(False)
         self.boot("controller")
         for node in self.nodes:
             self.boot(node)
@@ -216,6 +217,11 @@ class SlurmCluster:
             facts = dict(part.split("=", 1) for part in line.split() if "=" in part)
             found[facts["JobId"]] = facts["JobState"]
         return found
+
+    def answer_late(self, late: bool) -> None:
+        """Whether sbatch says only after 5 s that it has submitted a job."""
+        mark = self.calls_log.with_name(self.calls_log.name + ".late")
+        mark.touch() if late else mark.unlink(missing_ok=True)
 
     def calls(self, command: str = "sbatch", since: float = 0.0) -> list[Call]:
         """What users' processes have asked Slurm since then."""

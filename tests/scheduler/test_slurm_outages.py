@@ -99,3 +99,19 @@ def test_a_start_after_everything_was_killed_finds_its_jobs_again(
     assert {one["job"] for one in told} <= set(before)
     assert len(runs(tmp_path)) == 8, "what ran when all was killed has run again"
     assert len(slurm.calls()) == 2
+
+
+def test_a_job_whose_answer_nobody_heard_is_found_by_its_name(
+    login: LoginNode, client: FuncXClient, slurm: SlurmCluster
+) -> None:
+    endpoint = login.endpoint("midway", configuration())
+    slurm.answer_late(True)
+    endpoint.start()
+    ids = submit(client, endpoint, abs, (-1,), (-2,))
+    soon(lambda: slurm.jobs())
+    login.kill("fxhpc: supervisor", "fxhpc: interchange", "fxhpc: provisioner")
+    slurm.answer_late(False)
+    endpoint.start()
+    assert results(client, ids) == [1, 2]
+    assert len(slurm.calls()) == 1
+    assert len(slurm.jobs()) == 1
