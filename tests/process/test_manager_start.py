@@ -69,7 +69,7 @@ def test_a_manager_joins_and_drains(home: TestHome, endpoint: RunningEndpoint) -
         assert future.result(60) == 1.0  # what ran has ended well
     code, err = _end(process)
     assert code == 0, err
-    assert "joins endpoint 'midway'" in err
+    assert "joining endpoint 'midway'" in err
     assert not list(endpoint.directory.state.glob("manager-*.json"))
 
 
