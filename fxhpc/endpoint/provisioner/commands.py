@@ -56,10 +56,12 @@ class Answer:
     @property
     def words(self) -> str:
         """Its own words on why it failed: the lines that speak of errors, else the first ones."""
-        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        # Sites print greetings and notes around what matters.
+        lines = [line.strip().strip("'\"") for line in (self.err or self.out).splitlines()]
+        lines = [line for line in lines if line]
+        # Sites, and commands that call others, print this and that around what matters.
+        errors = [line for line in lines if "error: " in line.lower()]
         telling = [line for line in lines if re.search(r"error|invalid|fail|denied", line, re.I)]
-        text = "; ".join((telling or lines)[:_LINES])[:_WORDS]
+        text = "; ".join((errors or telling or lines)[:_LINES])[:_WORDS]
         if not text:
             return f"{self.tool}: exit code {self.code}"
         return text if self.tool in text else f"{self.tool}: {text}"

@@ -37,6 +37,8 @@ class Pbs:
         self._files = files
         self._torque = torque
         self._limit_s = limit_s
+        #: Also of jobs that have ended, unless the server keeps no history.
+        self._history = [] if torque else ["-x"]
 
     def look(self, blocks: Sequence[BlockRef]) -> list[JobReport]:
         """See `Scheduler`."""
@@ -56,26 +58,26 @@ class Pbs:
                 if is_named(facts.get("job_name", ""), block):
                     return job
             return ""
-        answer = self._run(["qselect", "-x", "-N", name])
+        answer = self._run("qselect", "-N", name)
         if answer.code != 0:
             raise answer.error()
         return next((line.strip() for line in answer.out.splitlines() if line.strip()), "")
 
     def _ask(self, jobs: list[str]) -> Mapping[str, Facts]:
         if self._torque:
-            return self._ask_text(["qstat", "-f", *jobs], all_jobs=not jobs)
-        answer = self._run(["qstat", "-x", "-f", "-F", "json", *jobs])
+            return self._ask_text(jobs)
+        answer = self._run("qstat", "-f", "-F", "json", *jobs)
         self._check(answer)
         try:
             found = json.loads(answer.out, strict=False)["Jobs"] if answer.out.strip() else {}
             return {job: _flat(facts) for job, facts in found.items()}
         except (ValueError, KeyError, AttributeError, TypeError):
             # Versions of PBS write JSON that is none, where a job's environment has quotes.
-            return self._ask_text(["qstat", "-x", "-f", *jobs])
+            return self._ask_text(jobs)
 
-    def _ask_text(self, command: list[str], all_jobs: bool = False) -> Mapping[str, Facts]:
-        answer = self._run(command)
-        if not (all_jobs and not answer.out.strip() and not answer.err.strip()):
+    def _ask_text(self, jobs: list[str]) -> Mapping[str, Facts]:
+        answer = self._run("qstat", "-f", *jobs)
+        if jobs or answer.out.strip() or answer.err.strip():
             self._check(answer)
         found: dict[str, dict[str, str]] = {}
         facts: dict[str, str] = {}
@@ -90,9 +92,8 @@ class Pbs:
                 last = key.strip().lower()
                 facts[last] = value.strip()
             elif line.strip():
-                tool = commands.tool_of(command)
                 raise commands.CommandError(
-                    f"{tool}: an answer that nobody can read: {line.strip()[:80]}"
+                    f"qstat: an answer that nobody can read: {line.strip()[:80]}"
                 )
         return found
 
@@ -103,8 +104,13 @@ class Pbs:
         if answer.code != 0 and not (told and all(map(_UNKNOWN_JOB.search, problems))):
             raise answer.error()
 
-    def _run(self, command: list[str]) -> commands.Answer:
-        return commands.run(command, self._limit_s, commands.plain_environment())
+    def _run(self, tool: str, *words: str) -> commands.Answer:
+        environ = commands.plain_environment()
+        answer = commands.run([tool, *self._history, *words], self._limit_s, environ)
+        if answer.code != 0 and self._history and "history" in answer.err.lower():
+            self._history = []
+            answer = commands.run([tool, *words], self._limit_s, environ)
+        return answer
 
     def _report(self, block: BlockRef, job: str, found: Mapping[str, Facts]) -> JobReport:
         facts = _facts_of(job, found)

@@ -117,6 +117,7 @@ class Provisioner:
             if time.monotonic() >= next_clean:
                 next_clean = time.monotonic() + CLEAN_S
                 self._files.clean(set(self._watched))
+                self._files.clean_logs(self._files.directory.parent / "manager-logs")
         log.info("ended: the interchange has closed the link")
         os._exit(0)  # whatever command is running ends with this process
 

@@ -22,6 +22,9 @@ _TAIL_BYTES, _TAIL_LINES, _TAIL_CHARACTERS = 8192, 12, 2000
 #: Files of so many ended blocks stay, of those that failed and of the others.
 KEPT_FAILED, KEPT_OTHERS = 50, 20
 
+#: Logs of managers that stay, however old they are.
+KEPT_LOGS = 500
+
 #: Seconds after which the files of a block that nobody asks for are an ended one's.
 _FORGOTTEN_S = 24 * 3600.0
 
@@ -131,6 +134,14 @@ class BlockFiles:
                 for path in groups[name]:
                     with contextlib.suppress(OSError):
                         path.unlink()
+
+    def clean_logs(self, folder: Path) -> None:
+        """Remove the logs of managers of long ago, but for the last ones."""
+        with contextlib.suppress(OSError):
+            logs = sorted(((_changed(path), path) for path in folder.iterdir()), reverse=True)
+            for changed, path in logs[KEPT_LOGS:]:
+                if time.time() - changed > _FORGOTTEN_S:
+                    path.unlink()
 
     def _all(self) -> Iterator[Path]:
         try:

@@ -156,6 +156,17 @@ def test_pbs_without_history_forgets_single_jobs(tool: Tool, files: BlockFiles) 
     assert second.phase == JobPhase.RUNNING
 
 
+def test_pbs_that_keeps_no_history_is_asked_without(tool: Tool, files: BlockFiles) -> None:
+    tool.says("qstat", "", "qstat: PBS is not configured to maintain job history\n", 1)
+    pbs = Pbs(files)
+    with pytest.raises(CommandError):
+        pbs.look([ref(1, "12.pbs")])
+    assert tool.calls("qstat") == ["-x -f -F json 12.pbs", "-f -F json 12.pbs"]
+    tool.says("qstat", json.dumps({"Jobs": {"12.pbs": {"job_state": "R"}}}))
+    assert pbs.look([ref(1, "12.pbs")])[0].phase == JobPhase.RUNNING
+    assert tool.calls("qstat")[2:] == ["-f -F json 12.pbs"]
+
+
 def test_json_of_pbs_that_is_none_is_asked_for_as_text(tool: Tool, files: BlockFiles) -> None:
     """Its writer forgets to quote what a job's environment holds."""
     tool.says(
@@ -186,6 +197,20 @@ def test_torque_that_knows_no_job_at_all(tool: Tool, files: BlockFiles) -> None:
 
 
 # --- words ------------------------------------------------------------------------
+
+
+def test_words_of_a_command_that_calls_another() -> None:
+    """As qsub does that Slurm brings along."""
+    out = (
+        "There was an error running the Slurm sbatch command.\nThe command was:\n"
+        "'/usr/bin/sbatch x.sh 2>&1'\nand the output was:\n"
+        "'sbatch: error: invalid partition specified: nosuch\n"
+        "sbatch: error: Batch job submission failed: Invalid partition name specified\n'\n"
+    )
+    assert Answer("qsub", 1, out, "").words == (
+        "qsub: sbatch: error: invalid partition specified: nosuch; "
+        "sbatch: error: Batch job submission failed: Invalid partition name specified"
+    )
 
 
 def test_a_command_without_words_tells_its_exit_code() -> None:
