@@ -15,8 +15,9 @@ from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.endpoint import lifecycle, places
 from fxhpc.endpoint.host_scripts import run_script
+from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import EndpointState, look
-from fxhpc.forwarder.attach import ensure_forwarder, module_environment
+from fxhpc.forwarder.attach import ensure_forwarder, find_forwarder, module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
@@ -189,7 +190,7 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
     directory = places.find(home, name)
     state = look(directory)
     here = state.alive or state.elsewhere
-    if not here and (request.keep_blocks or not lifecycle.left_blocks(directory)):
+    if not here and (request.keep_blocks or not left_blocks(directory)):
         raise lifecycle.not_running(name)
     limit = timeout_s
     if limit is None:
@@ -198,17 +199,16 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         limit += _drain_s(directory, name) if drain is None else drain
     if here:
         lifecycle.stop(state, directory, request, limit, _teller(name))
-        _tear_down(directory, name)
-    if not request.keep_blocks and lifecycle.left_blocks(directory):
+    if not state.interchange and not request.keep_blocks and left_blocks(directory):
+        # It was killed: nobody has asked the batch system yet.
         output.progress(f"cancelling what endpoint {name!r} has left behind")
         lifecycle.cancel_left_blocks(directory, name, load_spec(directory, name), limit)
-    if not request.keep_blocks and (left := lifecycle.left_blocks(directory)):
+    if not request.keep_blocks and (left := left_blocks(directory)):
         raise errors.EndpointStopFailed(
             name,
             f"endpoint {name!r} is stopped, but not all of its jobs could be cancelled: "
-            f"{', '.join(left)}",
-            "cancel them by the batch system's own commands, or stop the endpoint again when the "
-            "batch system answers",
+            f"{'; '.join(left)}",
+            "stop it again when the batch system answers, or cancel them by its own commands",
         )
     return state.alive
 
@@ -260,11 +260,30 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
             f"endpoint {name!r} runs: {state.sentence()}",
             f"stop it first: fxhpc endpoint stop {name}; or: fxhpc endpoint delete {name} --force",
         )
+    waiting = _waiting_tasks(home, state.endpoint)
+    if waiting:
+        output.note(
+            f"warning: {waiting} tasks of endpoint {name!r} have not ended, and never will without "
+            f"it; cancel them with: fxhpc task cancel --endpoint {name}"
+        )
     if not yes and not _is_sure(name, directory, state):
         raise click.Abort
-    if state.alive or lifecycle.left_blocks(directory):
+    if state.alive or left_blocks(directory):
         stop(home, name, StopRequest(drain_s=0.0), None)
     lifecycle.delete(directory, name)
+
+
+def _waiting_tasks(home: Home, endpoint: str) -> int:
+    """How many tasks of an endpoint the home's forwarder knows to be outstanding, if it runs."""
+    try:
+        if not endpoint or find_forwarder(home) is None:
+            return 0
+        from fxhpc.client.client import FuncXClient  # here: nothing else needs it
+
+        with FuncXClient(home=home.path) as client:
+            return int(client.get_endpoint_status(endpoint)["details"]["outstanding_tasks"])
+    except (errors.FxhpcError, KeyError, TypeError):
+        return 0  # it is told if it is known; it is no reason not to delete
 
 
 def _is_sure(name: str, directory: EndpointDirectory, state: EndpointState) -> bool:

@@ -10,7 +10,8 @@ import click
 
 from fxhpc import errors
 from fxhpc.cli import output
-from fxhpc.endpoint import identity, lifecycle, places
+from fxhpc.endpoint import identity, places
+from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import EndpointState, State, look, read_status
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
@@ -91,7 +92,7 @@ def describe(directory: EndpointDirectory) -> dict[str, Any]:
         "trouble": state.trouble,
         "restarts": state.restarts,
         # While it runs, its report tells of its blocks.
-        "left_blocks": [] if running else lifecycle.left_blocks(directory),
+        "left_blocks": [] if running else left_blocks(directory),
     }
     if running:
         found |= {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fxhpc.endpoint.child import files_needed
 from fxhpc.forwarder.filesystems import network_type
 from fxhpc.interchange.addresses import offered
 from fxhpc.interchange.directory import EndpointDirectory
@@ -20,9 +21,6 @@ from fxhpc.units import format_bytes, format_duration
 from fxhpc.version import __version__
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-
-#: Open files that an interchange needs for itself, and those for each manager.
-_OWN_FILES, _FILES_PER_MANAGER = 64, 1
 
 #: Free bytes below which logs, journal and spool may not fit.
 _LITTLE_SPACE = 100 * 2**20
@@ -217,16 +215,14 @@ def _addresses(spec: InterchangeSpec) -> Finding:
 
 
 def _open_files(spec: InterchangeSpec) -> Finding:
-    policy = spec.scaling
-    managers = policy.max_blocks * policy.nodes_per_block if policy is not None else 1
-    needed = _OWN_FILES + _FILES_PER_MANAGER * managers
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    shown = f"{'unlimited' if soft == resource.RLIM_INFINITY else soft} (`ulimit -n`)"
-    if soft != resource.RLIM_INFINITY and soft < needed:
+    needed = files_needed(spec)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    text = f"{needed} are needed when all blocks run"
+    if hard != resource.RLIM_INFINITY and hard < needed:
         return Finding(
-            PROBLEM if hard != resource.RLIM_INFINITY and hard < needed else WARNING,
+            PROBLEM,
             "open files",
-            f"{managers} managers need {needed} open files, the limit is {shown}",
-            f"start the endpoint where `ulimit -n {needed}` was given, or lower max_blocks",
+            f"{text}, and no more than {hard} are allowed (`ulimit -Hn`)",
+            "have the limit raised on this host, or lower max_blocks",
         )
-    return Finding(OK, "open files", f"{managers} managers need {needed}, the limit is {shown}")
+    return Finding(OK, "open files", text)

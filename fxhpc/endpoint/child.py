@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -21,6 +22,9 @@ READY = "ready"
 
 #: Seconds that an interchange may take to be ready.
 READY_S = 60.0
+
+#: Open files that it needs beside those for its managers.
+_OWN_FILES = 128
 
 #: Lines of its log that tell why it ended without a word.
 _LAST_LINES = 3
@@ -76,6 +80,7 @@ class InterchangeChild:
             raise
         finally:
             os.close(writer)
+        _allow_files(self._process.pid, spec)
         #: Where it says whether it is ready; -1 when it has.
         self.ready_fd = reader
         assert self._process.stdin is not None
@@ -149,6 +154,27 @@ class InterchangeChild:
         text = f"the interchange ended, {how_ended(self._process.returncode)}"
         words = last_lines(self._log, _LAST_LINES, self._log_start)
         return f"{text}: {' | '.join(words)}" if words else text
+
+
+def files_needed(spec: InterchangeSpec) -> int:
+    """Open files that an interchange needs when all its blocks run: one for each manager."""
+    policy = spec.scaling
+    managers = policy.max_blocks * policy.nodes_per_block if policy is not None else 1
+    return _OWN_FILES + managers
+
+
+def _allow_files(pid: int, spec: InterchangeSpec) -> None:
+    """Raise its limit on open files, if that is too low for its managers. No further: batch
+    systems hand the limit on to jobs.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = files_needed(spec)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    with contextlib.suppress(OSError, ValueError):  # it works with fewer managers
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def how_ended(code: int) -> str:

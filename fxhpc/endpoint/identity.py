@@ -57,7 +57,12 @@ def read_supervisor(directory: EndpointDirectory) -> SupervisorRecord | None:
 
 def read_interchange(directory: EndpointDirectory) -> ProcessRecord | None:
     """The interchange that was started last, alive or not; None if it has ended in order."""
-    return _read(directory.address, ProcessRecord)
+    return read_process(directory.address)
+
+
+def read_process(path: Path) -> ProcessRecord | None:
+    """Which process wrote a record, alive or not; None if there is none."""
+    return _read(path, ProcessRecord)
 
 
 def write_supervisor(directory: EndpointDirectory, record: SupervisorRecord) -> None:

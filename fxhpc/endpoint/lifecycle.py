@@ -24,8 +24,6 @@ from fxhpc.endpoint.supervisor import BUSY
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
-from fxhpc.interchange.events import BlockKnown
-from fxhpc.interchange.records import read_records
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
 from fxhpc.units import format_duration
 
@@ -39,8 +37,6 @@ STOP_MARGIN_S = 90.0
 _KILLED_S, _HAND_OVER_S = 10.0, 20.0
 
 _POLL_S = 0.02
-
-_block_known = msgspec.msgpack.Decoder(BlockKnown)
 
 # --- start --------------------------------------------------------------------------------------
 
@@ -376,23 +372,3 @@ def _read_all(reader: int, patience_s: float) -> str | None:
         if not part:
             return text.decode(errors="replace").strip()
         text += part
-
-
-def left_blocks(directory: EndpointDirectory) -> list[str]:
-    """The blocks that the endpoint's journal knows and that nobody has seen the end of, in words.
-
-    Only while nothing of the endpoint runs does it mean that they were left behind.
-    """
-    known: dict[int, BlockKnown] = {}
-    for _, data in read_records(str(directory.known_blocks)):
-        with contextlib.suppress(msgspec.DecodeError):
-            entry = _block_known.decode(data)
-            if entry.present:
-                known[entry.block.number] = entry
-            else:
-                known.pop(entry.block.number, None)
-    return [
-        f"block {entry.block.number}"
-        + (f", job {entry.block.job}" if entry.block.job else f", named {entry.block.name}")
-        for entry in known.values()
-    ]

@@ -145,6 +145,8 @@ class Supervisor:
         self._give_up_at = float("inf")  # when the one that stops, or starts, is killed
         self._was_ready = False
         self._stopping = False
+        self._keep_blocks = False
+        self._taken = False  # another host has it now
         self._signals: list[int] = []
         self._next_sign = 0.0
         self._exit_code = 0
@@ -228,6 +230,7 @@ class Supervisor:
         self._give_up_at = float("inf")
         if self._stopping:
             log.info("the interchange has ended, %s", child.how())
+            self._look_for_leftovers()
             return
         why = child.why()
         if not self._was_ready and not child.is_ready:
@@ -244,6 +247,33 @@ class Supervisor:
             )
             self._write_failure(why)
         self._tell(phase="restarting", interchange=0, restarts=self._restarts.total, trouble=why)
+
+    def _look_for_leftovers(self) -> None:
+        """The interchange was to cancel its blocks: tell of those that are still there."""
+        from fxhpc.endpoint.leftovers import left_blocks  # here: seldom needed, and a start is fast
+
+        if not self._keep_blocks and (left := left_blocks(self._directory)):
+            self._write_failure(f"it was stopped, but jobs may still be there: {'; '.join(left)}")
+            log.error("these may still be there: %s", "; ".join(left))
+
+    def _look_after_forwarder(self) -> None:
+        """Start the home's forwarder again if it was killed: what waits there is to go on."""
+        home = self._directory.path.parent.parent
+        found = identity.read_process(home / "forwarder.json")
+        if (
+            found is None
+            or not identity.is_same_host(found.host)
+            or identity.is_alive(found.pid, found.started)
+        ):
+            return
+        from fxhpc.errors import FxhpcError
+        from fxhpc.forwarder.attach import ensure_forwarder
+
+        try:
+            log.warning("the home's forwarder, pid %d, was killed; starting another", found.pid)
+            ensure_forwarder(home)
+        except FxhpcError as error:
+            log.error("%s", error)
 
     # --- signals and time -------------------------------------------------------------------------
 
@@ -263,8 +293,8 @@ class Supervisor:
             if self._child is None:
                 continue
             drain = self._spec.drain_s if request.drain_s is None else request.drain_s
-            keep = number == signal.SIGHUP or request.keep_blocks
-            limit = time.monotonic() + STOP_MARGIN_S + (0.0 if keep else drain)
+            self._keep_blocks = number == signal.SIGHUP or request.keep_blocks
+            limit = time.monotonic() + STOP_MARGIN_S + (0.0 if self._keep_blocks else drain)
             self._give_up_at = limit if first else min(self._give_up_at, limit)
             self._child.send(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
             self._tell(phase="stopping")
@@ -284,6 +314,8 @@ class Supervisor:
         if now >= self._next_sign:
             self._next_sign = now + identity.SIGN_OF_LIFE_S
             self._give_sign_of_life()
+            if not self._stopping:
+                self._look_after_forwarder()
         if self._echo is not None:
             for line in self._echo.read():
                 print(line, file=sys.stderr)
@@ -293,6 +325,7 @@ class Supervisor:
         found = identity.read_supervisor(self._directory)
         if found is not None and (found.host, found.pid) != (self._record.host, self._record.pid):
             log.error("host %s, pid %d, has taken the endpoint over", found.host, found.pid)
+            self._taken = True
             self._signals.append(signal.SIGHUP)
         elif not self._directory.path.is_dir():
             log.error("the directory %s was removed", self._directory.path)
@@ -330,6 +363,8 @@ class Supervisor:
         """Change the record; the endpoint goes on if it cannot be written."""
         for field, value in changes.items():
             setattr(self._record, field, value)
+        if self._taken:
+            return
         try:
             identity.write_supervisor(self._directory, self._record)
         except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from homes import LIMIT, TestHome, eventually
@@ -22,6 +23,7 @@ from fxhpc.endpoint import identity, places
 from fxhpc.endpoint.state import State, look
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.protocol.provision import InterchangeSpec
 
 LOCAL = """\
 max_workers_per_node: 1
@@ -174,6 +176,27 @@ def test_tasks_run_on_it(fxhpc: Commands) -> None:
     assert not [p for p in fxhpc.home.processes() if "manager" in " ".join(p.cmdline())]
 
 
+def test_delete_tells_how_many_tasks_wait(fxhpc: Commands) -> None:
+    fxhpc.configure(LOCAL.replace("engine:", "engine:\n  strategy: none"))
+    fxhpc.run("endpoint", "start", "midway")
+    fxhpc.home.run(
+        "submit.py",
+        """
+        import os
+        from fxhpc import FuncXClient
+
+        with FuncXClient() as client:
+            function = client.register_function(os.getpid)
+            for _ in range(3):
+                client.run(endpoint_id="midway", function_id=function)
+        """,
+    )
+    process = fxhpc.start_command("endpoint", "delete", "midway", "--yes", "--force")
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert "3 tasks" in err
+
+
 def test_two_starts_at_once(fxhpc: Commands) -> None:
     starts = [fxhpc.start_command("endpoint", "start", "midway") for _ in range(2)]
     codes = []
@@ -323,11 +346,69 @@ def test_in_the_foreground_a_document_says_that_it_is_up(fxhpc: Commands) -> Non
     assert process.wait(LIMIT) == 0
 
 
-def test_a_removed_directory_ends_it(fxhpc: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    fxhpc.run("endpoint", "start", "midway")
-    pids = fxhpc.pids()
+# --- what a supervisor looks after now and then --------------------------------------------------
+
+#: A supervisor that looks around more often than it would.
+OFTEN = """
+import sys
+from fxhpc.endpoint import identity
+identity.SIGN_OF_LIFE_S = 0.1
+from fxhpc.endpoint.supervisor import main
+sys.exit(main([sys.argv[1], "-1"]))
+"""
+
+
+@pytest.fixture
+def supervisor(fxhpc: Commands) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor of `midway`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OFTEN, str(fxhpc.directory.path)],
+        env=fxhpc.home.environment,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(msgspec.msgpack.encode(InterchangeSpec()))
+    process.stdin.close()
+    eventually(lambda: state(fxhpc) == State.RUNNING)
+    yield process
+    process.terminate()
+    process.wait(LIMIT)
+
+
+def test_a_removed_directory_ends_it(fxhpc: Commands, supervisor: subprocess.Popen[bytes]) -> None:
+    interchange = look(fxhpc.directory).interchange
     shutil.rmtree(fxhpc.directory.path)
-    eventually(lambda: not any(identity.is_alive(pid, 0) for pid in pids))
+    supervisor.wait(LIMIT)
+    assert not identity.is_alive(interchange, 0)
+
+
+def test_whoever_takes_it_over_on_another_host_has_it(
+    fxhpc: Commands, supervisor: subprocess.Popen[bytes]
+) -> None:
+    other = identity.SupervisorRecord(
+        host="login2", boot="", pid=1, started=1.0, version="", since=1.0
+    )
+    identity.write_supervisor(fxhpc.directory, other)
+    assert supervisor.wait(LIMIT) == 0
+    assert identity.read_supervisor(fxhpc.directory) == other
+    assert "login2" in fxhpc.log()
+
+
+def test_a_killed_forwarder_is_started_again(
+    fxhpc: Commands, supervisor: subprocess.Popen[bytes]
+) -> None:
+    from fxhpc.forwarder.attach import ensure_forwarder
+
+    home = Home(fxhpc.home.path)
+    first = ensure_forwarder(home.path)
+    kill(first.pid)
+
+    def another() -> bool:
+        found = home.read_owner()
+        return found is not None and found.pid != first.pid
+
+    eventually(another)
 
 
 # --- logs, check, funcX's words ------------------------------------------------------------------

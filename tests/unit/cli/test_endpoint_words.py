@@ -14,6 +14,7 @@ import pytest
 
 from fxhpc.cli import actions, main, output
 from fxhpc.endpoint import identity, lifecycle, places
+from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import State, look
 from fxhpc.errors import EndpointElsewhere
 from fxhpc.forwarder.home import Home
@@ -281,7 +282,7 @@ def test_blocks_that_were_left_behind_are_told(
     journal.write(BlockKnown(BlockRef(3, "fxhpc-midway-3", "79"), True))
     journal.write(BlockKnown(BlockRef(1, "fxhpc-midway-1", "77"), False))
     journal.close()
-    assert lifecycle.left_blocks(midway) == [
+    assert left_blocks(midway) == [
         "block 2, named fxhpc-midway-2",
         "block 3, job 79",
     ]

@@ -1,0 +1,34 @@
+"""How soon an interchange that died is started again."""
+
+from __future__ import annotations
+
+from fxhpc.endpoint.restarts import EARLY_S, FIRST_DELAY_S, LONGEST_DELAY_S, MANY, Restarts
+
+
+def test_early_deaths_in_a_row_wait_longer_and_longer() -> None:
+    restarts = Restarts()
+    delays = [restarts.died(0.1) for _ in range(20)]
+    assert delays == sorted(delays)
+    assert delays[0] == 2 * FIRST_DELAY_S
+    assert delays[-1] == LONGEST_DELAY_S
+    assert restarts.total == 20
+
+
+def test_many_early_deaths_are_trouble_until_one_lives() -> None:
+    restarts = Restarts()
+    for _ in range(MANY - 1):
+        restarts.died(0.1)
+    assert not restarts.is_trouble
+    restarts.died(0.1)
+    assert restarts.is_trouble
+    assert not restarts.lived(EARLY_S / 2)
+    assert restarts.lived(EARLY_S)
+    assert not restarts.is_trouble
+    assert not restarts.lived(2 * EARLY_S)  # told once
+
+
+def test_a_late_death_is_no_row() -> None:
+    restarts = Restarts()
+    restarts.died(0.1)
+    assert restarts.died(EARLY_S) == FIRST_DELAY_S
+    assert restarts.in_a_row == 0
