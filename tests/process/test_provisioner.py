@@ -148,11 +148,11 @@ def test_a_server_that_is_away_refuses_nothing(batch: Batch, start: Start, kind:
 
 
 def test_a_command_that_hangs_is_given_up(batch: Batch, start: Start) -> None:
-    spoken = start(command_s=0.5)
+    spoken = start(command_s=4.0)
     batch.set("fault", "hang")
-    assert spoken.submit(1) == pro.NotSubmitted(1, "qsub: no answer within 0.5 s", away=True)
+    assert spoken.submit(1) == pro.NotSubmitted(1, "qsub: no answer within 4 s", away=True)
     told = spoken.look(ref(2, "2.pbs"))
-    assert (told.reports, told.failed) == ([], "qstat: no answer within 0.5 s")
+    assert (told.reports, told.failed) == ([], "qstat: no answer within 4 s")
     batch.heal()
     assert isinstance(spoken.submit(3), pro.Submitted)
 
