@@ -18,9 +18,7 @@ _GROUPS = {
 }
 
 
-@click.group(
-    cls=LazyGroup, lazy=_GROUPS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=LazyGroup, lazy=_GROUPS, context_settings={"help_option_names": ["-h", "--help"]})
 @output.common_options
 @click.version_option(__version__, "-V", "--version", message="fxhpc %(version)s")
 def commands() -> None:
