@@ -11,7 +11,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import msgspec
@@ -39,9 +38,9 @@ manager=$!
 reader=$!
 exec 3<&-
 trap 'kill -TERM "$manager" 2>/dev/null' TERM INT HUP
-wait "$manager"
-code=$?
-while kill -0 "$manager" 2>/dev/null; do wait "$manager"; code=$?; done
+code=129
+# A signal ends `wait` too. Of a manager that a signal has killed, the next one knows nothing: 127.
+while [ "$code" -gt 128 ]; do wait "$manager"; code=$?; done
 kill "$reader" 2>/dev/null
 exit "$code"
 """
@@ -176,10 +175,6 @@ def _spec_file(
 # --- running --------------------------------------------------------------------------------------
 
 
-class _Asked(Exception):
-    """A signal has come."""
-
-
 class _Run:
     """Managers on one node, or on all of a job.
 
@@ -205,7 +200,7 @@ class _Run:
             environ.setdefault("SLURM_CPU_BIND", "none")
             if cpus := environ.get("SLURM_CPUS_PER_TASK"):
                 environ.setdefault("SRUN_CPUS_PER_TASK", cpus)
-        self._before = {number: signal.signal(number, _ask) for number in _SIGNALS}
+        self._asked = 0
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -213,29 +208,21 @@ class _Run:
             env=environ,
             start_new_session=True,  # Ctrl-C is for this process, which then says what is to end
         )
+        self._before = {number: signal.signal(number, self._end) for number in _SIGNALS}
 
     def wait(self) -> int:
         """Until the managers have ended: their exit code. Signals end them."""
-        asked = 0
         try:
-            while True:
-                try:
-                    return self._process.wait()
-                except _Asked:
-                    asked += 1
-                    self._end(politely=asked == 1)
+            return self._process.wait()
         finally:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
 
-    def _end(self, politely: bool) -> None:
-        if politely:
-            output.note("fxhpc: running tasks may end; once more ends them too")
+    def _end(self, number: int, frame: object) -> None:
+        self._asked += 1
+        if self._asked == 1:
             assert self._process.stdin is not None
             self._process.stdin.close()
+            output.note("fxhpc: running tasks may end; once more ends them too")
         else:
             self._process.terminate()  # srun ends its step then
-
-
-def _ask(number: int, frame: object) -> NoReturn:
-    raise _Asked
