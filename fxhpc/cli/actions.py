@@ -199,6 +199,7 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         limit += _drain_s(directory, name) if drain is None else drain
     if here:
         lifecycle.stop(state, directory, request, limit, _teller(name))
+        _tear_down(directory, name)
     if not state.interchange and not request.keep_blocks and left_blocks(directory):
         # It was killed: nobody has asked the batch system yet.
         output.progress(f"cancelling what endpoint {name!r} has left behind")
