@@ -116,6 +116,8 @@ class Scheduler:
 
     def answered(self, message: prov.Jobs, now: float) -> None:
         """A status command has ended, or something was told unasked."""
+        if message.unasked:
+            return
         failed = message.failed
         told = {report.block for report in message.reports}
         if not (failed or told >= self._asked or now >= self._asked_at + self._poll_s):
