@@ -129,6 +129,22 @@ class BlocksMachine(RuleBasedStateMachine):
     def provisioner_dies(self, executed: int, late_s: float | None) -> None:
         self.site.kill_provisioner(executed=executed, late_s=late_s)
 
+    @rule(
+        executed=st.integers(0, 1),
+        late_s=st.sampled_from([None, 1.0, 8.0]),
+        seconds=st.sampled_from([0.0, 2.0, 5.0, 40.0]),
+    )
+    def provisioner_dies_while_it_submits(
+        self, executed: int, late_s: float | None, seconds: float
+    ) -> None:
+        self.site.run(1.0)
+        self.site.hangs = True
+        self.submit(6, 0.0)
+        self.site.run(1.0)
+        self.site.kill_provisioner(executed=executed, late_s=late_s)
+        self.site.hangs = False
+        self.site.run(seconds)
+
     @rule()
     def interchange_restarts(self) -> None:
         self.site.slurm.status_commands.clear()
