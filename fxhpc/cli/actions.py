@@ -258,7 +258,7 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
     elif state.alive and not force:
         raise errors.EndpointRunning(
             name,
-            f"endpoint {name!r} runs: {state.sentence()}",
+            f"endpoint {name!r} runs, {state.place()}",
             f"stop it first: fxhpc endpoint stop {name}; or: fxhpc endpoint delete {name} --force",
         )
     waiting = _waiting_tasks(home, state.endpoint)

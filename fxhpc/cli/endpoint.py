@@ -116,8 +116,9 @@ def stop(
         raise click.UsageError("--now does not wait, --drain says how long to wait: choose one")
     request = StopRequest(keep_blocks=keep_blocks, drain_s=0.0 if now else drain)
     ran = actions.stop(output.home(), name, request, timeout)
-    done = "is stopped" if ran else "was not running; what it had left behind is cancelled"
-    output.say(f"endpoint {name!r} {done}")
+    done = "is stopped" if ran else "was not running"
+    jobs = "its jobs go on, for the next start" if keep_blocks else "it has no jobs any more"
+    output.say(f"endpoint {name!r} {done}; {jobs}")
     if output.wants_json():
         output.document({"name": name, "state": "stopped", "ran": ran, "kept_blocks": keep_blocks})
 

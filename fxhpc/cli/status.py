@@ -142,7 +142,7 @@ def _show(endpoint: dict[str, Any]) -> None:
         if details.get("scheduler_trouble"):
             lines.append(("its trouble", details["scheduler_trouble"]))
     if endpoint["left_blocks"]:
-        lines.append(("left behind", "; ".join(endpoint["left_blocks"])))
+        lines.append(("its jobs", "; ".join(endpoint["left_blocks"])))
     if hint := _hint(endpoint):
         lines.append(("hint", hint))
     click.echo(f"endpoint {endpoint['name']}  {endpoint['endpoint_id']}")
@@ -191,10 +191,10 @@ def _manager(manager: dict[str, Any]) -> tuple[object, ...]:
 def _hint(endpoint: dict[str, Any]) -> str:
     name = endpoint["name"]
     state = endpoint["state"]
+    jobs = ", which adopts its jobs; `stop` cancels them" if endpoint["left_blocks"] else ""
     if state in (State.INITIALIZED, State.STOPPED):
-        return f"start it with: fxhpc endpoint start {name}"
+        return f"start it with: fxhpc endpoint start {name}{jobs}"
     if state == State.FAILED:
-        jobs = ", which adopts its jobs; `stop` cancels them" if endpoint["left_blocks"] else ""
         return f"see: fxhpc endpoint logs {name}; start it with: fxhpc endpoint start {name}{jobs}"
     if state == State.UNSUPERVISED:
         return f"give it a supervisor with: fxhpc endpoint restart {name}"

@@ -82,20 +82,19 @@ def refuse_if_running(state: EndpointState, take_over: bool) -> None:
     if state.state in (State.RUNNING, State.STARTING, State.RESTARTING, State.STOPPING):
         raise errors.EndpointRunning(
             name,
-            f"endpoint {name!r} runs already: {state.sentence()}",
+            f"endpoint {name!r} runs already: it is {state.sentence()}",
             f"look at it with: fxhpc endpoint status {name}; or use: fxhpc endpoint restart {name}",
         )
     if state.state == State.ELSEWHERE:
         raise errors.EndpointElsewhere(
             name,
-            f"endpoint {name!r} runs already on another host: {state.sentence()}",
+            f"endpoint {name!r} runs already, {state.place()}",
             f"work with it there: ssh {state.host} fxhpc endpoint status {name}",
         )
     if state.state == State.LOST and not take_over:
         raise errors.EndpointElsewhere(
             name,
-            f"endpoint {name!r} was started on another host and may still run there: "
-            f"{state.sentence()}",
+            f"endpoint {name!r} was started elsewhere and may still run there, {state.place()}",
             f"stop it there: ssh {state.host} fxhpc endpoint stop {name}; or, if that host or its "
             f"processes are gone for good: fxhpc endpoint start {name} --take-over",
         )
@@ -203,7 +202,7 @@ def stop(
     if state.elsewhere:
         raise errors.EndpointElsewhere(
             name,
-            f"endpoint {name!r} runs on another host: {state.sentence()}",
+            f"endpoint {name!r} runs elsewhere, {state.place()}",
             f"stop it there: ssh {state.host} fxhpc endpoint stop {name}",
         )
     if not state.alive:

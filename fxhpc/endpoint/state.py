@@ -64,15 +64,19 @@ class EndpointState:
             return self.pid, self.started
         return self.interchange, self.interchange_started
 
-    def sentence(self) -> str:
+    def place(self) -> str:
         """Where it runs, in words."""
         who = f"supervisor pid {self.pid}" if self.pid else f"interchange pid {self.interchange}"
         if not self.pid and not self.interchange:
-            return f"{self.state} on host {self.host or platform.node()}"
-        text = f"{self.state} on host {self.host}, {who}"
+            return f"on host {self.host or platform.node()}"
+        text = f"on host {self.host}, {who}"
         if self.elsewhere:
             text += f", last sign of life {format_duration(self.silent_s)} ago"
         return text
+
+    def sentence(self) -> str:
+        """What it does, and where."""
+        return f"{self.state} {self.place()}"
 
 
 def look(directory: EndpointDirectory) -> EndpointState:

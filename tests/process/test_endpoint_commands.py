@@ -276,7 +276,7 @@ def test_blocks_of_an_endpoint_that_was_killed_are_cancelled_by_stop(fxhpc: Comm
         kill(pid)
     eventually(lambda: state(fxhpc) == State.FAILED)
     assert fxhpc.json("endpoint", "status", "midway", code=4)["left_blocks"]
-    assert "left behind" in fxhpc.run("endpoint", "stop", "midway")
+    assert "was not running" in fxhpc.run("endpoint", "stop", "midway")
     assert not managers()
     assert not fxhpc.json("endpoint", "status", "midway", code=4)["left_blocks"]
 
