@@ -146,9 +146,10 @@ class Allocating:
     def said(self, message: prov.FromProvisioner, now: float) -> None:
         """The provisioner's message."""
         if isinstance(message, prov.Jobs):
-            self.scheduler.answered(message, now)
-            if not self.scheduler.trouble:
-                self.backoff.answers(now)
+            if not message.unasked:
+                self.scheduler.answered(message, now)
+                if not message.failed:
+                    self.backoff.answers(now)
             for report in message.reports:
                 if block := self.blocks.get(report.block):
                     self._reported(block, report, now)

@@ -45,7 +45,7 @@ class Scheduler:
         self.failed = ""
         self.gone = ""
         self.trouble = ""
-        self._asked: frozenset[int] = frozenset()  # not answered yet
+        self._asking = False
         self._asked_at = -math.inf
         self._wanted_at = math.inf  # somebody wants to know, after this
         self._failures = 0
@@ -56,7 +56,7 @@ class Scheduler:
         """A provisioner has begun."""
         self._blocks.scheduler = scheduler
         self.ready, self.failed, self.gone = True, "", ""
-        self._asked = frozenset()
+        self._asking = False
         self._state.note(f"the provisioner is ready: {scheduler or 'a provider'}")
         for block in self._blocks:
             if block.phase == UNKNOWN:
@@ -70,8 +70,8 @@ class Scheduler:
     def is_gone(self, why: str, now: float) -> None:
         """The provisioner died or was killed: what it was asked may have happened or not."""
         self.ready, self.gone = False, why
-        if self._asked:
-            self._asked, self._asked_at = frozenset(), now
+        if self._asking:
+            self._asking, self._asked_at = False, now
         self._state.note(f"the provisioner has ended: {why}; another one is started", "warning")
         for block in self._blocks:
             if block.phase == SUBMITTING:
@@ -102,7 +102,7 @@ class Scheduler:
     def ask(self, now: float) -> None:
         """Ask how all blocks are, if that is worth it and not too soon."""
         interval = self._poll_s * min(LONGEST, 2**self._failures)
-        if not self.ready or self._asked or now < self._asked_at + interval:
+        if not self.ready or self._asking or now < self._asked_at + interval:
             return
         blocks = [block for block in self._blocks if block.phase != SUBMITTING]
         quiet = all(block.managers and not block.leaving and not block.ended for block in blocks)
@@ -110,20 +110,14 @@ class Scheduler:
             return
         if not quiet and now < self._wanted_at < math.inf:
             return
-        self._asked = frozenset(block.number for block in blocks)
-        self._asked_at, self._wanted_at = now, math.inf
+        self._asking, self._asked_at, self._wanted_at = True, now, math.inf
         self._say(prov.AskJobs([block.ref for block in blocks]))
 
     def answered(self, message: prov.Jobs, now: float) -> None:
-        """A status command has ended, or something was told unasked."""
-        if message.unasked:
-            return
+        """A status command has ended."""
         failed = message.failed
-        told = {report.block for report in message.reports}
-        if not (failed or told >= self._asked or now >= self._asked_at + self._poll_s):
-            return
-        if self._asked:
-            self._asked, self._asked_at = frozenset(), now  # it may have waited before it was run
+        if self._asking:
+            self._asking, self._asked_at = False, now  # it may have waited before it was run
         if failed:
             if failed != self.trouble:
                 self._state.note(

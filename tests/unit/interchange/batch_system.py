@@ -495,7 +495,7 @@ class Site:
             there = [manager for manager in self.managers if manager.job is job]
             if not job.alive:
                 if job.ended == self.clock() and job.started is not None and self.provisioner:
-                    self.answers.append(prov.Jobs([self.slurm.end_report(job)]))
+                    self.answers.append(prov.Jobs([self.slurm.end_report(job)], unasked=True))
                 continue
             if job.started is None or not self.registers or there:
                 if there and all(manager.left for manager in there):

@@ -287,7 +287,7 @@ def test_what_scancel_ended_without_a_word_is_told_by_the_batch_system() -> None
     manager.silent = True
     there.managers.remove(manager)
     there.scancel(job)
-    there.tell(ev.ProvisionerSaid(prov.Jobs([there.slurm.end_report(job)])))
+    there.tell(ev.ProvisionerSaid(prov.Jobs([there.slurm.end_report(job)], unasked=True)))
     assert there.journal, "its manager is believed as long as it is there"
     there.tell(ev.ManagerGone(manager.peer, "its connection was closed"))
     assert not there.journal
