@@ -138,8 +138,8 @@ def test_blocks_of_pbs_are_drained_and_cancelled(
     ids = submit(3, 0.2)
     client.wait(ids, timeout=60)
     assert {client.get_result(name) for name in ids} == {"1"}
-    (block,) = blocks(endpoint.directory)
-    assert (block["job"], block["state"]) == ("1.pbs", "running")
+    eventually(lambda: [block["state"] for block in blocks(endpoint.directory)] == ["running"])
+    assert blocks(endpoint.directory)[0]["job"] == "1.pbs"
     assert batch.calls("qstat") <= 3
     ask_to_stop(endpoint)
     assert endpoint.interchange is not None
