@@ -93,7 +93,10 @@ class Allocating:
         if self.backoff.paused:
             self._state.note("scaling goes on: a block's manager has registered")
         self.backoff.succeeded()
-        self._state.note(f"{self.blocks.describe(block)} is of use: {manager.host} has registered")
+        self._state.note(
+            f"{self.blocks.describe(block)} runs: its first manager has registered from "
+            f"{manager.host or 'its node'}"
+        )
 
     def refused(self, message: msg.Register, why: str, now: float) -> None:
         """A manager was not let in: its block is of no use, nor would be another."""
