@@ -20,7 +20,7 @@ import pytest
 from homes import LIMIT, TestHome, eventually
 
 from fxhpc.endpoint import identity, places
-from fxhpc.endpoint.state import State, look
+from fxhpc.endpoint.state import State, look, read_status
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import InterchangeSpec
@@ -166,9 +166,14 @@ def test_tasks_run_on_it(fxhpc: Commands) -> None:
         """,
     )
     assert out.split() == ["42"]
-    report = eventually(lambda: fxhpc.json("endpoint", "status", "midway").get("report"))
-    assert isinstance(report, dict)
-    assert report["report"]["blocks"][0]["block"] == 1
+
+    def managers() -> Any:
+        """Of the report, which is written anew at most once a second."""
+        return read_status(fxhpc.directory).get("managers")
+
+    eventually(managers)
+    found = fxhpc.json("endpoint", "status", "midway")
+    assert found["report"]["report"]["blocks"][0]["block"] == 1
     shown = fxhpc.run("endpoint", "status", "midway")
     assert "BLOCK" in shown
     assert "MANAGER" in shown

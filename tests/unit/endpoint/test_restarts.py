@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from fxhpc.endpoint.restarts import EARLY_S, FIRST_DELAY_S, LONGEST_DELAY_S, MANY, Restarts
 
 
@@ -32,3 +35,13 @@ def test_a_late_death_is_no_row() -> None:
     restarts.died(0.1)
     assert restarts.died(EARLY_S) == FIRST_DELAY_S
     assert restarts.in_a_row == 0
+
+
+def test_a_supervisor_imports_little() -> None:
+    code = (
+        "import sys, fxhpc.endpoint.supervisor; "
+        "heavy = ('zmq', 'psutil', 'pydantic', 'yaml', 'click', 'rich', 'parsl', 'dill'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
