@@ -246,6 +246,20 @@ def test_a_provisioner_that_hangs_is_killed_and_another_one_answers(
     eventually(lambda: spoken.phase(ref(1, job)) == JobPhase.RUNNING)
 
 
+def test_a_signal_to_the_whole_session_ends_no_provisioner(start: Start) -> None:
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    told = "signals: $(grep SigIgn /proc/self/status | cut -f2)"
+    spoken = start("LocalProvider", worker_init=f'echo "{told}" >&2; exit 1')
+    spoken.hear(pro.ProvisionerReady)
+    for number in signals:
+        os.kill(spoken.process.pid, number)
+    spoken.submit(1)
+    (report,) = spoken.hear(pro.Jobs).reports
+    assert not spoken.gone
+    ignored = int(report.stderr.removeprefix("signals: "), 16)  # by what runs in a block
+    assert not any(ignored >> (number - 1) & 1 for number in signals)
+
+
 def test_it_ends_with_the_interchange_and_leaves_no_command(batch: Batch, tmp_path: Path) -> None:
     batch.set("fault", "hang")
     script = tmp_path / "interchange.py"

@@ -55,7 +55,10 @@ def main(arguments: list[str]) -> int:
     if os.getppid() != parent:
         return 1  # it has ended already
     os.umask(0o077)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Who stops a whole session, or a service, speaks to the interchange too, which still has
+        # jobs to cancel. A function, since jobs would inherit that a signal is ignored.
+        signal.signal(number, lambda number, frame: None)
     link = socket.socket(fileno=int(arguments[0]))
     frames = Frames(link)
     waiting: list[bytes] = []
