@@ -33,7 +33,15 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         context.exit()
 
 
-@click.group(cls=LazyGroup, lazy=_LATER, context_settings={"help_option_names": ["-h", "--help"]})
+_ORDER = ("configure", "start", "stop", "restart", "list", "delete", "version")
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=_LATER,
+    order=_ORDER,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
     help="Tell which fxhpc this is.",

@@ -44,7 +44,10 @@ class Duration(FloatType):
 DURATION = Duration()
 
 
-@click.group(cls=LazyGroup, lazy=_LATER)
+_ORDER = ("configure", "check", "start", "status", "list", "logs", "restart", "stop", "delete")
+
+
+@click.group(cls=LazyGroup, lazy=_LATER, order=_ORDER)
 @output.common_options
 def endpoint() -> None:
     """Configure, start, stop and look at endpoints."""

@@ -34,17 +34,25 @@ class LazyGroup(click.Group):
 
     Args:
         lazy: the commands: where each is ("module:attribute"), and its line of help.
+        order: how they are listed; those that it leaves out come last.
     """
 
     def __init__(
-        self, *args: Any, lazy: dict[str, tuple[str, str]] | None = None, **options: Any
+        self,
+        *args: Any,
+        lazy: dict[str, tuple[str, str]] | None = None,
+        order: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self._lazy = lazy or {}
+        self._order = list(order)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, in the order in which they were given."""
-        return [*self._lazy, *(name for name in self.commands if name not in self._lazy)]
+        """The names of all commands."""
+        names = [*self._lazy, *(name for name in self.commands if name not in self._lazy)]
+        place = {name: number for number, name in enumerate(self._order)}
+        return sorted(names, key=lambda name: place.get(name, len(place)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name, imported now; None if there is none."""
@@ -158,6 +166,9 @@ def tell_error(error: errors.FxhpcError, as_json: bool) -> int:
 
 
 def _tell_usage(error: click.ClickException, as_json: bool) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError" and not as_json:  # of newer versions of click
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     hint = ""
     context = getattr(error, "ctx", None)
     if context is not None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -265,6 +266,8 @@ def cancel_left_blocks(
 
 def sweep(directory: EndpointDirectory, keep_address: bool = False) -> None:
     """Remove what says that an endpoint runs, which nothing of it does any more."""
+    if (found := directory.read_address()) is not None:
+        _remove_sockets(found.forwarder)
     paths = [
         directory.supervisor,
         directory.address,
@@ -276,6 +279,14 @@ def sweep(directory: EndpointDirectory, keep_address: bool = False) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _remove_sockets(address: str) -> None:
+    """Remove the directory of the sockets of an interchange that was killed."""
+    path = Path(address.removeprefix("ipc://")).parent
+    with contextlib.suppress(OSError):
+        if path.name.startswith(f"fxhpc-{os.getuid()}-") and path.lstat().st_uid == os.getuid():
+            shutil.rmtree(path)
 
 
 def not_running(name: str) -> errors.EndpointNotRunning:

@@ -22,6 +22,7 @@ import msgspec
 
 from fxhpc.endpoint import launch
 from fxhpc.endpoint.check import OK, PROBLEM, WARNING, Finding
+from fxhpc.endpoint.logs import last_lines
 from fxhpc.endpoint.quantities import clock
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.interchange.addresses import offered
@@ -195,7 +196,8 @@ class NodeProbe:
             if select.select([self._link], [], [], 0.2)[0]:
                 received = frames.receive()
                 if received is None:
-                    raise RuntimeError("the provisioner died; see provisioner.log")
+                    words = " | ".join(last_lines(self.path / "provisioner.log", 3))
+                    raise RuntimeError(f"the provisioner died: {words or 'without a word'}")
                 for data in received:
                     self._hear(_from_provisioner.decode(data))
 

@@ -289,9 +289,12 @@ def test_blocks_of_an_endpoint_that_was_killed_are_cancelled_by_stop(fxhpc: Comm
 def test_a_frozen_interchange_is_killed_after_the_timeout(fxhpc: Commands) -> None:
     fxhpc.run("endpoint", "start", "midway")
     supervisor, interchange = fxhpc.pids()
+    address = fxhpc.directory.read_address()
+    assert address is not None
     kill(interchange, signal.SIGSTOP)
     said = fxhpc.run("endpoint", "stop", "midway", "--timeout", "1s", code=1)
     assert "was killed" in said
+    assert not Path(address.forwarder.removeprefix("ipc://")).parent.exists()
     assert not identity.is_alive(supervisor, 0)
     assert not identity.is_alive(interchange, 0)
 
