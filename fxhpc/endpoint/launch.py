@@ -85,31 +85,23 @@ def prefix(directory: str, number: int, name: str, spooled: bool = False) -> str
         spooled: the batch system shows a job's output only after its end: too late for those who
             want to know why it ended.
     """
-    files = {
-        key: shlex.quote(os.path.join(directory, name + ending))
-        for key, ending in (
-            ("started", STARTED),
-            ("ended", ENDED),
-            ("cancelled", CANCELLED),
-            ("out", ".out"),
-            ("err", ".err"),
-        )
-    }
-    output = f" > {files['out']} 2> {files['err']}" if spooled else ""
-    run = f"exec {_run(Path(directory))}"
+    output = ' > "$fxhpc_block.out" 2> "$fxhpc_block.err"' if spooled else ""
+    # A reader of the script sees `$fxhpc_block`: where it leaves its notes.
     return f"""\
 if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
-    rm -f {files["ended"]}
-    export FXHPC_BLOCK={number} FXHPC_BLOCK_STARTED=$(date +%s) FXHPC_LAUNCH={shlex.quote(run)}
+    fxhpc_block={shlex.quote(os.path.join(directory, name))}
+    rm -f "$fxhpc_block{ENDED}"
+    export FXHPC_BLOCK={number} FXHPC_BLOCK_STARTED=$(date +%s)
+    export FXHPC_LAUNCH={shlex.quote(f"exec {_run(Path(directory))}")}
     export FXHPC_PYTHON_BEFORE="$(command -v python3 || :)"
     fxhpc_stat=$(cat /proc/$$/stat 2>/dev/null); fxhpc_stat=(${{fxhpc_stat##*) }})
     fxhpc_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
     fxhpc_job=${{SLURM_JOB_ID-${{PBS_JOBID-${{LSB_JOBID-${{JOB_ID-}}}}}}}}
     ( umask 077; printf '%s\\n' "$$" "${{fxhpc_stat[19]-}}" "$fxhpc_boot" "$(uname -n)" \\
-        "$fxhpc_job" > {files["started"]} )
+        "$fxhpc_job" > "$fxhpc_block{STARTED}" )
     # It was cancelled before anybody knew that it was there. (Whoever cancels looks after writing
     # this, as the script does after writing that: one of them sees the other.)
-    [ -e {files["cancelled"]} ] && exit 0
+    [ -e "$fxhpc_block{CANCELLED}" ] && exit 0
     # Steps get the CPUs of the job, as the script itself does; managers share them out.
     export SLURM_CPU_BIND=none
     [ -n "${{SLURM_CPUS_PER_TASK-}}" ] &&
@@ -125,8 +117,8 @@ if [ "${{FXHPC_INSIDE-}}" != {shlex.quote(name)} ]; then
     fxhpc_code=$?
     # Whoever ended it has told the managers too; they get a moment to tell the interchange.
     [ "$fxhpc_code" = 143 ] && sleep 2
-    ( umask 077; echo "$fxhpc_code" > {files["ended"]}.new ) && mv -f {files["ended"]}.new \\
-        {files["ended"]}
+    ( umask 077; echo "$fxhpc_code" > "$fxhpc_block{ENDED}.new" ) &&
+        mv -f "$fxhpc_block{ENDED}.new" "$fxhpc_block{ENDED}"
     exit $fxhpc_code
 fi
 """

@@ -51,7 +51,7 @@ unset SLURM_NTASKS SLURM_NPROCS SLURM_NNODES SLURM_NTASKS_PER_NODE SLURM_TASKS_P
 [ -n "$SLURM_JOB_ID" ] && export SLURM_OVERLAP=1
 
 # --- become a manager ---------------------------------------------------------------------------
-unset FXHPC_PYTHON_BEFORE FXHPC_INSIDE FXHPC_LAUNCH
+unset FXHPC_PYTHON_BEFORE FXHPC_INSIDE FXHPC_LAUNCH SBATCH_NO_REQUEUE
 export FXHPC_PYTHON_WHY="$why" FXHPC_OWN_PYTHON="$own_python ($own_version)"
 export FXHPC_OWN_VERSION="$own_fxhpc"
 # `fxhpc endpoint check --on-node` asks what a manager would find here.
