@@ -554,7 +554,7 @@ class ConfigError(FxhpcError):
     """An endpoint's configuration cannot be used.
 
     Args:
-        problems: everything that is wrong, each a line: `file:line: key.path: what, and what to do`.
+        problems: all that is wrong, each a line: `file:line: key.path: what, and what to do`.
     """
 
     def __init__(self, problems: Sequence[str] | str) -> None:
