@@ -210,6 +210,13 @@ class SlurmCluster:
         """scancel, by somebody else."""
         self.slurm("scancel", job)
 
+    def occupy(self, node: str) -> str:
+        """A job of a stranger that has a node for itself: its number."""
+        options = ("--parsable", "--exclusive", "-w", node, "-o", "/dev/null")
+        job = self.slurm("sbatch", *options, "--wrap", "sleep 600").strip()
+        eventually(lambda: job in self.job_ids("RUNNING"))
+        return job
+
     def cancel_all(self) -> None:
         """Cancel all jobs and wait until they are gone."""
         jobs = self.job_ids()

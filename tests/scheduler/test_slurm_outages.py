@@ -72,10 +72,7 @@ def test_a_start_after_everything_was_killed_finds_its_jobs_again(
     login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path
 ) -> None:
     # Two blocks of two nodes do not fit on the cluster beside a stranger's: the second one waits.
-    stranger = slurm.slurm(
-        "sbatch", "--parsable", "--exclusive", "-N1", "-o", "/dev/null", "--wrap", "sleep 300"
-    ).strip()
-    soon(lambda: stranger in slurm.job_ids("RUNNING"))
+    stranger = slurm.occupy("node1")
     endpoint = login.endpoint(
         "midway",
         configuration(
@@ -99,6 +96,20 @@ def test_a_start_after_everything_was_killed_finds_its_jobs_again(
     assert {one["job"] for one in told} <= set(before)
     assert len(runs(tmp_path)) == 8, "what ran when all was killed has run again"
     assert len(slurm.calls()) == 2
+
+
+def test_a_restart_lets_tasks_and_jobs_go_on(
+    login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    endpoint = login.endpoint("midway", configuration())
+    endpoint.start()
+    ids = submit(client, endpoint, note, *((str(tmp_path), index, 4.0) for index in range(4)))
+    soon(lambda: len(runs(tmp_path)) == 2)
+    before = slurm.job_ids()
+    endpoint.restart()
+    assert [one["index"] for one in results(client, ids)] == [0, 1, 2, 3]
+    assert slurm.job_ids() == before
+    assert len(runs(tmp_path)) == 4, "a task ran twice"
 
 
 def test_a_job_whose_answer_nobody_heard_is_found_by_its_name(

@@ -35,6 +35,23 @@ def test_a_wrong_account_is_told_everywhere_and_can_be_mended(
     assert results(client, [task]) == [1]
 
 
+def test_a_block_that_waits_for_nodes_is_told_everywhere(
+    login: LoginNode, client: FuncXClient, slurm: SlurmCluster
+) -> None:
+    stranger = slurm.occupy("node1")
+    endpoint = login.endpoint(
+        "midway", configuration(nodes_per_block=4, launcher={"type": "SrunLauncher"})
+    )
+    endpoint.start()
+    (task,) = submit(client, endpoint, abs, (-1,))
+    soon(lambda: slurm.job_ids("PENDING"))
+    (pending,) = slurm.job_ids("PENDING")
+    all_tell(client, endpoint, task, f"Slurm job {pending} PENDING (Resources)")
+    assert client.get_task(task)["status"] == "waiting-for-nodes"
+    slurm.cancel(stranger)
+    assert results(client, [task]) == [1]
+
+
 def test_a_worker_init_that_fails_costs_three_submissions(
     login: LoginNode, client: FuncXClient, slurm: SlurmCluster
 ) -> None:
