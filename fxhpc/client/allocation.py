@@ -13,7 +13,7 @@ from typing import Any
 SWITCH = "FXHPC_ALLOCATION"
 
 #: Set where tasks run, whose executors must not take the nodes that run them.
-_IN_TASK = ("FXHPC_BLOCK", "FXHPC_WORKER", "PARSL_WORKER_RANK")
+_IN_TASK = ("FXHPC_BLOCK", "PARSL_WORKER_RANK")
 
 
 @dataclass(frozen=True)

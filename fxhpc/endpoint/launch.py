@@ -23,7 +23,7 @@ FATAL = "fxhpc: fatal:"
 
 #: In the lines before `worker_init`: replaced by the path of the script that they are in, which
 #: is known when it is written.
-SCRIPT = "@FXHPC_SCRIPT@"
+SCRIPT = "@SCRIPT@"
 
 #: Endings of the files that a block leaves beside its script, behind its name.
 STARTED, ENDED, CANCELLED = ".started", ".ended", ".cancelled"

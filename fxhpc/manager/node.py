@@ -115,7 +115,7 @@ def examine(
         len(seen),
         block,
         job_of(environ),
-        _directory(spec, environ),
+        _directory(spec),
         walltime_s,
         ends,
         notes,
@@ -206,12 +206,10 @@ def _seconds(environ: Mapping[str, str], name: str) -> float:
         return 0.0
 
 
-def _directory(spec: ManagerSpec, environ: Mapping[str, str]) -> str:
+def _directory(spec: ManagerSpec) -> str:
     """Where tasks begin: what the specification says, or the directory of the job."""
     if spec.cwd:
         return os.fsdecode(spec.cwd)
-    if given := environ.get("FXHPC_CWD", ""):
-        return given
     try:
         return os.getcwd()
     except OSError:

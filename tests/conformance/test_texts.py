@@ -49,9 +49,16 @@ def test_every_error_that_the_texts_name_exists() -> None:
             assert hasattr(fxhpc.errors, name), name
 
 
-def test_readme_names_the_variables_that_exist() -> None:
-    named = set(re.findall(r"FXHPC_[A-Z]+(?:_[A-Z]+)*", (ROOT / "README.md").read_text()))
+def test_the_texts_name_the_variables_that_exist() -> None:
+    named: set[str] = set()
+    for path in TEXTS:
+        named |= _variables(path)
     used: set[str] = set()
-    for path in (ROOT / "fxhpc").rglob("*.py"):
-        used |= set(re.findall(r"FXHPC_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
+    for path in (ROOT / "fxhpc").rglob("*"):
+        if path.suffix in (".py", ".sh"):
+            used |= _variables(path)
     assert named == used
+
+
+def _variables(path: Path) -> set[str]:
+    return set(re.findall(r"\bFXHPC_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
