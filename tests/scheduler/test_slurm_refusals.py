@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from login_node import LoginNode, configuration, soon
 from slurm_cluster import SlurmCluster
 from tasks_on_nodes import all_tell, note, results, runs, submit
@@ -68,10 +69,11 @@ def test_a_worker_init_that_fails_costs_three_submissions(
     assert not slurm.jobs()
 
 
+@pytest.mark.parametrize("launcher", ["SrunLauncher", "SingleNodeLauncher"])
 def test_a_block_cancelled_by_somebody_is_replaced_and_charges_nobody(
-    login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path
+    login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path, launcher: str
 ) -> None:
-    endpoint = login.endpoint("midway", configuration())
+    endpoint = login.endpoint("midway", configuration(launcher={"type": launcher}))
     endpoint.start()
     ids = submit(client, endpoint, note, *((str(tmp_path), index, 4.0) for index in range(2)))
     soon(lambda: len(runs(tmp_path)) == 2)
