@@ -69,15 +69,10 @@ def named(client: QuietClient, text: str) -> Named:
         TaskNotFound: there are none.
         UsageError: it may mean several streams, or is no id.
     """
-    if len(text.replace("-", "")) == 32:
+    match = check_name(text)
+    if match is None:
         stream, index = task_name(text)
         return Named(stream, index, 1)
-    match = _SHORT.fullmatch(text)
-    if match is None:
-        raise errors.UsageError(
-            f"{text!r} is no task: name one by its id, or as `fxhpc task list` does, for example "
-            f"5f1c9b1e:17"
-        )
     digits, first, last = match[1].lower(), match[2], match[3]
     prefix = bytes.fromhex(digits[: len(digits) // 2 * 2])
     answer = listing.streams(client.ask, limit=1000, prefix=prefix)
@@ -93,6 +88,24 @@ def named(client: QuietClient, text: str) -> Named:
     if not begin <= end < count:
         raise errors.TaskNotFound(f"{text} (there are {digits}:0-{count - 1})")
     return Named(found[0].stream, begin, end - begin + 1)
+
+
+def check_name(text: str) -> re.Match[str] | None:
+    """The parts of a short name of tasks; None for a task's id.
+
+    Raises:
+        UsageError, InvalidUUID: it names no tasks, whatever tasks there are.
+    """
+    if len(text.replace("-", "")) == 32:
+        task_name(text)
+        return None
+    match = _SHORT.fullmatch(text)
+    if match is None:
+        raise errors.UsageError(
+            f"{text!r} is no task: name one by its id, or as `fxhpc task list` does, for example "
+            f"5f1c9b1e:17"
+        )
+    return match
 
 
 def named_one(client: QuietClient, text: str) -> str:

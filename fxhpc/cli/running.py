@@ -19,6 +19,8 @@ from fxhpc.cli import output
 #: Which error ends a command with which code; what is not here ends it with `output.FAILED`.
 _CODES: tuple[tuple[str, int], ...] = (
     ("EndpointNameInvalid", output.USAGE),
+    ("UsageError", output.USAGE),
+    ("InvalidUUID", output.USAGE),
     ("EndpointUnknown", output.UNKNOWN_ENDPOINT),
     ("EndpointNotFound", output.UNKNOWN_ENDPOINT),
     ("EndpointNotRunning", output.NOT_RUNNING),
@@ -117,10 +119,10 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
     except click.ClickException as error:
         return _tell_usage(error, as_json)
     except (click.Abort, KeyboardInterrupt):
-        _tell("interrupted", "", as_json, [])
+        _tell("interrupted", "", as_json, "Interrupted")
         return output.INTERRUPTED
     except _Terminated:
-        _tell("ended by SIGTERM", "", as_json, [])
+        _tell("ended by SIGTERM", "", as_json, "Terminated")
         return output.TERMINATED
     except BrokenPipeError:
         # Whoever read the output has gone; the interpreter would complain of it as it ends.
@@ -130,15 +132,16 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         return tell_error(error, as_json)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _tell(what, "", as_json, [])
+        _tell(what, "", as_json, "OSError")
         return output.FAILED
     except ImportError as error:
-        _tell(f"this command cannot be loaded: {error}", "install fxhpc again", as_json, [])
+        what = f"this command cannot be loaded: {error}"
+        _tell(what, "install fxhpc again", as_json, "ImportError")
         return output.FAILED
     except Exception as error:
         traceback.print_exc()
         what = f"this is a fault of fxhpc: {type(error).__name__}: {error}"
-        _tell(what, "please report it, with the lines above", as_json, [])
+        _tell(what, "please report it, with the lines above", as_json, type(error).__name__)
         return output.FAILED
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -157,7 +160,7 @@ def tell_error(error: errors.FxhpcError, as_json: bool) -> int:
     """Tell an error, and the exit code that it has."""
     text = getattr(error, "text", "") if isinstance(error, errors.EndpointError) else ""
     problems = list(getattr(error, "problems", []))
-    _tell(text or str(error), getattr(error, "hint", ""), as_json, problems, type(error).__name__)
+    _tell(text or str(error), getattr(error, "hint", ""), as_json, type(error).__name__, problems)
     for name, code in _CODES:
         kind = getattr(errors, name, None)
         if kind is not None and isinstance(error, kind):
@@ -173,17 +176,17 @@ def _tell_usage(error: click.ClickException, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     if context is not None:
         hint = f"see: {context.command_path} --help"
-    _tell(error.format_message(), hint, as_json, [])
+    # click has a class for each way to be wrong; one name is enough for who reads the JSON.
+    kind = "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
+    _tell(error.format_message(), hint, as_json, kind)
     return error.exit_code
 
 
-def _tell(text: str, hint: str, as_json: bool, problems: list[str], kind: str = "") -> None:
+def _tell(text: str, hint: str, as_json: bool, kind: str, problems: Sequence[str] = ()) -> None:
     if as_json:
-        found: dict[str, Any] = {"error": text, "hint": hint}
-        if kind:
-            found["kind"] = kind
+        found: dict[str, Any] = {"error": text, "hint": hint, "kind": kind}
         if problems:
-            found["problems"] = problems
+            found["problems"] = list(problems)
         click.echo(output.to_json(found))
         return
     mark = click.style("error:", fg="red", bold=True) if output.colour(sys.stderr) else "error:"

@@ -184,10 +184,13 @@ def _client(*names: str) -> QuietClient:
     """A client of the home, whose forwarder is started if it has to be: the store is there.
 
     Raises:
+        UsageError, InvalidUUID: one of them cannot be a task's name.
         TaskNotFound: the home has no store, and so none of these tasks.
     """
-    from fxhpc.cli.explaining import QuietClient
+    from fxhpc.cli.explaining import QuietClient, check_name
 
+    for name in names:
+        check_name(name)
     if not _has_store():
         home = output.home().path
         raise errors.TaskNotFound(f"{', '.join(names)} (nothing was ever submitted from {home})")

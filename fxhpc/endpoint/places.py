@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import uuid
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,12 @@ def check_name(name: str) -> str:
             "`local` is always there: it belongs to the process that uses it",
             "choose another name for an endpoint of your own",
         )
+    if _is_uuid(name):
+        raise errors.EndpointNameInvalid(
+            name,
+            f"{name!r} is a UUID, which is an endpoint's id and cannot be its name",
+            "use a name; those that there are: fxhpc endpoint list",
+        )
     if not _NAME.fullmatch(name):
         raise errors.EndpointNameInvalid(
             name,
@@ -37,6 +44,15 @@ def check_name(name: str) -> str:
             "a digit",
         )
     return name
+
+
+def _is_uuid(name: str) -> bool:
+    """Where an endpoint may be given by its id or its name, a name that is an id would mislead."""
+    try:
+        uuid.UUID(name)
+    except ValueError:
+        return False
+    return True
 
 
 def known_names(home: Home) -> list[str]:

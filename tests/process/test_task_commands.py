@@ -158,11 +158,11 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
     client.map_run([1, 2], endpoint_id="local", function_id=function)
     short = asked(home, "list")["batches"][0]["id"]
     for arguments, code, words in (
-        (("show", "nonsense"), 1, "'nonsense' is no task"),
-        (("show", short), 1, "are 2 tasks: name one of them"),
+        (("show", "nonsense"), 2, "'nonsense' is no task"),
+        (("show", short), 2, "are 2 tasks: name one of them"),
         (("show", f"{short}:2"), 1, f"there are {short}:0-1"),
         (("explain", "00000000-0000-8000-8000-000000000000"), 1, "not found"),
-        (("list", "--state", "done"), 1, "there is no state 'done'"),
+        (("list", "--state", "done"), 2, "there is no state 'done'"),
         (("list", "--endpoint", "nowhere"), 3, "nowhere could not be resolved"),
         (("cancel",), 2, "name tasks, or give --endpoint"),
         (("cancel", short, "--all-pending"), 2, "name tasks, or give --endpoint"),

@@ -102,6 +102,17 @@ def test_usage_errors_are_documents_too(capsys: pytest.CaptureFixture[str]) -> N
     found = json.loads(capsys.readouterr().out)
     assert "NAME" in found["error"]
     assert found["hint"] == "see: fxhpc endpoint start --help"
+    assert found["kind"] == "UsageError"
+
+
+@pytest.mark.parametrize("name", ["nonsense", "zz" * 16, "5f1c9b1e:x"])
+def test_what_can_be_no_task_is_wrong_usage(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("show", "explain", "cancel"):
+        code = main.main(["task", verb, name, "--home", str(tmp_path / "none"), "--json"])
+        assert code == output.USAGE
+        assert json.loads(capsys.readouterr().out)["kind"] in ("UsageError", "InvalidUUID")
 
 
 def test_interruptions_and_ends() -> None:

@@ -18,6 +18,7 @@ from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import State, look
 from fxhpc.errors import EndpointElsewhere
 from fxhpc.forwarder.home import Home
+from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import BlockKnown
 from fxhpc.protocol.provision import BlockRef, InterchangeSpec
@@ -81,7 +82,8 @@ def here() -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../x", "a/b", ".hidden", "a b", "x" * 65, "-x", "é", "local"]
+    "name",
+    ["", "../x", "a/b", ".hidden", "a b", "x" * 65, "-x", "é", "local", LOCAL_ENDPOINT],
 )
 def test_names_that_no_endpoint_may_have(
     name: str, home: Home, capsys: pytest.CaptureFixture[str]
