@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -19,6 +20,8 @@ from fxhpc.endpoint.yaml_file import KeyPath
 from fxhpc.units import format_duration
 
 _PROVIDER: KeyPath = ("engine", "provider")
+#: More GB than almost any node has.
+_MUCH_MEMORY_GB = 8192
 #: What a line for the batch system begins with.
 _DIRECTIVES = {
     "SlurmProvider": "#SBATCH",
@@ -79,6 +82,20 @@ class Checks:
                 path,
                 f"is counted from a block's start, and must be shorter than its walltime "
                 f"({format_duration(walltime)})",
+            )
+        if isinstance(provider, BatchProvider) and walltime % 60:
+            whole = format_duration(math.ceil(walltime / 60) * 60)
+            self._warn(
+                (*_PROVIDER, "walltime"),
+                f"{format_duration(walltime)} is rounded up to {whole}: batch systems count whole "
+                f"minutes",
+            )
+        memory = getattr(provider, "mem_per_node", None)
+        if memory is not None and memory > _MUCH_MEMORY_GB:
+            self._warn(
+                (*_PROVIDER, "mem_per_node"),
+                f"a plain number is GB, and these are {memory:,} GB on each node; for MB write "
+                f"'{memory} MB'",
             )
         if isinstance(provider, BatchProvider) and self._settings.poll_interval < 30:
             self._warn(

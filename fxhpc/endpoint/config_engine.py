@@ -151,7 +151,7 @@ class Engine(Model):
 
     # --- workers
 
-    max_workers_per_node: Count | None = Field(default=None, ge=1)
+    max_workers_per_node: Count | None = Field(default=None, ge=1, le=4096)
     """Workers on a node at most; as many as cores, memory and accelerators allow if not given."""
 
     cores_per_worker: Number = Field(default=1.0, gt=0)

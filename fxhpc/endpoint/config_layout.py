@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxhpc.endpoint.config_engine import MPI_ENGINES, POOL_ENGINES, Engine, Settings
-from fxhpc.endpoint.config_provider import PROVIDERS
+from fxhpc.endpoint.config_provider import PROVIDERS, BatchProvider
 from fxhpc.endpoint.config_words import (
     CLOUD_KEYS,
     ENGINE_NAMES,
@@ -87,7 +87,7 @@ class Layout:
 
 def lay_out(document: Document) -> Layout:
     """Bring a file into the one layout; what is wrong on the way it knows."""
-    layout = Layout(document)
+    layout = Layout(document, found=list(document.problems))
     data = dict(document.data)
     for path, name in document.placeholders.items():
         layout.wrong(path, f"'{{{{ {name} }}}}' is to be replaced: write your own value there")
@@ -239,12 +239,25 @@ def _name_types(layout: Layout) -> None:
                 "`type` is missing: SlurmProvider, PBSProProvider, TorqueProvider, LocalProvider, "
                 "...",
             )
-            engine.pop("provider")
+            _guess_provider(provider, "")
         else:  # its keys stand elsewhere, `walltime` on the top level
             provider["type"] = "LocalProvider"
         return
+    written = str(provider["type"])
     if not _name_type(layout, provider, _PROVIDER, PROVIDER_NAMES, "provider"):
-        engine.pop("provider")
+        _guess_provider(provider, written)
+
+
+def _guess_provider(provider: dict[str, Any], written: str) -> None:
+    """Take a provider for the one that was meant, so that its keys are checked too.
+
+    If nobody can say which was meant, only the keys that batch systems share are.
+    """
+    meant = meant_by(written, sorted(set(PROVIDER_NAMES.values()))) if written else ""
+    if not meant:
+        for key in set(provider) - set(BatchProvider.model_fields):
+            provider.pop(key)
+    provider["type"] = meant or "SlurmProvider"
 
 
 def _given(layout: Layout) -> list[KeyPath]:
@@ -281,12 +294,20 @@ def _remove(data: dict[str, Any], path: KeyPath) -> None:
 
 def did_you_mean(written: str, known: list[str]) -> str:
     """` (did you mean 'x'?)`, or nothing."""
-    meant = MEANT.get(written)
-    if meant not in known:
-        words = {_plain(name): name for name in known}
-        close = difflib.get_close_matches(_plain(written), words, 1, 0.6)
-        meant = words[close[0]] if close else ""
+    meant = meant_by(written, known)
     return f" (did you mean {meant!r}?)" if meant else ""
+
+
+def meant_by(written: str, known: list[str]) -> str:
+    """The one of these that somebody meant who wrote this; empty: it is like none."""
+    meant = MEANT.get(written, "")
+    if meant in known:
+        return meant
+    short, whole = {_plain(name): name for name in known}, {name.lower(): name for name in known}
+    if close := difflib.get_close_matches(_plain(written), short, 1, 0.6):
+        return short[close[0]]
+    close = difflib.get_close_matches(written.lower(), whole, 1, 0.85)
+    return whole[close[0]] if close else ""
 
 
 def _plain(word: str) -> str:

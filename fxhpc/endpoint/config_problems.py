@@ -7,10 +7,13 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from fxhpc.durations import EXAMPLES
 from fxhpc.endpoint.config_engine import Address, Engine, Limits, Logs, Settings
 from fxhpc.endpoint.config_layout import Layout, did_you_mean
-from fxhpc.endpoint.config_provider import PROVIDERS, Launcher, Provider
+from fxhpc.endpoint.config_provider import PROVIDERS, Launcher, Model, Provider
+from fxhpc.endpoint.quantities import Duration
 from fxhpc.endpoint.yaml_file import KeyPath
+from fxhpc.units import format_duration
 
 #: Provider classes by the names that choose them.
 _BY_TYPE: dict[str, type[Provider]] = {
@@ -23,6 +26,15 @@ _MODELS: dict[str, Any] = {
     "logs": Logs,
     "address": Address,
 }
+_DURATION = get_args(Duration)[1]
+_WITH_DURATIONS: tuple[type[Model], ...] = (Settings, Engine, *PROVIDERS)
+#: Keys that are durations, and have limits.
+_DURATIONS = frozenset(
+    name
+    for model in _WITH_DURATIONS
+    for name, key in model.model_fields.items()
+    if _DURATION in key.metadata
+)
 
 
 def tell(error: ValidationError, layout: Layout) -> None:
@@ -71,7 +83,15 @@ def _words(detail: ErrorDetails, path: KeyPath, layout: Layout) -> str:
     }
     if kind in limits:
         text, name = limits[kind]
-        return text.format(**{name: f"{context[name]:g}"}) + shown
+        if path and path[-1] in _DURATIONS:
+            given = format_duration(float(given))
+            return (
+                text.format(**{name: format_duration(context[name])})
+                + f", not {given} (a plain number is seconds; {EXAMPLES})"
+            )
+        return text.format(**{name: f"{context[name]:,.6g}"}) + shown
+    if kind == "finite_number":
+        return f"must be a finite number{shown}"
     if kind.startswith("int"):
         return f"must be a whole number{shown}"
     if kind.startswith("float"):

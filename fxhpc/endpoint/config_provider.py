@@ -31,13 +31,16 @@ def _number(value: Any) -> Any:
 
 
 def _script(value: Any) -> Any:
+    """`worker_init: true` is a command, which YAML takes for something else."""
+    if isinstance(value, (bool, int, float)):
+        return _name(value)
     return "" if value is None else value
 
 
 #: A word or a line for the batch system.
 Name = Annotated[str, BeforeValidator(_name)]
 Count = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 #: Lines of a script.
 Script = Annotated[str, BeforeValidator(_script)]
 
@@ -115,7 +118,7 @@ class Provider(Model):
     launcher: Launcher | None = None
     """How the manager is started on the nodes of a block: a mapping with `type`, or its name."""
 
-    nodes_per_block: Count = Field(default=1, ge=1)
+    nodes_per_block: Count = Field(default=1, ge=1, le=100_000)
     """Nodes of one block, which is one batch job."""
 
     init_blocks: Count = Field(default=0, ge=0)
@@ -124,7 +127,7 @@ class Provider(Model):
     min_blocks: Count = Field(default=0, ge=0)
     """Blocks that are kept when there is no work, also beyond the end of a walltime."""
 
-    max_blocks: Count = Field(default=1, ge=1)
+    max_blocks: Count = Field(default=1, ge=1, le=10_000)
     """Blocks that exist at most, pending ones and those of unknown state included."""
 
     parallelism: Number = Field(default=1.0, ge=0, le=1)
@@ -137,10 +140,14 @@ class Provider(Model):
     """A command of the batch system that takes longer is given up, and tried again later."""
 
 
+#: Seconds of ten years: whoever writes more has mistaken the unit.
+_LONGEST_S = 10 * 366 * 86400
+
+
 class BatchProvider(Provider):
     """What batch systems have in common."""
 
-    walltime: Duration = Field(default=600.0, ge=60)
+    walltime: Duration = Field(default=600.0, ge=60, le=_LONGEST_S)
     """How long a block may last; rounded up to a minute. The default is Parsl's."""
 
     scheduler_options: Script = ""
@@ -196,7 +203,7 @@ class PBSProProvider(BatchProvider):
     type: Literal["PBSProProvider"] = "PBSProProvider"
     """Also written `pbs` or `pbspro`."""
 
-    walltime: Duration = Field(default=1200.0, ge=60)
+    walltime: Duration = Field(default=1200.0, ge=60, le=_LONGEST_S)
     """How long a block may last; rounded up to a minute. The default is Parsl's."""
 
     queue: Name | None = None
@@ -218,7 +225,7 @@ class TorqueProvider(BatchProvider):
     type: Literal["TorqueProvider"] = "TorqueProvider"
     """Also written `torque`."""
 
-    walltime: Duration = Field(default=1200.0, ge=60)
+    walltime: Duration = Field(default=1200.0, ge=60, le=_LONGEST_S)
     """How long a block may last; rounded up to a minute. The default is Parsl's."""
 
     queue: Name | None = None

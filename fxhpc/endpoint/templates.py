@@ -13,7 +13,7 @@ import yaml
 
 from fxhpc.endpoint.config_words import CLOUD_KEYS
 from fxhpc.endpoint.template_schema import check_variables
-from fxhpc.endpoint.yaml_file import Document, parse, problem, read_text
+from fxhpc.endpoint.yaml_file import Document, parse, parse_all, problem, read_text
 from fxhpc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def document_of(path: Path, variables: Mapping[str, Any] | None = None) -> Docum
             for place, line in document.lines.items():
                 if place[0] == key:
                     workers.lines[place] = line
+    workers.problems += document.problems
     return workers
 
 
@@ -92,7 +93,7 @@ def _read(path: Path, variables: Mapping[str, Any] | None) -> Document:
     text = read_text(path)
     if _is_template(path, text, variables):
         return _fill_in(path, variables or {})
-    return parse(text, str(path))
+    return parse_all(text, str(path))
 
 
 def _is_template(path: Path, text: str, variables: Mapping[str, Any] | None) -> bool:
@@ -118,7 +119,7 @@ def _fill_in(path: Path, variables: Mapping[str, Any]) -> Document:
     text = read_text(path)
     rendered = _render(path, text, variables)
     same_lines = rendered.count("\n") == text.count("\n")
-    return parse(rendered, str(path) if same_lines else f"{path} (filled in)")
+    return parse_all(rendered, str(path) if same_lines else f"{path} (filled in)")
 
 
 def _render(path: Path, text: str, variables: Mapping[str, Any]) -> str:

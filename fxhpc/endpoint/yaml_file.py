@@ -36,7 +36,11 @@ class WrittenFloat(float):
     text: str
 
     def __new__(cls, text: str) -> WrittenFloat:
-        made = super().__new__(cls, float(text.replace("_", "")))
+        # YAML has a point in front of `.inf` and `.nan`, Python has not.
+        plain = text.replace("_", "")
+        made = super().__new__(
+            cls, float(plain.replace(".", "") if "n" in plain.lower() else plain)
+        )
         made.text = text
         return made
 
@@ -52,6 +56,10 @@ class Document:
     placeholders: dict[KeyPath, str] = field(default_factory=dict)
     #: Keys of the top level that come from another file.
     sources: dict[str, str] = field(default_factory=dict)
+    #: What is wrong in it as YAML, and its line. What is right can be checked all the same.
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    #: What its author should know.
+    warnings: list[str] = field(default_factory=list)
 
     def line_of(self, path: KeyPath) -> int:
         """The line of a key, or of the nearest above it that has one; 0: none has."""
@@ -112,10 +120,22 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def parse(text: str, source: str) -> Document:
-    """What a YAML text says.
+    """What a YAML text says, which must be right.
 
     Raises:
         ConfigError: it is no YAML, or not a mapping; all duplicate keys at once.
+    """
+    document = parse_all(text, source)
+    if document.problems:
+        raise ConfigError([text for _, text in document.problems])
+    return document
+
+
+def parse_all(text: str, source: str) -> Document:
+    """What a YAML text says, with the `problems` of its single keys and values.
+
+    Raises:
+        ConfigError: it is no YAML, or not a mapping.
     """
     if not text.strip():
         raise ConfigError(
@@ -137,9 +157,7 @@ def parse(text: str, source: str) -> Document:
             [f"{source}:{_line(node)}: is {kind}; it must be keys with values, `key: value`"]
         )
     data = reader.read(node, (), ())
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Document(source, data, reader.lines, reader.placeholders)
+    return Document(source, data, reader.lines, reader.placeholders, problems=reader.problems)
 
 
 def parse_file(path: str | os.PathLike[str]) -> Document:
@@ -179,7 +197,7 @@ class _Reader:
         self.source = source
         self.lines: dict[KeyPath, int] = {}
         self.placeholders: dict[KeyPath, str] = {}
-        self.problems: list[str] = []
+        self.problems: list[tuple[int, str]] = []
         self._left = _MAX_VALUES
 
     def read(self, node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> Any:
@@ -273,7 +291,8 @@ class _Reader:
         return text
 
     def _wrong(self, node: yaml.Node, path: KeyPath, text: str) -> None:
-        self.problems.append(problem(self.source, _line(node), path, text))
+        line = _line(node)
+        self.problems.append((line, problem(self.source, line, path, text)))
 
 
 def _placeholder(node: yaml.MappingNode) -> str:

@@ -233,6 +233,8 @@ def test_keys_without_a_meaning_are_named_in_one_warning(load: Any) -> None:
         ({"provider": "slurm", "scheduler_options": "-p x"}, "does not begin with '#SBATCH'"),
         ({"provider": "slurm", "poll_interval": 5}, "each 30 s"),
         ({"drain_period": 60}, "is ignored: blocks have no walltime"),
+        ({"provider": "slurm", "walltime": 100}, "1 min 40 s is rounded up to 2 min 0 s"),
+        ({"provider": "slurm", "mem_per_node": 64000}, "64,000 GB on each node; for MB write"),
         ({"init_blocks": 0, "min_blocks": 1}, "asked for at the start too"),
         ({"limits": {"on_exceed": "spill"}}, "not enforced"),
         ({"container_type": "docker", "container_uri": "x"}, "have not been tested here"),
@@ -290,7 +292,7 @@ limits: {argumnt: 1}
         ("cores_per_worker: 0", "f.yaml:1: cores_per_worker: must be more than 0, not 0"),
         ("run_in_sandbox: perhaps", "must be true or false, not 'perhaps'"),
         ("nodes-per-block: 2", "(did you mean 'nodes_per_block'?)"),
-        ("worker_port: 99999", "must be 65535 or less"),
+        ("worker_port: 99999", "must be 65,535 or less"),
         ("worker_port_range: [1]", "must be two numbers"),
         ("worker_port_range: 7", "must be a list"),
         ("worker_port_range: [9, 8]", "the first port, 9, is above the last, 8"),
@@ -301,11 +303,20 @@ limits: {argumnt: 1}
         ("engine: FooEngine", "'FooEngine' is no engine; there are: FxhpcEngine"),
         ("provider: [slurm]", "provider: must be keys with values"),
         ("provider: slrum", "'slrum' is no provider"),
+        ("provider: SlurmProvder", "(did you mean 'SlurmProvider'?)"),
         ("provider: CobaltProvider", "Parsl has no CobaltProvider any more"),
         ("provider: {partition: x}", "provider: `type` is missing"),
         ("partition: x", "belongs to a batch system, and none is named"),
         ("provider: slurm\nprovider_type: x", "there is no such key"),
-        ("provider: slurm\nwalltime: 30", "must be 60 or more"),
+        ("provider: slurm\nwalltime: 30", "must be 1 min 0 s or more, not 30.0 s (a plain"),
+        ("provider: slurm\nwalltime: 1e12", "must be 87840 h 0 min or less"),
+        ("walltime: .inf", "must be a finite number"),
+        ("parallelism: .nan", "must be 1 or less, not '.nan'"),
+        ("cores_per_worker: inf", "must be a finite number"),
+        ("max_blocks: .inf", "must be a finite number"),
+        ("max_blocks: 1000000000", "must be 10,000 or less, not 1000000000"),
+        ("max_workers_per_node: 4097", "must be 4,096 or less, not 4097"),
+        ("provider: slurm\nnodes_per_block: 1000001", "must be 100,000 or less"),
         ("provider: slurm\nregex_job_id: '('", "is no regular expression"),
         ("provider: slurm\nregex_job_id: 'x'", "must hold the group"),
         ("provider: slurm\naccount: \"a\\nb\"", "must be one line"),
@@ -349,6 +360,43 @@ def test_problems_in_words(problems: Any, text: str, line: str) -> None:
     assert len(found) == 1, found
     assert line in found[0]
     assert found[0].startswith("f.yaml:")
+
+
+def test_a_mistake_hides_no_other(problems: Any) -> None:
+    """One in the provider's type, in a key's kind, in YAML itself."""
+    assert problems(
+        """\
+provider:
+  type: SlurmProvder
+  walltime: soon
+max_blocks: two
+? [a, b]
+: c
+max_blocks: 2
+nodes_per_block: 0
+"""
+    ) == [
+        "f.yaml:2: provider.type: 'SlurmProvder' is no provider (did you mean 'SlurmProvider'?); "
+        "there are: AWSProvider, AzureProvider, CondorProvider, GoogleCloudProvider, "
+        "GridEngineProvider, KubernetesProvider, LSFProvider, LocalProvider, PBSProProvider, "
+        "SlurmProvider, TorqueProvider",
+        "f.yaml:3: provider.walltime: 'soon' is not a duration; write for example 90, '30 min', "
+        "'1h30m' or '01:30:00'",
+        "f.yaml:4: max_blocks: must be a whole number, not 'two'",
+        "f.yaml:5: a key must be a plain word",
+        "f.yaml:7: max_blocks: is there twice, on line 4 too",
+        "f.yaml:8: nodes_per_block: must be 1 or more, not 0",
+    ]
+    assert len(problems("provider: {type: vax, walltime: soon, partition: x, max_blocks: 0}")) == 3
+    assert len(problems("provider: {walltime: soon, partition: x, max_blocks: 0}")) == 3
+
+
+def test_a_command_may_look_like_a_truth(load: Any) -> None:
+    assert load("worker_init: true\n").provider.worker_init == "true"
+
+
+def test_as_many_workers_as_fit(load: Any) -> None:
+    assert load("max_workers_per_node: .inf\n").engine.max_workers_per_node is None
 
 
 def test_a_key_that_is_told_twice_alike_is_no_problem() -> None:
