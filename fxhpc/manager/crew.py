@@ -177,7 +177,8 @@ class Crew:
             batch = pool.held_batch(worker.page, worker.words)
         except msgspec.DecodeError:
             return
-        if bytes(worker.page[: pool.WORD_BYTES]) == before:
+        # Without outcomes the page does not tell where the worker is.
+        if batch.outcomes and bytes(worker.page[: pool.WORD_BYTES]) == before:
             self._tell(ev.WorkerSaid(number, batch))
 
     def close(self) -> None:

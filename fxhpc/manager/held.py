@@ -140,6 +140,18 @@ class Slot:
         cut.reverse()
         return cut
 
+    def passed(self, place: int) -> list[tuple[int, Part]]:
+        """Take away all that it was given before this place: the parts and their places."""
+        passed: list[tuple[int, Part]] = []
+        while self.given and self.given[0].place < place:
+            given = self.given[0]
+            begin, count = given.place, min(len(given.part), place - given.place)
+            passed.append((begin, given.take(count)))
+            if not given.part:
+                self.given.popleft()
+            self.ended(count, given.cost_s)
+        return passed
+
     def parts(self) -> list[Part]:
         """All that it was given and has not ended."""
         return [given.part for given in self.given]

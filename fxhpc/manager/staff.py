@@ -74,6 +74,8 @@ class Staff:
             slot.ready = True
             self._worker_ready()
         place, outcomes = batch.place, batch.outcomes
+        if outcomes and slot.given and slot.given[0].place < place:
+            return  # read in its page, and what it had sent before is still in the socket
         if outcomes and place < slot.done:  # read in its page before
             del outcomes[: slot.done - place]
             place = slot.done
@@ -103,6 +105,8 @@ class Staff:
             at += number
             place += number
         slot.done = max(slot.done, min(place, slot.next_place))
+        # What it has come past without an outcome, it was told to skip, and never will begin.
+        self._desk.put_back(self._without_all_cancelled(slot, slot.passed(slot.done)))
         self._end_skip(slot)
         if self.suspect == slot.worker and not slot.tasks:
             self.suspect = None
@@ -192,9 +196,7 @@ class Staff:
 
     def cut(self, slot: Slot, place: int) -> list[Part]:
         """Take from a worker what it has not begun; what of it is cancelled ends here."""
-        back: list[Part] = []
-        for begin, part in slot.cut(place):
-            back += self._without_cancelled(slot, part, begin)
+        back = self._without_all_cancelled(slot, slot.cut(place))
         if self.suspect == slot.worker and not slot.tasks:
             self.suspect = None  # it was taken back, or dropped: the next one may run
         return back
@@ -204,6 +206,9 @@ class Staff:
         if slot.skip is not None and slot.skip_settled and slot.done >= slot.skip[1]:
             slot.skip = None
             self._desk.actions.append(ev.Skip(slot.worker, 0, 0))
+
+    def _without_all_cancelled(self, slot: Slot, parts: list[tuple[int, Part]]) -> list[Part]:
+        return [one for begin, part in parts for one in self._without_cancelled(slot, part, begin)]
 
     def _without_cancelled(self, slot: Slot, part: Part, place: int) -> list[Part]:
         """What is left of a part that was taken back, when its cancelled tasks have ended."""

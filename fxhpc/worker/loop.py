@@ -129,13 +129,15 @@ class Worker:
         capture, output = run.capture, b""
         prepared = bool(capture or self._surroundings)
         for payload in run.payloads:
+            # In this order: the manager writes what to skip, and then reads what was begun.
+            words[BEGUN] = place + 1
             if words[SKIP_FROM] <= place < words[SKIP_TO]:
+                words[BEGUN] = place
                 if self._count:
                     self._flush(place)
                 place += 1
                 index += 1
                 continue
-            words[BEGUN] = place + 1
             start = _clock()
             unprepared = self._prepare(run, index) if prepared else None
             if function is None and failure is None:

@@ -12,7 +12,8 @@ from fxhpc.manager import events as ev
 from fxhpc.manager import staff as staff_module
 from fxhpc.manager.pace import MESSAGE_TASKS
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import LossCause
+from fxhpc.protocol import pool
+from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 
 S, T = b"s" * 12, b"t" * 12
 
@@ -93,6 +94,40 @@ def test_what_ended_before_a_long_task_is_told_at_once(node: Node) -> None:
     node.send(T, [b"0", b"100"])
     node.run_for(0.1)
     assert (T, 0) in node.ended
+
+
+def test_a_page_that_is_ahead_of_the_socket_waits_for_it(node: Node) -> None:
+    node.send(S, [b"0"] * 200)
+    node.run_for(1)
+    node.send(T, [b"0"] * 100)
+    (worker, work) = node.work[-1]
+    first, count = work.runs[0].first, len(work.runs[0].payloads)
+    assert count > 2
+    outcomes = [Outcome(index, OutcomeKind.VALUE) for index in range(first, first + count)]
+    # The worker sent the first outcome, and that is still in its socket when its page is read.
+    node.tell(ev.WorkerSaid(worker, pool.Batch(work.place + 1, 0.0, outcomes[1:3])))
+    node.tell(ev.WorkerSaid(worker, pool.Batch(work.place, 0.0, outcomes[:1])))
+    node.tell(ev.WorkerSaid(worker, pool.Batch(work.place + 1, 0.0, outcomes[1:])))
+    node.workers[worker].work.clear()
+    node.workers[worker].current = None
+    node.turn()
+    mine = [node.ended[T, index] for index in range(first, first + count)]
+    assert mine == [["VALUE"]] * count
+
+
+def test_what_a_worker_had_begun_and_then_skipped_runs_elsewhere(node: Node) -> None:
+    node.send(S, [b"0"] * 200)
+    node.run_for(1)
+    node.send(T, [b"0"] * 100)
+    (number, work) = node.work[-1]
+    worker = node.workers[number]
+    count = sum(len(run.payloads) for run in work.runs)
+    worker.work.clear()
+    worker.current = None
+    # Its page said for a moment that it had begun them, so that nobody took them back.
+    node.tell(ev.WorkerSaid(number, pool.Batch(work.place + count, 0.0, [])))
+    node.run_for(1)
+    assert {tuple(node.ended[T, index]) for index in range(100)} == {("VALUE",)}
 
 
 def test_started_is_said_of_long_tasks_only(node: Node) -> None:
