@@ -201,7 +201,8 @@ class Loop:
             return
         names = self.core.awaited(event.message)
         if not all(map(self.core.knows_endpoint, names)):
-            for known in self.remotes.look():
+            # A tick may have found it just now, and have told it behind this event.
+            for known in self.remotes.look(again=True):
                 self._carry_out(self.core.handle(known, time.monotonic()))
         for name in names:
             for told in self.remotes.want(name):

@@ -132,8 +132,12 @@ class RemoteInterchanges:
             if remote.opener is not None and remote.opener.broken:
                 yield ev.InterchangeUp(remote.key)
 
-    def look(self) -> Iterator[ev.Event]:
-        """Look for endpoints that are new in the home, and for those that are gone."""
+    def look(self, *, again: bool = False) -> Iterator[ev.Event]:
+        """Look for endpoints that are new in the home, and for those that are gone.
+
+        Args:
+            again: tell of all that are there, since what was told before may still be on its way.
+        """
         seen: set[bytes] = set()
         for path in sorted(self._directory.glob(self._pattern)):
             record = read_struct(path, _Record)
@@ -147,6 +151,8 @@ class RemoteInterchanges:
             remote = self._remotes.get(key)
             if remote is None:
                 remote = self._remotes[key] = _Remote(key, record.name, path.parent)
+                yield ev.EndpointKnown(record.endpoint, record.name)
+            elif again:
                 yield ev.EndpointKnown(record.endpoint, record.name)
             remote.directory, remote.walltime_s = path.parent, record.walltime_s
         for key, remote in self._remotes.items():

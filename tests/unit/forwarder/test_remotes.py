@@ -15,13 +15,15 @@ import psutil
 import pytest
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.core import endpoint_key
+from fxhpc.forwarder.core import Forwarder, endpoint_key
+from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
-from fxhpc.protocol import codec
+from fxhpc.protocol import codec, service
 from fxhpc.protocol import messages as msg
 from fxhpc.transport import sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.ipc import ipc_address, make_ipc_directory
+from fxhpc.version import __version__
 
 ENDPOINT = "5a4e0000-0000-4000-8000-000000000001"
 KEY = endpoint_key(ENDPOINT)
@@ -118,6 +120,33 @@ def test_an_endpoint_is_told_of_once_and_again_when_it_changes(
     assert isinstance(deleted, ev.EndpointTold)
     assert deleted.deleted
     assert "was deleted" in deleted.away
+
+
+def test_one_that_was_found_just_now_is_told_of_to_whoever_asks(place: Place) -> None:
+    """The loop handles a client's question before what a tick has found behind it."""
+    [*place.remotes.tick()]
+    assert not [*place.remotes.look()]
+    assert [*place.remotes.look(again=True)] == [ev.EndpointKnown(ENDPOINT, "midway")]
+
+
+def test_a_question_that_came_before_the_tick_finds_the_endpoint(place: Place) -> None:
+    core = Forwarder(1)
+    said: list[Any] = []
+    clients: Any = SimpleNamespace(send=lambda peer, message: said.append(message))
+    host: Any = SimpleNamespace(
+        closed=lambda: [], open=lambda instance: None, tell=lambda key, message: []
+    )
+    writer: Any = SimpleNamespace(completed=lambda: [])
+    waker: Any = None
+    loop = Loop(core, clients, writer, host, waker, place.remotes)
+    attach = service.Attach(b"c" * 16, b"l" * 16, os.getpid(), platform.node(), 1.0, __version__)
+    loop.feed(ev.ClientSaid(b"peer", attach))
+    loop._events += [
+        ev.ClientSaid(b"peer", service.GetStatus(1, ENDPOINT)),
+        *place.remotes.tick(),
+    ]
+    loop._handle_all()
+    assert isinstance(said[-1], service.EndpointStatus), said
 
 
 def test_who_waits_for_one_connects_at_once(place: Place, at: Callable[[float], None]) -> None:
