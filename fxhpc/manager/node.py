@@ -15,6 +15,9 @@ from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.units import format_bytes
 
 
+_OMP_THREADS = "OMP_NUM_THREADS"
+
+
 @dataclass(frozen=True)
 class Place:
     """What one worker has for itself. If it dies, its successor gets the same."""
@@ -43,6 +46,26 @@ class Node:
     def slots(self) -> int:
         """How many workers."""
         return len(self.places)
+
+    @property
+    def shared_environ(self) -> dict[str, str]:
+        """The variables of all workers: also for what is imported before these are forked.
+
+        Libraries look at them once. Where workers are to have different numbers of threads, that
+        is the least.
+        """
+        if not self.places:
+            return {}
+        first, *others = (place.environ for place in self.places)
+        shared = {
+            name: value
+            for name, value in first.items()
+            if all(other.get(name) == value for other in others)
+        }
+        if all(_OMP_THREADS in environ for environ in (first, *others)):
+            counts = (int(environ[_OMP_THREADS]) for environ in (first, *others))
+            shared[_OMP_THREADS] = str(min(counts))
+        return shared
 
 
 def is_own(spec: ManagerSpec) -> bool:
@@ -173,15 +196,15 @@ def _variables(spec: ManagerSpec, rank: int, count: int, block: str) -> dict[str
 def _threads(spec: ManagerSpec, environ: Mapping[str, str], bound: list[int]) -> dict[str, str]:
     """How many threads OpenMP makes, and where it puts them, unless the user has said it."""
     count = len(bound) or max(1, math.floor(spec.cores_per_worker + 1e-9))
-    variables = {"OMP_NUM_THREADS": str(count)}
+    variables = {_OMP_THREADS: str(count)}
     if bound:
         listed = ",".join(map(str, bound))
         variables["GOMP_CPU_AFFINITY"] = listed
         variables["KMP_AFFINITY"] = f"explicit,proclist=[{listed}]"
-    threads = environ.get("OMP_NUM_THREADS")
+    threads = environ.get(_OMP_THREADS)
     # PBS sets it to all cores of the job: nobody's choice, and wrong for more than one worker.
     by_pbs = bool(threads and environ.get("PBS_JOBID") and threads == environ.get("NCPUS"))
-    said = {*environ, *spec.environ} - ({"OMP_NUM_THREADS"} if by_pbs else set())
+    said = {*environ, *spec.environ} - ({_OMP_THREADS} if by_pbs else set())
     return {name: value for name, value in variables.items() if name not in said}
 
 

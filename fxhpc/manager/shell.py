@@ -373,7 +373,7 @@ def _seed_spec(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
     return pool.SeedSpec(
         spec.cwd if own else node.cwd,
         spec.sys_path,
-        spec.environ,
+        {**node.shared_environ, **spec.environ},
         spec.nice,
         task_variables=not own,
         sandbox=spec.sandbox,

@@ -56,6 +56,32 @@ def test_workers_are_forked_with_what_can_be_had(modules: Path, tmp_path: Path) 
         assert f"the module {name!r} is left out: {why}" in said
 
 
+def test_a_module_finds_the_variables_of_all_workers(
+    modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numerical libraries look once how many threads they may have, when they are imported."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    names = ["counting_one"]
+    (modules / "counting_one.py").write_text(
+        "import os\n"
+        "found = {name: os.environ.get(name) for name in ('OMP_NUM_THREADS', 'PARSL_WORKER_COUNT')}\n"
+        "assert found == {'OMP_NUM_THREADS': '3', 'PARSL_WORKER_COUNT': '2'}, found\n"
+    )
+    interchange = Interchange(
+        file=tmp_path / "manager.json",
+        watch_pid=0,
+        workers=2,
+        cores_per_worker=3.0,
+        sys_path=[str(modules), ROOT, *sys.path],
+        preload=names,
+    )
+    try:
+        (outcome,) = interchange.ready().run(tasks.imported, (names,))
+        assert unpack_result(outcome.data) == names
+    finally:
+        interchange.close()
+
+
 def test_one_that_takes_too_long_is_left_out(modules: Path) -> None:
     (modules / "endless_one.py").write_text("import threading; threading.Event().wait()\n")
     program = (

@@ -116,6 +116,14 @@ def test_threads_without_pinning(per_worker: float, expected: str) -> None:
     assert "GOMP_CPU_AFFINITY" not in environ
 
 
+def test_what_all_workers_share_is_there_before_them() -> None:
+    shared = look(affinity="list:0-2:3").shared_environ
+    assert shared["OMP_NUM_THREADS"] == "1", "the least"
+    assert shared["PARSL_WORKER_COUNT"] == "2"
+    assert not {"PARSL_WORKER_RANK", "KMP_AFFINITY", "GOMP_CPU_AFFINITY"} & shared.keys()
+    assert look({"OMP_NUM_THREADS": "7"}).shared_environ.get("OMP_NUM_THREADS") is None
+
+
 def test_what_the_user_has_set_stays() -> None:
     environ = look({"OMP_NUM_THREADS": "7"}, affinity="block").places[0].environ
     assert "OMP_NUM_THREADS" not in environ
