@@ -138,6 +138,16 @@ def _tear_down(directory: EndpointDirectory, name: str) -> None:
         output.note(f"warning: endpoint {name!r} is stopped, but {trouble}")
 
 
+def _own(home: Home, name: str) -> EndpointDirectory:
+    """The endpoint's directory; if it is a copy of another's, without what is that one's."""
+    directory = places.find(home, name)
+    original = places.original_of(home, directory)
+    if original:
+        output.note(f"endpoint {name!r} is a copy of {original!r}: it gets an id of its own")
+        directory = places.make_own(directory)
+    return directory
+
+
 def start(
     home: Home, name: str, *, timeout_s: float, foreground: bool = False, take_over: bool = False
 ) -> EndpointState:
@@ -146,7 +156,7 @@ def start(
     Raises:
         EndpointError, ConfigError: it is not up; the text says why.
     """
-    directory = places.find(home, name)
+    directory = _own(home, name)
     lifecycle.refuse_if_running(look(directory), take_over)
     spec = load_spec(directory, name)
     directory = lifecycle.prepare(home, name, spec, take_over)
@@ -158,7 +168,15 @@ def start(
         ensure_forwarder(home.path)  # tasks that were submitted before wait there
     except errors.FxhpcError as error:
         output.note(f"warning: endpoint {name!r} is up, but its home is not served: {error}")
-    return look(directory)
+    state = look(directory)
+    if not state.alive:
+        raise errors.EndpointStartFailed(
+            name,
+            f"endpoint {name!r} was up, and has ended again: it is {state.state}"
+            + (f", {state.trouble}" if state.trouble else ", which another command has done"),
+            f"see: fxhpc endpoint logs {name}",
+        )
+    return state
 
 
 def _become_supervisor(directory: EndpointDirectory, spec: InterchangeSpec) -> NoReturn:
@@ -188,6 +206,8 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         EndpointElsewhere, EndpointStopFailed: it does run, or something is left.
     """
     directory = places.find(home, name)
+    if places.original_of(home, directory):
+        raise lifecycle.not_running(name)  # what its files tell of is the other's
     state = look(directory)
     here = state.alive or state.elsewhere
     if not here and (request.keep_blocks or not left_blocks(directory)):
@@ -199,6 +219,7 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         limit += _drain_s(directory, name) if drain is None else drain
     if here:
         lifecycle.stop(state, directory, request, limit, _teller(name))
+        _refuse_if_started_again(directory, name)
         _tear_down(directory, name)
     if not state.interchange and not request.keep_blocks and left_blocks(directory):
         # It was killed: nobody has asked the batch system yet.
@@ -212,6 +233,20 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
             "stop it again when the batch system answers, or cancel them by its own commands",
         )
     return state.alive
+
+
+def _refuse_if_started_again(directory: EndpointDirectory, name: str) -> None:
+    """Another command may have started the endpoint as soon as it was stopped: what it has now is
+    that one's.
+    """
+    state = look(directory)
+    if state.alive:
+        raise errors.EndpointStopFailed(
+            name,
+            f"endpoint {name!r} was stopped, and another command has started it again: it is "
+            f"{state.sentence()}",
+            f"if it is to stop all the same: fxhpc endpoint stop {name}",
+        )
 
 
 def _teller(name: str) -> Callable[[float], None]:
@@ -251,7 +286,7 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
         EndpointRunning, EndpointElsewhere: it runs, and `force` is not given.
         Abort: the user does not want it.
     """
-    directory = places.find(home, name)
+    directory = _own(home, name)
     state = look(directory)
     if state.elsewhere:
         lifecycle.refuse_if_running(state, take_over=force)
@@ -263,9 +298,12 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
         )
     waiting = _waiting_tasks(home, state.endpoint)
     if waiting:
+        from fxhpc.cli.explaining import many  # here: the client is imported by now
+
         output.note(
-            f"warning: {waiting} tasks of endpoint {name!r} have not ended, and never will without "
-            f"it; cancel them with: fxhpc task cancel --endpoint {name}"
+            f"warning: {many(waiting, 'task')} of endpoint {name!r} will never run without it; "
+            f"cancel {'them' if waiting > 1 else 'it'} with: "
+            f"fxhpc task cancel --endpoint {state.endpoint}"
         )
     if not yes and not _is_sure(name, directory, state):
         raise click.Abort

@@ -19,9 +19,9 @@ import msgspec
 from fxhpc import errors
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, InterchangeChild
-from fxhpc.endpoint.places import create, explained
+from fxhpc.endpoint.places import create, explained, known_names, read_state_dir
 from fxhpc.endpoint.state import EndpointState, State, look
-from fxhpc.endpoint.supervisor import BUSY
+from fxhpc.endpoint.supervisor import BUSY, STOPPED
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
@@ -56,14 +56,15 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
     refuse_if_running(state, take_over)
     if state.state == State.UNSUPERVISED:
         _end(state.interchange, state.interchange_started, signal.SIGHUP, _HAND_OVER_S)
+    _refuse_shared_state(home, name, spec.state_dir)
     directory = EndpointDirectory(directory.path, spec.state_dir)
     with explained(name, directory.path):
         # An empty file is no state_dir: then all lies in the directory.
         replace_file(directory.path / "state_dir", os.fsencode(spec.state_dir))
         longest = spec.scaling.walltime_s if spec.scaling is not None else 0.0
         record = directory.create(name)
-        if record.walltime_s != longest:
-            record = EndpointRecord(record.endpoint, record.name, longest)
+        if (record.walltime_s, record.name) != (longest, name):  # it may have been renamed
+            record = EndpointRecord(record.endpoint, name, longest)
             replace_file(directory.record, msgspec.json.encode(record))
         if state.elsewhere:  # it is taken over: what its processes wrote is not true any more
             directory.supervisor.unlink(missing_ok=True)
@@ -71,6 +72,18 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
         directory.failure.unlink(missing_ok=True)
         directory.stop_request.unlink(missing_ok=True)
     return directory
+
+
+def _refuse_shared_state(home: Home, name: str, state_dir: str) -> None:
+    """Two endpoints in one `state_dir` would overwrite each other's addresses and keys."""
+    for other in known_names(home):
+        if state_dir and other != name and read_state_dir(home.endpoints / other) == state_dir:
+            raise errors.EndpointStartFailed(
+                name,
+                f"endpoint {name!r} was not started: its state_dir {state_dir} is that of endpoint "
+                f"{other!r} already",
+                "each needs one of its own: name another in its config.yaml",
+            )
 
 
 def refuse_if_running(state: EndpointState, take_over: bool) -> None:
@@ -151,7 +164,7 @@ def start(directory: EndpointDirectory, name: str, spec: InterchangeSpec, timeou
             f"it was not up after {format_duration(timeout_s)}, and was ended again",
             f"give it longer (--timeout), or see: fxhpc endpoint logs {name} --supervisor",
         )
-    process.wait(_KILLED_S)
+    code = process.wait(_KILLED_S)
     words = process.stderr.read().decode(errors="replace").strip().splitlines()
     process.stderr.close()
     if said == BUSY:
@@ -161,11 +174,19 @@ def start(directory: EndpointDirectory, name: str, spec: InterchangeSpec, timeou
             f"endpoint {name!r} is being started by another process: {state.sentence()}",
             f"look at it with: fxhpc endpoint status {name}",
         )
+    if said == STOPPED or not directory.path.is_dir():
+        _fail_start(
+            name,
+            directory,
+            "another command stopped it before it was up",
+            f"start it again: fxhpc endpoint start {name}",
+        )
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     _fail_start(
         name,
         directory,
-        said or (words[-1] if words else "its supervisor died without a word"),
-        f"see: fxhpc endpoint logs {name}",
+        said or (words[-1] if words else f"its supervisor ended {how}, without a word"),
+        f"see: fxhpc endpoint logs {name} --supervisor",
     )
 
 
@@ -265,7 +286,12 @@ def cancel_left_blocks(
 
 
 def sweep(directory: EndpointDirectory, keep_address: bool = False) -> None:
-    """Remove what says that an endpoint runs, which nothing of it does any more."""
+    """Remove what says that an endpoint runs, which nothing of it does any more.
+
+    Unless another command has started it again meanwhile.
+    """
+    if identity.is_locked(directory.supervisor_lock):
+        return
     if (found := directory.read_address()) is not None:
         _remove_sockets(found.forwarder)
     paths = [

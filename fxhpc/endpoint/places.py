@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+import shutil
 import stat
 import uuid
 from pathlib import Path
@@ -15,6 +16,22 @@ from fxhpc import errors
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 
+#: What belongs to one endpoint and to no copy of its directory.
+_OWN = (
+    "*.json",
+    "*.key",
+    "*.lock",
+    "blocks*",
+    "epoch*",
+    "failure.txt",
+    "journal*",
+    "lock",
+    "logs",
+    "manager-*",
+    "managers.address",
+    "spool*",
+    "state_dir",
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -142,6 +159,36 @@ def create(home: Home, name: str) -> EndpointDirectory:
     with explained(name, path):
         directory.create(name)
     return directory
+
+
+def original_of(home: Home, directory: EndpointDirectory) -> str:
+    """The name of the endpoint that a directory is a copy of; empty if it is none.
+
+    One that was renamed is no copy: the endpoint of its former name is not there any more.
+    """
+    record = directory.read_record()
+    if record is None or record.name == directory.path.name:
+        return ""
+    other = EndpointDirectory(home.endpoints / record.name).read_record()
+    return record.name if other is not None and other.endpoint == record.endpoint else ""
+
+
+def make_own(directory: EndpointDirectory) -> EndpointDirectory:
+    """Remove from a copy what is the other endpoint's: its id, its keys, which jobs it has, logs.
+
+    Its configuration stays, and what else its user has put there.
+    """
+    name = directory.path.name
+    bare = EndpointDirectory(directory.path)
+    with explained(name, bare.path):
+        for part in _OWN:
+            for path in bare.path.glob(part):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        bare.create(name)
+    return bare
 
 
 def read_state_dir(path: Path) -> str:

@@ -151,7 +151,8 @@ def _place(process: identity.ProcessRecord, locked: bool, silent_s: float) -> st
     same_boot = process.boot == identity.boot_id()
     if identity.is_same_host(process.host):
         if (same_boot or not process.boot) and identity.is_alive(process.pid, process.started):
-            return "here"
+            # Without the lock this directory is a copy of the one that the process has.
+            return "here" if locked else "gone"
         # Two containers, or two clones of a machine, may share a name.
         return State.ELSEWHERE if locked else "gone"
     if locked:

@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -33,6 +34,8 @@ from fxhpc.version import __version__
 
 #: What is said over FD instead of "ready" if another supervisor was faster.
 BUSY = "busy"
+#: And if another command stopped the endpoint before it was up.
+STOPPED = "stopped"
 
 #: Seconds that the interchange may take to end, beyond its draining: it waits for the batch
 #: system to cancel blocks.
@@ -89,15 +92,19 @@ class Report:
         self._as_json = as_json
 
     def say(self, text: str) -> None:
-        """Say `READY`, `BUSY` or a sentence; only the first is said."""
+        """Say `READY`, `BUSY`, `STOPPED` or a sentence; only the first is said."""
         if self._descriptor < 0:
             return
         if self._as_json:
             said: dict[str, object] = {"name": self._name, "state": "running", "pid": os.getpid()}
             if text != READY:
-                busy = "it is being started by another process"
+                words = {
+                    BUSY: "it is being started by another process",
+                    STOPPED: "another command stopped it before it was up",
+                }
                 said = {
-                    "error": f"endpoint {self._name!r}: {busy if text == BUSY else text}",
+                    "error": f"endpoint {self._name!r}: {words.get(text, text)}",
+                    "kind": "EndpointRunning" if text == BUSY else "EndpointStartFailed",
                     "hint": f"see: fxhpc endpoint logs {self._name}",
                 }
             text = json.dumps(said) + "\n"
@@ -147,6 +154,7 @@ class Supervisor:
         self._stopping = False
         self._keep_blocks = False
         self._taken = False  # another host has it now
+        self._removed = False  # its directory was
         self._signals: list[int] = []
         self._next_sign = 0.0
         self._exit_code = 0
@@ -216,10 +224,11 @@ class Supervisor:
             "the interchange is ready, pid %d, after %.2f s", self._child.pid, self._child.age_s
         )
         self._was_ready = True
-        if not self._stopping:
-            self._give_up_at = float("inf")
-            self._directory.failure.unlink(missing_ok=True)
-            self._tell(phase="running", trouble="")
+        if self._stopping:
+            return
+        self._give_up_at = float("inf")
+        self._directory.failure.unlink(missing_ok=True)
+        self._tell(phase="running", trouble="")
         self._report.say(READY)
 
     def _reap(self) -> None:
@@ -327,14 +336,30 @@ class Supervisor:
             log.error("host %s, pid %d, has taken the endpoint over", found.host, found.pid)
             self._taken = True
             self._signals.append(signal.SIGHUP)
-        elif not self._directory.path.is_dir():
-            log.error("the directory %s was removed", self._directory.path)
-            self._signals.append(signal.SIGTERM)
+        elif not self._has_directory():
+            if not self._removed:
+                log.error("the directory %s was removed", self._directory.path)
+                self._removed = True
+                self._signals.append(signal.SIGTERM)
         else:
             with contextlib.suppress(OSError):  # a full disk, or a file server away for a while
                 if found is None:
                     identity.write_supervisor(self._directory, self._record)
                 os.utime(self._directory.supervisor)
+
+    def _has_directory(self) -> bool:
+        """Whether the directory is still the one whose lock is held here.
+
+        If it was removed, whoever of the endpoint writes a file next may have made another.
+        """
+        try:
+            found = os.stat(self._directory.supervisor_lock)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # a file server that is away for a while
+        ours = os.fstat(self._lock)
+        return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _wait(self, wakeup: socket.socket) -> None:
         """Until a signal, a word of the interchange, or the next moment to do something."""
@@ -403,6 +428,12 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
         log.info("ended")
+        if self._stopping:
+            self._report.say(STOPPED)  # unless it was up before
+        if self._removed and not (
+            self._directory.config.exists() or self._directory.record.exists()
+        ):
+            shutil.rmtree(self._directory.path, ignore_errors=True)  # our own logs and records
         if self._echo is not None:
             for line in self._echo.read():
                 print(line, file=sys.stderr)

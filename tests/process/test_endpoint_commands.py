@@ -19,11 +19,14 @@ import psutil
 import pytest
 from homes import LIMIT, TestHome, eventually
 
-from fxhpc.endpoint import identity, places
+from fxhpc.cli import actions
+from fxhpc.endpoint import identity, lifecycle, places
+from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import State, look, read_status
+from fxhpc.errors import EndpointStopFailed
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
-from fxhpc.protocol.provision import InterchangeSpec
+from fxhpc.protocol.provision import InterchangeSpec, StopRequest
 
 LOCAL = """\
 max_workers_per_node: 1
@@ -212,6 +215,60 @@ def test_two_starts_at_once(fxhpc: Commands) -> None:
     assert state(fxhpc) == State.RUNNING
 
 
+def test_a_start_that_another_command_stops_says_so(fxhpc: Commands) -> None:
+    starting = fxhpc.start_command("endpoint", "start", "midway")
+    # It has a supervisor, whose interchange takes a moment to be ready.
+    eventually(lambda: identity.read_supervisor(fxhpc.directory))
+    fxhpc.run("endpoint", "stop", "midway")
+    _, err = starting.communicate(timeout=LIMIT)
+    assert starting.returncode == 1
+    assert "another command" in err
+    assert state(fxhpc) == State.STOPPED
+
+
+def test_a_stop_that_another_start_follows_says_so(
+    fxhpc: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fxhpc.json("endpoint", "start", "midway")
+    stop = lifecycle.stop
+
+    def stop_and_start_again(*arguments: Any) -> None:
+        stop(*arguments)
+        fxhpc.run("endpoint", "start", "midway")
+
+    monkeypatch.setattr(lifecycle, "stop", stop_and_start_again)
+    with pytest.raises(EndpointStopFailed, match="another command has started it again"):
+        actions.stop(Home(fxhpc.home.path), "midway", StopRequest(), None)
+    assert fxhpc.pids()[0] != first["pid"]
+    lifecycle.sweep(fxhpc.directory)  # of a command that is slower still
+    assert state(fxhpc) == State.RUNNING
+
+
+def test_a_copy_has_nothing_of_what_was_copied(fxhpc: Commands) -> None:
+    fxhpc.configure(LOCAL + "    init_blocks: 1\n")
+    first = fxhpc.json("endpoint", "start", "midway")
+    eventually(lambda: left_blocks(fxhpc.directory))
+    for name in ("two", "three"):
+        shutil.copytree(fxhpc.directory.path, fxhpc.directory.path.with_name(name))
+    assert fxhpc.json("endpoint", "status", "two", code=4)["state"] == State.FAILED
+    assert "not running" in fxhpc.run("endpoint", "stop", "two", code=4)
+    fxhpc.run("endpoint", "delete", "three", "--yes", "--force")
+    again = fxhpc.json("endpoint", "start", "two")
+    assert again["endpoint_id"] != first["endpoint_id"]
+    assert fxhpc.pids() == (first["pid"], first["interchange_pid"])
+    fxhpc.run("endpoint", "stop", "two")
+    assert left_blocks(fxhpc.directory)
+
+
+def test_a_renamed_endpoint_stays_what_it_is(fxhpc: Commands) -> None:
+    first = fxhpc.json("endpoint", "start", "midway")
+    fxhpc.run("endpoint", "stop", "midway")
+    fxhpc.directory.path.rename(fxhpc.directory.path.with_name("two"))
+    again = fxhpc.json("endpoint", "start", "two")
+    assert again["endpoint_id"] == first["endpoint_id"]
+    fxhpc.run("endpoint", "stop", "two")
+
+
 def test_restart_keeps_the_id_and_changes_the_processes(fxhpc: Commands) -> None:
     first = fxhpc.json("endpoint", "start", "midway")
     again = fxhpc.json("endpoint", "restart", "midway")
@@ -387,8 +444,10 @@ def supervisor(fxhpc: Commands) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_removed_directory_ends_it(fxhpc: Commands, supervisor: subprocess.Popen[bytes]) -> None:
     interchange = look(fxhpc.directory).interchange
     shutil.rmtree(fxhpc.directory.path)
+    fxhpc.directory.logs.mkdir(mode=0o700, parents=True)  # as processes of it may do
     supervisor.wait(LIMIT)
     assert not identity.is_alive(interchange, 0)
+    assert not fxhpc.directory.path.exists()
 
 
 def test_whoever_takes_it_over_on_another_host_has_it(

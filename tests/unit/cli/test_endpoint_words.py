@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,23 @@ def test_a_full_disk(
     assert "free space" in said
 
 
+@contextlib.contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """A process of its own holds a lock: it is not seen by the one that holds it."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        yield
+    finally:
+        holder.stdin.close()
+        holder.stdout.close()
+        holder.wait(20)
+
+
 # --- who runs where ------------------------------------------------------------------------------
 
 
@@ -204,7 +223,9 @@ def test_a_stale_file_and_a_reused_pid_mean_that_it_was_killed(midway: EndpointD
     assert look(midway).state == State.FAILED
     booted.boot = boot
     identity.write_supervisor(midway, booted)
-    assert look(midway).state == State.RUNNING
+    assert look(midway).state == State.FAILED  # it lives, and has not the lock of this directory
+    with held(midway.supervisor_lock):
+        assert look(midway).state == State.RUNNING
 
 
 def test_an_endpoint_on_another_login_node(
@@ -240,23 +261,11 @@ def test_nobody_takes_over_what_holds_its_lock(midway: EndpointDirectory, home: 
     identity.write_supervisor(midway, record("login2"))
     old = time.time() - identity.STALE_S - 10
     os.utime(midway.supervisor, (old, old))
-    held = midway.supervisor_lock
-    # A process of its own: a lock is not seen by the one that holds it.
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(held)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    try:
-        assert holder.stdout.readline() == b"held\n"
+    with held(midway.supervisor_lock):
         assert look(midway).state == State.ELSEWHERE
         with pytest.raises(EndpointElsewhere):
             lifecycle.prepare(home, "midway", InterchangeSpec(), take_over=True)
-    finally:
-        holder.stdin.close()
-        holder.stdout.close()
-        holder.wait(20)
-    assert not identity.is_locked(held)
+    assert not identity.is_locked(midway.supervisor_lock)
 
 
 def test_another_name_of_this_very_kernel_is_no_other_host(midway: EndpointDirectory) -> None:
