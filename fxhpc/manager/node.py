@@ -14,7 +14,6 @@ from fxhpc.manager.pinning import Unfit, core_sets, listed_cores
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.units import format_bytes
 
-
 _OMP_THREADS = "OMP_NUM_THREADS"
 
 

@@ -64,7 +64,8 @@ def test_a_module_finds_the_variables_of_all_workers(
     names = ["counting_one"]
     (modules / "counting_one.py").write_text(
         "import os\n"
-        "found = {name: os.environ.get(name) for name in ('OMP_NUM_THREADS', 'PARSL_WORKER_COUNT')}\n"
+        "names = 'OMP_NUM_THREADS', 'PARSL_WORKER_COUNT'\n"
+        "found = {name: os.environ.get(name) for name in names}\n"
         "assert found == {'OMP_NUM_THREADS': '3', 'PARSL_WORKER_COUNT': '2'}, found\n"
     )
     interchange = Interchange(

@@ -174,6 +174,17 @@ def test_an_answer_without_an_id_may_mean_a_job(start: Start, batch: Batch) -> N
     assert "Your job was taken." in answer.reason
 
 
+def test_a_job_is_never_started_again_under_its_old_id(
+    start: Start, batch: Batch, tmp_path: Path
+) -> None:
+    """Another one has been asked for by then. The variable is stronger than the script's line."""
+    spoken = start("SlurmProvider", provider={"scheduler_options": "#SBATCH --requeue"})
+    said = tmp_path / "said"
+    stand_in(batch, "sbatch", f"echo $SBATCH_NO_REQUEUE > '{said}'; echo Submitted batch job 7")
+    assert spoken.submit(1) == pro.Submitted(1, "7")
+    assert said.read_text() == "1\n"
+
+
 def test_slurms_words_are_found_among_a_sites(start: Start, batch: Batch) -> None:
     spoken = start("SlurmProvider", provider={"account": "nosuch"})
     stand_in(

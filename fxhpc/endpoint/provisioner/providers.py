@@ -303,8 +303,9 @@ class Batch:
         if self._script and not _PLAIN_PATH.fullmatch(self._script):
             command = command.replace(self._script, os.path.basename(self._script))
         environ = None
-        if tool == "sbatch" and "requeue" not in str(self._spec.provider.get("scheduler_options")):
-            # A block that was ended is replaced; a second life of it would be one too many.
+        if tool == "sbatch":
+            # A block that was ended is replaced; a second life of it would be one too many. This
+            # is stronger than what the script says.
             environ = {**os.environ, "SBATCH_NO_REQUEUE": "1"}
         where, umask = self._spec.directory, self._spec.umask
         try:
