@@ -150,8 +150,9 @@ class Allocating:
         """The provisioner's message."""
         if isinstance(message, prov.Jobs):
             if not message.unasked:
+                was_away = bool(self.scheduler.trouble)
                 self.scheduler.answered(message, now)
-                if not message.failed:
+                if was_away and not message.failed:
                     self.backoff.answers(now)
             for report in message.reports:
                 if block := self.blocks.get(report.block):
@@ -193,6 +194,7 @@ class Allocating:
             text = f"block {message.block} may not have been submitted: {message.reason}"
             self._state.note(text, "warning")
             if block is not None:
+                block.unclear = message.reason if message.unclear else ""
                 self.scheduler.doubt(block, now)
             return
         self.backoff.reached()
@@ -233,6 +235,9 @@ class Allocating:
         never_was = report.phase == prov.JobPhase.MISSING and not (block.seen or block.job)
         if never_was:
             self._state.note(f"block {block.number} was never submitted", "warning")
+            if block.unclear and not block.leaving:
+                # Reached, asked, and there is no job: that is a refusal, in whatever words.
+                self._failed(block, block.unclear, now)
         elif block.registered and not block.leaving and self._is_short(block, words):
             said = report.fatal or _tail(report.stderr) or words
             lasted = format_duration(block.empty_since - block.registered_at)

@@ -95,7 +95,7 @@ class Backoff:
         self.trouble = ""
 
     def answers(self, now: float) -> None:
-        """The batch system answers other questions: what is left of a long wait is cut short."""
+        """The batch system answers again, other questions too: a long wait is cut short."""
         if self.trouble and not self.failures:
             self._not_before = min(self._not_before, now + FIRST_S)
 

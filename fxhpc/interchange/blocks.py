@@ -52,6 +52,7 @@ class Block:
         self.registered = False
         self.counted = False
         self.refused = ""  # why a manager of it was not let in
+        self.unclear = ""  # what the batch system said when it was submitted, if it was no answer
         self.managers: set[str] = set()
         self.workers = 0  # of the managers that are connected
         self.submitted = 0.0  # when the batch system took it; 0: not in this process

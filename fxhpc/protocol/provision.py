@@ -164,6 +164,7 @@ class NotSubmitted(msgspec.Struct, array_like=True, tag="notsubmitted"):
     block: int
     reason: str  # in the batch system's words: "sbatch: error: invalid account"
     away: bool = False  # it could not be reached; which says nothing about the job
+    unclear: bool = False  # it answered, but without a job's id; `away` is true as well
 
 
 class Jobs(msgspec.Struct, array_like=True, tag="jobs"):

@@ -170,8 +170,10 @@ def test_an_answer_without_an_id_may_mean_a_job(start: Start, batch: Batch) -> N
     spoken = start("SlurmProvider")
     stand_in(batch, "sbatch", "echo 'Your job was taken.'")
     answer = spoken.submit(1)
-    assert answer.away
+    assert (answer.away, answer.unclear) == (True, True)
     assert "Your job was taken." in answer.reason
+    stand_in(batch, "sbatch", "head -c 100000 /dev/zero")
+    assert len(spoken.submit(2).reason) < 260
 
 
 def test_a_job_is_never_started_again_under_its_old_id(

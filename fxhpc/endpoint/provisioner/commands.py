@@ -37,11 +37,13 @@ class CommandError(Exception):
     Attributes:
         away: the batch system could not be reached, or did not answer in time: what was asked of
             it may have happened or not.
+        unclear: it did answer, but not in a way that tells which of the two it is.
     """
 
-    def __init__(self, text: str, away: bool = False) -> None:
+    def __init__(self, text: str, away: bool = False, unclear: bool = False) -> None:
         super().__init__(text)
         self.away = away
+        self.unclear = unclear
 
 
 @dataclass(frozen=True)

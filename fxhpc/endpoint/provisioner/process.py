@@ -161,7 +161,7 @@ class Provisioner:
             job = batch.submit(block)
         except CommandError as error:
             log.warning("block %d: not submitted: %s", block.number, error)
-            return pro.NotSubmitted(block.number, str(error), error.away)
+            return pro.NotSubmitted(block.number, str(error), error.away, error.unclear)
         log.info("block %d: job %s", block.number, job)
         self._watched[block.name] = pro.BlockRef(block.number, block.name, job)
         return pro.Submitted(block.number, job)

@@ -198,9 +198,10 @@ class Batch:
         if self._last is not None and self._last.code != 0:
             return self._last.error()
         if self._last is not None:
-            said = (self._last.out + self._last.err).strip()[:200]
+            said = repr((self._last.out + self._last.err)[:400].strip())[:200]
             # It may well have taken the job.
-            return CommandError(f"{self._last.tool}: an answer without a job's id: {said!r}", True)
+            text = f"{self._last.tool}: an answer without a job's id: {said}"
+            return CommandError(text, away=True, unclear=True)
         return CommandError(f"{self._type}: {type(error).__name__}: {error}")
 
     # --- making the provider --------------------------------------------------------------------

@@ -54,6 +54,8 @@ class Slurm:
         self.free = 100  # jobs that can run at once
         self.refuses = ""  # submissions
         self.away = ""  # no command works
+        self.garbled = ""  # what sbatch says instead of a job's id; there is no job
+        self.silent = ""  # only sbatch gives no answer
         self.away_takes = False  # but submissions take effect, only their answer is lost
         self.fails_at_start = ""  # what scripts write before they end; no manager ever starts
         self.fatal = ""
@@ -453,6 +455,11 @@ class Site:
         away = self.slurm.away
         if isinstance(request, prov.SubmitBlock):
             block = request.block
+            if self.slurm.garbled or self.slurm.silent:
+                self.slurm.submissions.append(self.clock())
+                said, unclear = self.slurm.garbled or self.slurm.silent, bool(self.slurm.garbled)
+                self.answers.append(prov.NotSubmitted(block.number, said, True, unclear))
+                return
             if away:
                 if self.slurm.away_takes and not self.slurm.refuses:
                     self.slurm.submit(block.name)

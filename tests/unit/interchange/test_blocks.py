@@ -360,6 +360,31 @@ def test_an_unreachable_batch_system_backs_off_and_never_counts() -> None:
     there.check_status_commands()
 
 
+def test_answers_without_a_job_are_refusals_once_there_is_none() -> None:
+    there = site(max_blocks=2)
+    there.slurm.garbled = "sbatch: an answer without a job's id: '<html>'"
+    there.submit(1)
+    there.run(600)
+    assert len(there.slurm.submissions) == 3
+    assert there.reason.startswith("scaling is paused after 3 failed blocks: sbatch: an answer")
+    there.check_status_commands()
+
+
+def test_a_silent_sbatch_is_asked_less_and_less_often_though_squeue_answers() -> None:
+    there = site(max_blocks=1)
+    there.slurm.silent = "sbatch: no answer within 30 s"
+    there.submit(1)
+    there.run(3600)
+    assert "paused" not in there.reason
+    assert "no answer within 30 s" in there.reason
+    times = there.slurm.submissions
+    assert len(times) < 14
+    assert times[-1] - times[-2] >= 600
+    there.slurm.silent = ""
+    there.run(700)
+    assert there.outcomes
+
+
 def test_a_block_whose_manager_never_registers_is_cancelled_and_counts() -> None:
     there = site(max_blocks=1, register_s=120.0)
     there.registers = False
