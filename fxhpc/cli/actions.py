@@ -57,6 +57,10 @@ def configure(
 
     path = Path(source)
     is_name = source in KINDS or (path.name == source and not path.suffix and not path.exists())
+    if is_name and variables:
+        raise errors.UsageError(
+            f"{source!r} is no template that --set could fill in; edit what is written"
+        )
     text = template(source) if is_name else _validated(path, variables)
     directory = places.create(home, name)
     with places.explained(name, directory.path):

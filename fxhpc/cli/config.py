@@ -71,15 +71,23 @@ def show(file_or_name: str, resolved: bool, variables: tuple[str, ...]) -> None:
     path = Path(file_or_name)
     if not path.exists() and path.suffix == "" and "/" not in file_or_name:
         text, loaded = template(file_or_name), None
+        _refuse_values(file_or_name, variables)
     else:
         text = config_text(path, assignments(variables))
         loaded = load_config(path, assignments(variables))
     if not (resolved or output.wants_json()):
+        for warning in loaded.warnings if loaded is not None and variables else ():
+            output.note(f"warning: {warning}")
         click.echo(text, nl=not text.endswith("\n"))
         return
     if loaded is None:
         raise ConfigError([f"{file_or_name}: holds values to fill in; write it to a file first"])
     _show_values(loaded)
+
+
+def _refuse_values(name: str, variables: tuple[str, ...]) -> None:
+    if variables:
+        raise UsageError(f"{name!r} is no template that --set could fill in; edit what is written")
 
 
 def _show_values(loaded: EndpointConfig) -> None:
@@ -105,8 +113,17 @@ def assignments(texts: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"--set takes KEY=VALUE, not {text!r}")
-        try:
-            values[name] = parse(f"value: {value}\n", f"--set {name}").data["value"]
-        except ConfigError:
-            values[name] = value  # no YAML: plain text
+        values[name] = _value(value)
     return values
+
+
+def _value(text: str) -> Any:
+    """A value as YAML reads it, but what comes out as text is the text itself, with `#` and all."""
+    try:
+        found = parse(f"value: {text}\n", "--set").data
+    except ConfigError:
+        return text  # no YAML
+    value = found["value"] if list(found) == ["value"] else text
+    is_nothing = value is None and text.strip().lower() not in ("", "~", "null")
+    is_quoted = text.strip()[:1] in ("'", '"')
+    return text if is_nothing or (isinstance(value, str) and not is_quoted) else value

@@ -126,7 +126,8 @@ def _load(document: Document) -> EndpointConfig:
     checks = Checks(settings, layout)
     if layout.found:
         raise ConfigError(layout.problems())
-    return EndpointConfig(settings, document.source, [*_unused(layout), *checks.warnings], layout)
+    warnings = [*document.warnings, *_unused(layout), *checks.warnings]
+    return EndpointConfig(settings, document.source, warnings, layout)
 
 
 def _unused(layout: Layout) -> list[str]:
@@ -134,9 +135,11 @@ def _unused(layout: Layout) -> list[str]:
     warnings = []
     source = layout.document.source
     if layout.cloud:
+        # Of two files mostly both have some.
+        sources = [layout.document.sources.get(key, source) for key in layout.cloud]
         warnings.append(
-            f"{source}: keys for Globus' cloud, which fxhpc does not use, are ignored: "
-            f"{', '.join(sorted(set(layout.cloud)))}"
+            f"{', '.join(dict.fromkeys(sources))}: keys for Globus' cloud, which fxhpc does not "
+            f"use, are ignored: {', '.join(sorted(set(layout.cloud)))}"
         )
     if layout.idle:
         warnings.append(

@@ -90,7 +90,10 @@ def lay_out(document: Document) -> Layout:
     layout = Layout(document, found=list(document.problems))
     data = dict(document.data)
     for path, name in document.placeholders.items():
-        layout.wrong(path, f"'{{{{ {name} }}}}' is to be replaced: write your own value there")
+        by_set = f", or give it by `--set {name}=VALUE`" if name.isidentifier() else ""
+        layout.wrong(
+            path, f"'{{{{ {name} }}}}' is to be replaced: write your own value there{by_set}"
+        )
         layout.replaced.add(path)
         _remove(data, path)
     engine = _section(layout, data.pop("engine", None), ("engine",), "GlobusComputeEngine")

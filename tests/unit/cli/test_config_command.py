@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from fxhpc.cli.config import assignments
 from fxhpc.cli.main import commands
 
 
@@ -47,6 +48,29 @@ def test_a_file_that_is_not(tmp_path: Path) -> None:
     document = json.loads(run("check", "--json", str(path)).stdout)
     assert document["ok"] is False
     assert len(document["problems"]) == 2
+
+
+def test_values_are_what_they_look_like() -> None:
+    texts = ("a=#SBATCH -x y", "b=3", "c=[1, 2]", "d='q'", "e=x #y", "f=", "g=null", "h=0123")
+    assert assignments(texts) == {
+        "a": "#SBATCH -x y", "b": 3, "c": [1, 2], "d": "q", "e": "x #y", "f": None, "g": None,
+        "h": "0123",
+    }  # fmt: skip
+
+
+def test_lines_for_the_batch_system_and_commands_by_variables(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml.j2"
+    path.write_text("provider: slurm\nscheduler_options: {{ o }}\nworker_init: {{ c }}\n")
+    values = ("--set", "o=#SBATCH --comment=x", "--set", "c=true")
+    shown = json.loads(run("show", "--json", str(path), *values).stdout)["engine"]["provider"]
+    assert (shown["scheduler_options"], shown["worker_init"]) == ("#SBATCH --comment=x", "true")
+
+
+def test_an_unused_value_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("max_blocks: 2\n")
+    assert "has no variable 'x'" in run("show", str(path), "--set", "x=1").stderr
+    assert run("show", "slurm", "--set", "x=1").exit_code != 0
 
 
 def test_variables_of_a_template(tmp_path: Path) -> None:

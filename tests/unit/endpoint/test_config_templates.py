@@ -84,9 +84,9 @@ def test_two_files_make_one_configuration(site: Path) -> None:
     assert config.engine.cores_per_worker == 4
     assert (config.engine.heartbeat_period, config.engine.silence_s) == (30, 120)
     assert config.warnings == [
-        f"{site / 'user_config_template.yaml.j2'} (filled in): keys for Globus' cloud, which fxhpc "
-        f"does not use, are ignored: amqp_port, high_assurance, identity_mapping_config_path, "
-        f"idle_heartbeats_soft"
+        f"{site / 'user_config_template.yaml.j2'} (filled in), {site / 'config.yaml'}: keys for "
+        f"Globus' cloud, which fxhpc does not use, are ignored: amqp_port, high_assurance, "
+        f"identity_mapping_config_path, idle_heartbeats_soft"
     ]
 
 
@@ -192,12 +192,32 @@ def test_an_error_in_a_template_has_its_line(tmp_path: Path) -> None:
         ("{% include 'x' %}", "the template fails"),
         ("a: {{ range(10**9) | list }}", "the template fails"),
         ("a: {{ 'x' * 2000000 }}", "makes more than 1 MB of text"),
+        ("a: {{ ('x' * 10**10) | length }}", "takes more than 1 GB of memory"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "5 s of",
+        ),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}", "1 MB"),
     ],
 )
 def test_templates_that_fail(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "t.yaml.j2"
     path.write_text(text)
     assert words in problems(str(path))[0]
+
+
+def test_what_is_given_and_changes_nothing_is_told(site: Path) -> None:
+    given = {"account": "abc", "long": True, "acount": "x"}
+    (warning,) = [text for text in load_config(site, given).warnings if "acount" in text]
+    assert "has no variable 'acount', for which a value was given; it has: account," in warning
+    Path("f.yaml").write_text("max_blocks: 2\n")
+    assert load_config("f.yaml", {"n": 3}).warnings == [
+        "f.yaml: has no variable 'n', for which a value was given; it has: none"
+    ]
+    Path("config.yaml").write_text("engine: {max_workers_per_node: 2}\n")
+    assert load_config("config.yaml").warnings == [
+        "user_config_template.yaml.j2: is not used, since config.yaml has the engine's keys itself"
+    ]
 
 
 def test_the_filter_for_shells(tmp_path: Path) -> None:
