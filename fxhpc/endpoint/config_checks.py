@@ -20,6 +20,12 @@ from fxhpc.endpoint.yaml_file import KeyPath
 from fxhpc.units import format_duration
 
 _PROVIDER: KeyPath = ("engine", "provider")
+#: What batch systems do not leave as it is in the path of a job's output.
+_UNFIT = {
+    "%": "a '%', which stands for a pattern such as %j in the path of a job's output",
+    "\\": "a backslash, which batch systems drop from the path of a job's output",
+    "\n": "a line break, which ends a line for the batch system",
+}
 #: More GB than almost any node has.
 _MUCH_MEMORY_GB = 8192
 #: What a line for the batch system begins with.
@@ -250,8 +256,23 @@ class Checks:
             elif "\0" in written:
                 self._wrong(path, "holds a null character")
         state = settings.state_dir
+        if state is not None and (trouble := unfit_path(settings.engine.provider, expand(state))):
+            self._wrong(("state_dir",), trouble)
         if state is not None and "$" not in expand(state) and not os.path.isabs(expand(state)):
             self._wrong(("state_dir",), f"{settings.state_dir!r} must be absolute, or begin with ~")
+
+
+def unfit_path(provider: Provider, path: str) -> str:
+    """Why a batch system could not write what jobs print into a directory; empty if it can."""
+    if not isinstance(provider, BatchProvider):
+        return ""
+    for letter, trouble in _UNFIT.items():
+        if letter in path:
+            return (
+                f"{path!r} has {trouble}, and {provider_type(provider)}'s jobs could not write "
+                f"there; name a `state_dir` without it"
+            )
+    return ""
 
 
 def provider_type(provider: Provider) -> str:

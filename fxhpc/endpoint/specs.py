@@ -14,7 +14,7 @@ import psutil
 
 from fxhpc.endpoint import launch
 from fxhpc.endpoint.config import EndpointConfig
-from fxhpc.endpoint.config_checks import expand
+from fxhpc.endpoint.config_checks import expand, unfit_path
 from fxhpc.endpoint.config_engine import Address
 from fxhpc.endpoint.config_provider import (
     ONE_NODE_LAUNCHERS,
@@ -78,7 +78,7 @@ def interchange_spec(
         ConfigError: this host lacks what the configuration names: an interface, a free port, a
             place for its state.
     """
-    _check_state_directory(config)
+    _check_state_directory(config, directory)
     engine, provider, settings = config.engine, config.provider, config.settings
     walltime = _whole_minutes(config)
     missed = max(1, round(engine.silence_s / engine.heartbeat_period))
@@ -119,8 +119,12 @@ def _own_umask() -> int:
     return umask
 
 
-def _check_state_directory(config: EndpointConfig) -> None:
-    """Say now what would fail in the background: the directory that nodes see cannot be made."""
+def _check_state_directory(config: EndpointConfig, directory: EndpointDirectory) -> None:
+    """Say now what would fail in the background: the directory that nodes see cannot be made, or
+    cannot be named to the batch system.
+    """
+    if trouble := unfit_path(config.provider, str(directory.state)):
+        raise ConfigError([f"{config.source}: {trouble}"])
     if not config.state_dir:
         return
     place = Path(config.state_dir)

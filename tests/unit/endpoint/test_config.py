@@ -343,6 +343,8 @@ limits: {argumnt: 1}
         ("state_dir: relative/path", "must be absolute"),
         ("state_dir: $NO_SUCH_VARIABLE/x", "has no variable $NO_SUCH_VARIABLE"),
         ("state_dir: 3", "'3' must be absolute"),
+        ("provider: slurm\nstate_dir: /x/a%j", "'/x/a%j' has a '%', which stands for a pattern"),
+        ("provider: torque\nstate_dir: '/x/a\\b'", "has a backslash"),
         ("strategy: 5", "strategy: must be keys with values"),
         ("strategy: fast", "'fast' is none of: none, simple, htex_auto_scale"),
         ("strategy: {type: Other}", "'Other' is no strategy"),

@@ -340,3 +340,11 @@ def test_details_are_plain() -> None:
     assert details["scaling_enabled"] is True
     assert spec_of({"mem_per_worker": "512MB"}).details["mem_per_worker"] == 0.5  # GB
     assert msgspec.json.decode(msgspec.json.encode(details)) == details
+
+
+@pytest.mark.parametrize("path", ["/home/a%j/ep", "/home/a\\b/ep", "/home/a\nb/ep"])
+def test_a_directory_that_the_batch_system_would_misread(path: str) -> None:
+    with pytest.raises(ConfigError, match="name a `state_dir` without it"):
+        spec_of({"provider": "slurm"}, path)
+    spec_of({"provider": "slurm", "state_dir": "/home/plain"}, path)
+    spec_of({}, path)
