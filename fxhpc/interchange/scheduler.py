@@ -46,6 +46,7 @@ class Scheduler:
         self.gone = ""
         self.trouble = ""
         self._asking = False
+        self._cancelling = False  # was asked for, and has not ended
         self._asked_at = -math.inf
         self._wanted_at = math.inf  # somebody wants to know, after this
         self._failures = 0
@@ -56,7 +57,7 @@ class Scheduler:
         """A provisioner has begun."""
         self._blocks.scheduler = scheduler
         self.ready, self.failed, self.gone = True, "", ""
-        self._asking = False
+        self._asking = self._cancelling = False
         self._state.note(f"the provisioner is ready: {scheduler or 'a provider'}")
         for block in self._blocks:
             if block.phase == UNKNOWN:
@@ -70,6 +71,7 @@ class Scheduler:
     def is_gone(self, why: str, now: float) -> None:
         """The provisioner died or was killed: what it was asked may have happened or not."""
         self.ready, self.gone = False, why
+        self._cancelling = False
         if self._asking:
             self._asking, self._asked_at = False, now
         self._state.note(f"the provisioner has ended: {why}; another one is started", "warning")
@@ -142,8 +144,11 @@ class Scheduler:
     # --- cancelling -----------------------------------------------------------------------------
 
     def cancel(self, now: float) -> None:
-        """Ask for the end of all blocks that are due."""
-        if not self.ready:
+        """Ask for the end of all blocks that are due.
+
+        Not while an earlier request waits behind a command that hangs: all would run at once then.
+        """
+        if not self.ready or self._cancelling:
             return
         due = [
             block
@@ -155,10 +160,12 @@ class Scheduler:
                 times = 0 if self._state.stopping else min(block.cancels, CANCEL_DOUBLED)
                 block.cancel_at = now + CANCEL_AGAIN_S * 2**times
                 block.cancels += 1
+            self._cancelling = True
             self._say(prov.CancelBlocks([block.ref for block in due]))
 
     def cancelled(self, message: prov.CancelDone, now: float) -> None:
         """A command to cancel has ended."""
+        self._cancelling = False
         for number in message.blocks:
             if block := self._blocks.get(number):
                 if block.leaving != CANCELLING:

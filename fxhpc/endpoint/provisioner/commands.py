@@ -27,6 +27,9 @@ _AWAY = re.compile(
 #: What makes several commands of one line.
 _SEVERAL = re.compile(r"[;&|\n](?=[^']*(?:'[^']*'[^']*)*$)")
 
+#: What programs write for terminals: colours, and the like.
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 #: Characters of a command's words that are passed on, and how many lines.
 _WORDS, _LINES = 600, 4
 
@@ -58,7 +61,9 @@ class Answer:
     @property
     def words(self) -> str:
         """Its own words on why it failed: the lines that speak of errors, else the first ones."""
-        lines = [line.strip().strip("'\"") for line in (self.err or self.out).splitlines()]
+        lines = [
+            printable(line).strip().strip("'\"") for line in (self.err or self.out).splitlines()
+        ]
         lines = [line for line in lines if line]
         # Sites, and commands that call others, print this and that around what matters.
         errors = [line for line in lines if "error: " in line.lower()]
@@ -145,6 +150,12 @@ def plain_environment() -> dict[str, str]:
     """This process's environment, for commands whose output is read: in no other language."""
     changed = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     return {**changed, "LC_ALL": "C"}
+
+
+def printable(text: str) -> str:
+    """A line for people's terminals: colours are left out, other control characters are blanks."""
+    text = _COLOURS.sub("", text)
+    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def _text(data: bytes) -> str:

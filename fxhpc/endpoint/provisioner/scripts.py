@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxhpc.endpoint.launch import CANCELLED, ENDED, FATAL, STARTED
+from fxhpc.endpoint.provisioner.commands import printable
 
 #: Bytes of a file's end that are looked at, and lines and characters of it that are told.
 _TAIL_BYTES, _TAIL_LINES, _TAIL_CHARACTERS = 8192, 12, 2000
@@ -181,5 +182,5 @@ def _tail(path: Path) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [_LABEL.sub("", line.rstrip()) for line in text.splitlines()]
+    lines = [_LABEL.sub("", printable(line).rstrip()) for line in text.splitlines()]
     return "\n".join(line for line in lines if line and not _CHATTER.match(line))

@@ -262,6 +262,17 @@ def test_last_words_are_those_of_errors_without_labels(files: BlockFiles) -> Non
     assert files.last_words(f"{NAME}-11") == ("", "")
 
 
+def test_what_a_job_wrote_does_nothing_to_terminals(files: BlockFiles) -> None:
+    stem = files.directory / f"{NAME}-1.1700.5"
+    stem.with_name(stem.name + ".stderr").write_bytes(
+        b"\x1b[1;31merror:\x1b[0m no\x07 such\x1b]0;title\x07 m\xf6dule \xc3\xb6\n"
+    )
+    words, _ = files.last_words(f"{NAME}-1")
+    assert words == "error: no  such ]0;title  m\ufffddule \xf6"
+    answer = Answer("sbatch", 1, "", "sbatch: \x1b[31merror:\x1b[0m no\x08 account")
+    assert answer.words == "sbatch: error: no  account"
+
+
 def test_the_files_of_the_last_ended_blocks_stay(files: BlockFiles) -> None:
     count = KEPT_FAILED + 10
     for kind, first in (("0", 1000), ("1", 2000)):

@@ -726,6 +726,19 @@ def test_stop_cancels_what_may_have_been_submitted(executed: int) -> None:
     assert not there.slurm.alive()
 
 
+def test_one_command_to_cancel_is_under_way_at_a_time() -> None:
+    """Those that wait behind a command that hangs would all run at once when it has ended."""
+    there = begun()
+    there.hangs = True
+    there.stop()
+    there.run(40)
+    assert sum(isinstance(request, prov.CancelBlocks) for request in there.asked) == 1
+    there.hangs = False
+    there.run(10)
+    assert there.left == "stopped"
+    assert not there.slurm.alive()
+
+
 def test_stop_names_what_may_be_left() -> None:
     there = begun()
     there.slurm.away = "scancel: error: Unable to contact slurm controller"
