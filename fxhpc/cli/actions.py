@@ -222,7 +222,9 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
         limit = lifecycle.STOP_MARGIN_S
         limit += _drain_s(directory, name) if drain is None else drain
     if here:
-        lifecycle.stop(state, directory, request, limit, _teller(name))
+        trouble = lifecycle.stop(state, directory, request, limit, _teller(name))
+        if trouble:
+            output.note(f"warning: {trouble}; the endpoint was stopped as its configuration says")
         _refuse_if_started_again(directory, name)
         _tear_down(directory, name)
     if not state.interchange and not request.keep_blocks and left_blocks(directory):
@@ -279,6 +281,9 @@ def restart(home: Home, name: str, *, timeout_s: float, take_over: bool = False)
     directory = places.find(home, name)
     load_spec(directory, name)
     if look(directory).alive:
+        # If this cannot be written the next start cannot be either: then it had better go on.
+        with places.explained(name, directory.path):
+            replace_file(directory.stop_request, msgspec.json.encode(StopRequest(keep_blocks=True)))
         stop(home, name, StopRequest(keep_blocks=True), timeout_s)
     return start(home, name, timeout_s=timeout_s, take_over=take_over)
 

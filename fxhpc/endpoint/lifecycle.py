@@ -208,10 +208,11 @@ def stop(
     request: StopRequest,
     timeout_s: float,
     waiting: Callable[[float], None] = lambda seconds: None,
-) -> None:
+) -> str:
     """End an endpoint's processes; its interchange cancels the blocks, unless they are kept.
 
-    What has not ended in time is killed.
+    What has not ended in time is killed. Returns what is wrong with its directory, if something
+    is: then it stops all the same, but as its configuration says, whatever `request` does.
 
     Args:
         waiting: is called now and then with the seconds that it has taken so far.
@@ -229,8 +230,12 @@ def stop(
         )
     if not state.alive:
         raise not_running(name)
-    with explained(name, directory.path):
+    trouble = ""
+    try:
         replace_file(directory.stop_request, msgspec.json.encode(request))
+    except OSError as error:
+        # Mostly the disk is full. That must not keep jobs running, which cost.
+        trouble = f"{error.filename or directory.stop_request} cannot be written: {error.strerror}"
     pid, started = state.process
     number = signal.SIGHUP if request.keep_blocks else signal.SIGTERM
     ended = _end(pid, started, number, timeout_s, waiting, kill=False)
@@ -250,6 +255,7 @@ def stop(
             f"see: fxhpc endpoint logs {name}; its jobs may still be there: fxhpc endpoint stop "
             f"{name} cancels them",
         )
+    return trouble
 
 
 def cancel_left_blocks(

@@ -233,7 +233,7 @@ def test_a_stop_that_another_start_follows_says_so(
     stop = lifecycle.stop
 
     def stop_and_start_again(*arguments: Any) -> None:
-        stop(*arguments)
+        assert stop(*arguments) == ""
         fxhpc.run("endpoint", "start", "midway")
 
     monkeypatch.setattr(lifecycle, "stop", stop_and_start_again)
@@ -242,6 +242,21 @@ def test_a_stop_that_another_start_follows_says_so(
     assert fxhpc.pids()[0] != first["pid"]
     lifecycle.sweep(fxhpc.directory)  # of a command that is slower still
     assert state(fxhpc) == State.RUNNING
+
+
+def test_a_disk_that_is_full_keeps_nothing_running(fxhpc: Commands) -> None:
+    fxhpc.run("endpoint", "start", "midway")
+    pids = fxhpc.pids()
+    # No file of this name can be written; that stands for any that cannot.
+    fxhpc.directory.stop_request.with_name("stop.json.new").mkdir()
+    assert "cannot be written" in fxhpc.run("endpoint", "restart", "midway", code=1)
+    assert fxhpc.pids() == pids
+    process = fxhpc.start_command("endpoint", "stop", "midway", "--now")
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert "warning" in err
+    assert "stopped as its configuration says" in err
+    assert not any(identity.is_alive(pid, 0) for pid in pids)
 
 
 def test_a_copy_has_nothing_of_what_was_copied(fxhpc: Commands) -> None:
