@@ -17,6 +17,7 @@ from fxhpc.interchange.blocks import (
     SUBMITTING,
     Block,
     Blocks,
+    end_words,
 )
 from fxhpc.interchange.held import Manager
 from fxhpc.interchange.scaling import BlockView, View, plan
@@ -61,11 +62,12 @@ class Allocating:
         block = self._block_of(manager, now)
         if block is None:
             return False
+        is_first = not block.managers
         block.managers.add(manager.name)
         block.workers = self._workers(block)
         block.ended = None
         block.empty_since = math.inf
-        block.ends = min(block.ends, manager.ends)
+        block.ends = manager.ends if is_first else min(block.ends, manager.ends)
         manager.block_s = manager.block_s or self.policy.walltime_s
         if manager.job:
             self.blocks.set_job(block, manager.job)
@@ -129,12 +131,16 @@ class Allocating:
         if block is not None and block.leaving == CANCELLING:
             return f"{why} (its block was cancelled: {block.why})", LossCause.INTERRUPTED
         if block is not None and block.ended:
-            said = block.ended.words or "it has ended"
-            why = f"{why}; {self.blocks.scheduler or 'the batch system'} says: {said}"
+            said = end_words(block, block.ended, now)
+            who = self.blocks.scheduler or "the batch system"
+            if block.ended.killed:
+                why = f"{why}; its job was ended ({said})"
+            else:
+                why = f"{why}; {who} says: {said}"
             words = said.upper()
             if "CANCEL" in words or "PREEMPT" in words:
                 return why, LossCause.INTERRUPTED
-            if "TIMEOUT" in words:
+            if "TIMEOUT" in words or "WALLTIME" in words:
                 return why, LossCause.WALLTIME
         if is_near_end(manager, now):
             return f"{why}, at the end of its block's walltime", LossCause.WALLTIME
@@ -213,6 +219,10 @@ class Allocating:
         if report.phase == prov.JobPhase.ENDED:
             self._is_gone(block, report, now)
             return
+        waits = report.phase == prov.JobPhase.PENDING and not (block.managers or block.leaving)
+        if waits and (block.registered or block.ended):
+            block.begin_again(now)
+            self._state.note(f"{self.blocks.describe(block)} was put back into the queue")
         block.seen, block.words, block.nodes = True, report.words, report.nodes
         block.submitted = block.submitted or now
         if block.leaving == CANCELLING and block.cancelled:
@@ -228,10 +238,13 @@ class Allocating:
 
     def _is_gone(self, block: Block, report: prov.JobReport, now: float) -> None:
         """The batch system says that there is no such job, or that it has ended."""
-        words = report.words or "it has ended"
-        if block.managers:
-            block.ended = report  # as soon as its managers are gone
+        if block.managers or (report.killed and not block.leaving):
+            # As soon as its managers are gone; and the batch system's word on it is waited for:
+            # it may be that the job goes back into the queue, and it tells why.
+            block.ended = report
+            self.scheduler.want(now)
             return
+        words = end_words(block, report, now)
         never_was = report.phase == prov.JobPhase.MISSING and not (block.seen or block.job)
         if never_was:
             self._state.note(f"block {block.number} was never submitted", "warning")

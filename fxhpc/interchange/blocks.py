@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.state import State
+from fxhpc.interchange.walltimes import NEAR_END_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.provision import BlockRef, JobReport
 
@@ -23,6 +24,11 @@ RUNNING = "running"
 # What is to become of it.
 DRAINING = "draining"  # gets no more work
 CANCELLING = "cancelling"
+
+
+#: How a script ends that got SIGTERM, and what batch systems say where they know why.
+_BY_SIGNAL = "exit code 143"
+_CAUSES = ("CANCEL", "PREEMPT", "TIMEOUT", "TIMELIMIT", "FAIL")
 
 
 class Block:
@@ -70,6 +76,12 @@ class Block:
         self.cancels = 0  # how often that was asked for
         self.cancelled = False  # the batch system has said so
 
+    def begin_again(self, now: float) -> None:
+        """The batch system has put its job back into the queue."""
+        self.registered, self.ended = False, None
+        self.phase, self.pending_since, self.empty_since = PENDING, now, now
+        self.running_since = self.registered_at = self.idle_since = self.ends = math.inf
+
     @property
     def ref(self) -> BlockRef:
         """What the provisioner is told of it."""
@@ -84,6 +96,16 @@ class Block:
     def state(self) -> str:
         """What people are told."""
         return self.leaving or self.phase
+
+
+def end_words(block: Block, report: JobReport, now: float) -> str:
+    """How a block has ended, in the batch system's words, or as far as its script's end tells."""
+    words = report.words or "it has ended"
+    is_near_end = min(now, block.empty_since) >= block.ends - NEAR_END_S
+    is_told = any(word in words.upper() for word in _CAUSES)
+    if _BY_SIGNAL in words and is_near_end and not is_told:
+        return f"its walltime was over: {words}"
+    return words
 
 
 class Blocks:

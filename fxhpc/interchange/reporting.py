@@ -220,6 +220,8 @@ def _phase(allocating: Allocating, coming: list[Block]) -> str:
     blocks = allocating.blocks
     if found := by_phase[RUNNING]:
         words = "RUNNING, its manager has not registered yet"
+        if found[0].ended:
+            words = f"was ended before its manager registered ({found[0].ended.words})"
         return f"{blocks.job(found[0])} {words}{_and_more(coming)}"
     if found := by_phase[PENDING]:
         words = found[0].words or "submitted"

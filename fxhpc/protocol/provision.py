@@ -113,6 +113,8 @@ class JobReport(msgspec.Struct, array_like=True):
     nodes: str = ""
     stderr: str = ""  # of an ended one: the last lines that its script wrote
     fatal: str = ""  # of an ended one: why another would end the same way, if the script says so
+    #: Its script was ended by SIGTERM. Why, and whether the job is over, the batch system knows.
+    killed: bool = False
 
 
 # --- interchange to provisioner -------------------------------------------------------------------

@@ -77,6 +77,7 @@ def test_a_block_lives_and_is_cancelled(batch: Batch, start: Start) -> None:
         ("trap 'echo it is broken >&2' EXIT; exit 3", 3),
         ("echo it is broken >&2; exec sh -c 'exit 4'", 4),
         ("echo it is broken >&2; kill -9 $BASHPID", 137),
+        ("echo it is broken >&2; kill -TERM $BASHPID", 143),
     ],
 )
 def test_an_early_end_is_told_at_once_whatever_the_script_does(
@@ -89,6 +90,7 @@ def test_an_early_end_is_told_at_once_whatever_the_script_does(
     (report,) = told.reports
     assert (report.block, report.job, report.phase) == (7, job, JobPhase.ENDED)
     assert f"exit code {code}" in report.words
+    assert report.killed == (code == 143), "the batch system knows more of those"
     assert "it is broken" in report.stderr
     assert batch.calls("qstat") == 0
 

@@ -26,7 +26,7 @@ from setproctitle import setproctitle
 
 from fxhpc.endpoint.launch import install_script
 from fxhpc.endpoint.provisioner.commands import CommandError
-from fxhpc.endpoint.provisioner.providers import Batch, ProviderError
+from fxhpc.endpoint.provisioner.providers import ASKED, Batch, ProviderError
 from fxhpc.endpoint.provisioner.schedulers import ended_report
 from fxhpc.endpoint.provisioner.scripts import BlockFiles
 from fxhpc.protocol import provision as pro
@@ -34,6 +34,9 @@ from fxhpc.transport.frames import Frames, frame
 
 #: Seconds between two looks for scripts that have ended, and between two clearings.
 LOOK_S, CLEAN_S = 1.0, 300.0
+
+#: What shells make of SIGTERM.
+_TERMINATED = 128 + signal.SIGTERM
 
 _PR_SET_PDEATHSIG = 1
 
@@ -208,6 +211,8 @@ class Provisioner:
             block = self._watched.pop(name, None)
             if block is not None and self._files.exit_code(name) is not None:
                 report = ended_report(self._files, block, block.job, "ended")
+                code = self._files.exit_code(name)
+                report.killed = code == _TERMINATED and self._spec.provider.get("type") in ASKED
                 log.info("block %d: job %s %s", block.number, block.job, report.words)
                 reports.append(report)
         if reports:

@@ -47,6 +47,9 @@ _PROVIDERS = {
     "GoogleCloudProvider": ("parsl.providers.googlecloud.googlecloud", "Google Cloud"),
 }
 
+#: Their batch systems can be asked how a job has ended.
+ASKED = frozenset({"SlurmProvider", "PBSProProvider", "TorqueProvider"})
+
 #: Their jobs run elsewhere: the script is not to be found there.
 _FAR_AWAY = frozenset(
     {

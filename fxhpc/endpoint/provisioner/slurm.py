@@ -91,7 +91,8 @@ class Slurm:
         known = "" if reason in ("", "None", "(null)") else f" ({reason})"
         if state in _ENDED:
             # Where it has its own word for the reason, such as NonZeroExitCode, that adds nothing.
-            return ended_report(self._files, block, job, state)
+            words = state + known if state == "COMPLETING" else state
+            return ended_report(self._files, block, job, words)
         if state in _PENDING:
             return JobReport(block.number, JobPhase.PENDING, job, state + known)
         # Also a state that nobody has heard of: to take it for the end would cost more.

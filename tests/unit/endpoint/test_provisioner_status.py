@@ -70,6 +70,7 @@ def files(tmp_path: Path) -> BlockFiles:
         ("NODE_FAIL|NodeDown|n1", (JobPhase.ENDED, "NODE_FAIL", "")),
         ("CANCELLED|None|", (JobPhase.ENDED, "CANCELLED", "")),
         ("COMPLETING|None|n1", (JobPhase.ENDED, "COMPLETING", "")),
+        ("COMPLETING|TimeLimit|n1", (JobPhase.ENDED, "COMPLETING (TimeLimit)", "")),
     ],
 )
 def test_states_of_slurm(

@@ -502,7 +502,10 @@ class Site:
             there = [manager for manager in self.managers if manager.job is job]
             if not job.alive:
                 if job.ended == self.clock() and job.started is not None and self.provisioner:
-                    self.answers.append(prov.Jobs([self.slurm.end_report(job)], unasked=True))
+                    report = self.slurm.end_report(job)
+                    if job.words.startswith(("TIMEOUT", "CANCELLED", "PREEMPTED")):
+                        report.words, report.killed = "ended, exit code 143", True
+                    self.answers.append(prov.Jobs([report], unasked=True))
                 continue
             if job.started is None or not self.registers or there:
                 if there and all(manager.left for manager in there):

@@ -632,6 +632,51 @@ def test_a_draining_manager_that_greets_again_is_told_again() -> None:
     assert manager.left
 
 
+@pytest.mark.parametrize("polite", [True, False])
+def test_why_a_job_was_ended_the_batch_system_tells(polite: bool) -> None:
+    """Its script knows only that it got a signal."""
+    there = begun(max_blocks=1)
+    there.polite = polite
+    there.task_s = 1000.0
+    there.submit(2)
+    there.run(60)
+    there.slurm.end(there.slurm.jobs[0], "CANCELLED by 1000")
+    there.run(40)
+    (end,) = [note for note in there.notes if "has ended" in note and "block 1" in note]
+    assert end == "block 1 (Slurm job 1000) has ended: CANCELLED by 1000"
+    assert len(there.slurm.alive()) == 1
+    there.check_status_commands()
+
+
+def test_a_script_that_ends_at_its_walltime_tells_of_that() -> None:
+    there = begun(max_blocks=1, walltime_s=600.0, drain_s=60.0)
+    there.slurm.walltime_s = 600.0
+    there.task_s = 10_000.0
+    there.submit(1)
+    there.run(640)
+    assert "its walltime was over: ended, exit code 143" in "".join(there.notes)
+
+
+def test_a_job_that_is_put_back_into_the_queue_counts_as_before() -> None:
+    there = begun(max_blocks=1)
+    there.task_s = 1000.0
+    there.submit(2)
+    there.run(60)
+    (job,) = there.slurm.jobs
+    there.slurm.free = 0
+    there.slurm.end(job, "PREEMPTED")
+    there.run(1)
+    job.ended = job.started = None
+    for manager in there.managers:
+        manager.job = None
+    there.run(100)
+    assert there.reason == "Slurm job 1000 PENDING (Priority)"
+    there.slurm.free, there.task_s = 1, 1.0
+    there.run(60)
+    assert len(there.outcomes) == 3
+    assert len(there.slurm.submissions) == there.most_alive == 1
+
+
 def test_a_block_without_managers_that_does_not_end_is_cancelled() -> None:
     there = begun(register_s=100.0, max_idle_s=1000.0)
     (manager,) = there.living()
