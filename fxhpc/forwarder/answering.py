@@ -10,7 +10,7 @@ from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.state import State, error_words
 from fxhpc.forwarder.streams import DELIVERED
-from fxhpc.protocol import service, states
+from fxhpc.protocol import service
 
 
 class Answering:
@@ -110,12 +110,17 @@ class Answering:
                 waiters.remove(waiter)
                 if not waiters:
                     del self._waiters[name]
-        reasons = {name: self._reason(name) for name, _ in waiter.wanted}
+        known = causes.Causes(self._gathering.trouble)
+        reasons = {
+            name: known.of_stream(stream, self._state.endpoint_of(stream))
+            for name, _ in waiter.wanted
+            if (stream := self._state.streams.get(name)) is not None and stream.pending
+        }
         summaries = None
         if waiter.details:
             streams = [self._state.streams.get(name) for name, _ in waiter.wanted]
             summaries = {
-                stream.info.stream: self._listing.summary(stream, count=False)
+                stream.info.stream: self._listing.summary(stream, known, count=False)
                 for stream in streams
                 if stream is not None
             }
@@ -128,13 +133,6 @@ class Answering:
         waiter.loading = missing
         for number in missing:
             self._read_row(number, waiter)
-
-    def _reason(self, name: bytes) -> tuple[str, str]:
-        stream = self._state.streams.get(name)
-        if stream is None:
-            return states.UNKNOWN, ""
-        trouble = self._gathering.trouble
-        return causes.of_stream(stream, self._state.endpoint_of(stream), trouble)
 
     def _read_row(self, number: int, reader: Waiter | Client) -> None:
         if readers := self._reading.get(number):

@@ -37,13 +37,14 @@ class Away(NamedTuple):
     seen: float  # wall clock, seconds since the epoch; 0: never, as far as is known
 
 
-def why_away(directory: Path, name: str, *, commands: bool = True) -> Away:
+def why_away(directory: Path, name: str, *, commands: bool = True, left: float = 0.0) -> Away:
     """What is known of an endpoint whose interchange cannot be spoken to.
 
     Args:
         directory: the endpoint's.
         name: the endpoint's.
         commands: whether people start and stop it by commands; else a program does.
+        left: wall clock: when its interchange said goodbye; 0: it has not.
     """
     endpoint = f"endpoint {name}"
     start = f"; start it with: fxhpc endpoint start {name}" if commands else ""
@@ -64,6 +65,8 @@ def why_away(directory: Path, name: str, *, commands: bool = True) -> Away:
     if last.host != here:
         return Away(_elsewhere(endpoint, name, last, here, seen, commands), seen)
     alive = [p for p in processes if p.host == here and is_alive(p.pid, p.started)]
+    if alive and all(process.started < left for process in alive):
+        return Away(f"{endpoint} is being stopped on {here}", seen)
     if alive:
         trouble = f"; the last time it ended: {failure}" if failure else ""
         return Away(f"{endpoint} is starting on {here}{trouble}{logs}", seen)

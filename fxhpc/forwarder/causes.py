@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.streams import Stream
 from fxhpc.protocol import states
@@ -16,8 +18,44 @@ PARKED = (
 )
 
 
-def of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str = "") -> tuple[str, str]:
-    """The status of a stream's tasks that have not begun, and why.
+class Cause(NamedTuple):
+    """The status of tasks that have not begun, and why they have not.
+
+    `begun` is the reason of those that had begun when their endpoint went away: nobody knows
+    whether they still run. It is empty where those that have begun run.
+    """
+
+    status: str
+    reason: str
+    begun: str = ""
+
+
+class Causes:
+    """Causes for one answer: what an endpoint's tasks share is found out once, not by stream.
+
+    Args:
+        trouble: why outcomes cannot be stored at the moment.
+    """
+
+    def __init__(self, trouble: str = "") -> None:
+        self._trouble = trouble
+        self._known: dict[bytes, Cause] = {}
+
+    def of_stream(self, stream: Stream, endpoint: Endpoint | None) -> Cause:
+        """The cause of a stream's tasks, at the endpoint where they are to run, if it is known."""
+        if endpoint is None:
+            return _of_stream(stream, None, self._trouble)
+        cause = self._known.get(endpoint.key)
+        if cause is None:
+            cause = self._known[endpoint.key] = _of_stream(stream, endpoint, self._trouble)
+        if not cause.begun:
+            return cause
+        again = "it runs again" if stream.info.retries else "it is lost, as its retries=0 wants"
+        return cause._replace(begun=f"{cause.begun}: if it has been ended there, {again}")
+
+
+def _of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str) -> Cause:
+    """The cause of a stream's tasks.
 
     Args:
         stream: whose.
@@ -26,33 +64,37 @@ def of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str = "") -> t
     """
     if endpoint is None:
         name = stream.info.endpoint
-        return states.WAITING_FOR_ENDPOINT, (
+        return Cause(
+            states.WAITING_FOR_ENDPOINT,
             f"this home has no endpoint {name} any more; cancel them with: "
-            f"fxhpc task cancel --endpoint {name}, and submit them to another"
+            f"fxhpc task cancel --endpoint {name}, and submit them to another",
         )
-    if trouble:
-        return (
+    if trouble and endpoint.connected:
+        return Cause(
             states.WAITING_FOR_ENDPOINT,
             f"nothing starts while nothing can be kept: {trouble}",
         )
     return of_endpoint(endpoint)
 
 
-def of_endpoint(endpoint: Endpoint) -> tuple[str, str]:
-    """The status of tasks that wait for this endpoint, and why."""
+def of_endpoint(endpoint: Endpoint) -> Cause:
+    """The cause of tasks that wait for this endpoint."""
     title = endpoint.title
     status = endpoint.status
     if not endpoint.connected:
-        return states.WAITING_FOR_ENDPOINT, endpoint.away or f"endpoint {title} is not running"
+        away = endpoint.away or f"endpoint {title} is not running"
+        begun = f"{away}; this task was running when the endpoint went away"
+        return Cause(states.WAITING_FOR_ENDPOINT, away, begun)
     if status is None:
-        return states.WAITING_FOR_NODES, f"endpoint {title} has just come up"
+        return Cause(states.WAITING_FOR_NODES, f"endpoint {title} has just come up")
     if status.reason or not status.workers:
-        return states.WAITING_FOR_NODES, status.reason or "no manager has registered yet"
+        reason = status.reason or "no manager has registered yet"
+        return Cause(states.WAITING_FOR_NODES, reason)
     if not status.idle_workers:
         workers = f"all {status.workers:,} workers" if status.workers > 1 else "the one worker"
         verb = "are" if status.workers > 1 else "is"
-        waiting = endpoint.out_tasks + len(endpoint.queue) - status.running
+        waiting = endpoint.waiting
         ahead = f"; {waiting:,} tasks wait there in turn" if waiting > 1 else ""
         busy = f"{workers} of endpoint {title} {verb} busy{ahead}"
-        return states.WAITING_FOR_LAUNCH, busy
-    return states.WAITING_FOR_LAUNCH, f"on its way to a worker of endpoint {title}"
+        return Cause(states.WAITING_FOR_LAUNCH, busy)
+    return Cause(states.WAITING_FOR_LAUNCH, f"on its way to a worker of endpoint {title}")

@@ -106,6 +106,9 @@ class Forwarder:
             return {submission.info.endpoint for submission in message.submissions}
         if isinstance(message, service.GetStatus):
             return {message.endpoint}
+        if isinstance(message, service.ListTasks):
+            pending = (stream.info for stream in self._state.streams.values() if stream.pending)
+            return {info.endpoint for info in pending if message.endpoint in ("", info.endpoint)}
         if isinstance(message, service.Fetch):
             streams = (self._state.streams.get(part.stream) for part in message.tasks)
             return {s.info.endpoint for s in streams if s is not None and s.pending}
@@ -245,7 +248,7 @@ class Forwarder:
         running = min(status.running, outstanding)
         reason = status.reason
         if outstanding > running or not endpoint.connected:
-            _, reason = causes.of_endpoint(endpoint)
+            reason = causes.of_endpoint(endpoint).reason
         answer = service.EndpointStatus(
             message.call,
             online=endpoint.connected,

@@ -65,6 +65,10 @@ class RowCache:
             self._size -= old.size
 
 
+#: Of tasks that have ended, and whose outcomes are on their way into the store.
+_RUNS = causes.Cause(states.RUNNING, "")
+
+
 class Waiter:
     """A Fetch that waits: for tasks to end, then for rows to be read."""
 
@@ -113,14 +117,14 @@ def answer(
     waiter: Waiter,
     streams: dict[bytes, Stream],
     cache: RowCache,
-    reasons: dict[bytes, tuple[str, str]],
+    reasons: dict[bytes, causes.Cause],
     trouble: str = "",
     summaries: dict[bytes, service.StreamSummary] | None = None,
 ) -> tuple[service.States | None, set[int]]:
     """The answer to a Fetch, or the rows that have to be read for it first.
 
     Args:
-        reasons: for each stream, the status of its pending tasks, and why they wait.
+        reasons: for each stream, why its pending tasks wait.
         trouble: why outcomes cannot be stored at the moment.
         summaries: of the streams, if details were asked for.
     """
@@ -141,9 +145,11 @@ def answer(
                 found.append(service.TaskState(index, states.UNKNOWN))
                 continue
             if state != ENDED:
-                status, reason = reasons.get(name, (states.WAITING_FOR_ENDPOINT, ""))
+                status, reason, begun = reasons.get(name, _RUNS)
                 if state == STORING and trouble:
                     status, reason = states.RUNNING, f"it has ended, and waits for room: {trouble}"
+                elif state == RUNNING and begun:
+                    reason = begun
                 elif state in (RUNNING, STORING):
                     status, reason = states.RUNNING, ""
                 elif state == PARKED:

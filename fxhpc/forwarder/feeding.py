@@ -15,6 +15,9 @@ MESSAGE_BYTES = 8 * 2**20
 #: Seconds until a queue in which all was cancelled is counted again.
 RECOUNT_S = 0.5
 
+#: Streams whose tasks are counted one by one for whoever asks why one of them waits.
+COUNTED_STREAMS = 100
+
 
 class Endpoint:
     """An endpoint as the forwarder sees it: a queue, a window, and what is out there.
@@ -54,6 +57,15 @@ class Endpoint:
     def outstanding(self) -> int:
         """Tasks that have not ended, wherever they are: counted, so not for every message."""
         return sum(stream.pending for stream in self.streams.values())
+
+    @property
+    def waiting(self) -> int:
+        """Those of them that are not known to have begun; of very many streams, about so many."""
+        running = self.status.running if self.status is not None else 0
+        if len(self.streams) > COUNTED_STREAMS:
+            return max(0, self.out_tasks + len(self.queue) - running)
+        begun = sum(stream.states.count(RUNNING) for stream in self.streams.values())
+        return max(0, self.outstanding - max(running, begun))
 
     @property
     def longest_block_s(self) -> float:
@@ -157,8 +169,9 @@ class Endpoint:
             if state not in (QUEUED, SENT, RUNNING):
                 continue
             if marks[index]:
-                if state == QUEUED:  # and in the queue, where `waiting` will pass over it
-                    states[index] = SENT
+                # Of a queued one `waiting` will pass over it in the queue. One that was running is
+                # known to run when the interchange says so, which it does at once if it knows.
+                states[index] = SENT
                 self.out_tasks += 1
                 self.out_bytes += stream.mean_bytes
             elif state != QUEUED:

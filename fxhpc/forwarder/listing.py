@@ -47,8 +47,9 @@ class Listing:
         found: list[service.StreamSummary] = []
         total = 0
         tasks: list[service.ListedTask] = []
+        known = causes.Causes(self._gathering.trouble)
         for stream in self._newest(message):
-            summary = self.summary(stream)
+            summary = self.summary(stream, known)
             if not summary.counts or (wanted and wanted.isdisjoint(summary.counts)):
                 continue
             total += 1
@@ -56,16 +57,18 @@ class Listing:
                 continue
             found.append(summary)
             if message.each:
-                waiting, _ = self._cause(stream)
-                for index, status in _newest_tasks(stream, waiting, wanted):
+                cause = self._cause(stream, known)
+                for index, status in _newest_tasks(stream, cause, wanted):
                     if len(tasks) >= limit:
                         break
                     tasks.append(service.ListedTask(stream.info.stream, index, status))
         return service.TaskList(message.call, found, tasks, total)
 
-    def summary(self, stream: Stream, *, count: bool = True) -> service.StreamSummary:
+    def summary(
+        self, stream: Stream, known: causes.Causes, *, count: bool = True
+    ) -> service.StreamSummary:
         """What a stream's tasks share, and if that is wanted how many are in which state."""
-        waiting, reason = self._cause(stream)
+        cause = self._cause(stream, known)
         info = stream.info
         return service.StreamSummary(
             info.stream,
@@ -73,10 +76,10 @@ class Listing:
             self._title(stream),
             info.function_id,
             info.created,
-            _counts(stream, waiting) if count else {},
+            _counts(stream, cause) if count else {},
             info.group,
             info.keep,
-            reason if stream.pending else "",
+            cause.reason if stream.pending else "",
             info.walltime_s,
         )
 
@@ -89,11 +92,11 @@ class Listing:
         ]
         return sorted(streams, key=lambda stream: stream.info.created, reverse=True)
 
-    def _cause(self, stream: Stream) -> tuple[str, str]:
+    def _cause(self, stream: Stream, known: causes.Causes) -> causes.Cause:
         endpoint = self._state.endpoint_of(stream)
         if endpoint is None and is_local(stream):
-            return states.WAITING_FOR_ENDPOINT, causes.PARKED
-        return causes.of_stream(stream, endpoint, self._gathering.trouble)
+            return causes.Cause(states.WAITING_FOR_ENDPOINT, causes.PARKED)
+        return known.of_stream(stream, endpoint)
 
     def _title(self, stream: Stream) -> str:
         if stream.info.endpoint == LOCAL_ENDPOINT:
@@ -102,16 +105,17 @@ class Listing:
         return stream.info.endpoint if endpoint is None else endpoint.title
 
 
-def _counts(stream: Stream, waiting: str) -> dict[str, int]:
+def _counts(stream: Stream, cause: causes.Cause) -> dict[str, int]:
     codes = stream.states
     ended = codes.count(ENDED) + codes.count(DELIVERED)
     other: dict[int, int] = {}
     if stream.kinds is not None:
         other = {kind: stream.kinds.count(kind) for kind in OutcomeKind if kind}
-    counts = dict.fromkeys((waiting, states.WAITING_FOR_ENDPOINT, states.RUNNING), 0)
-    counts[waiting] += codes.count(QUEUED) + codes.count(SENT)
+    counts = dict.fromkeys((cause.status, states.WAITING_FOR_ENDPOINT, states.RUNNING), 0)
+    counts[cause.status] += codes.count(QUEUED) + codes.count(SENT)
     counts[states.WAITING_FOR_ENDPOINT] += codes.count(PARKED)
-    counts[states.RUNNING] += codes.count(RUNNING) + codes.count(STORING)
+    counts[cause.status if cause.begun else states.RUNNING] += codes.count(RUNNING)
+    counts[states.RUNNING] += codes.count(STORING)
     # What is on its way into the store has its kind already, and counts as running for a moment.
     counts[states.SUCCESS] = max(0, ended - sum(other.values()))
     for kind, count in other.items():
@@ -121,11 +125,11 @@ def _counts(stream: Stream, waiting: str) -> dict[str, int]:
 
 
 def _newest_tasks(
-    stream: Stream, waiting: str, wanted: frozenset[str]
+    stream: Stream, cause: causes.Cause, wanted: frozenset[str]
 ) -> Iterator[tuple[int, str]]:
     """Indices and states, the highest index first."""
-    by_code = {QUEUED: waiting, SENT: waiting, PARKED: states.WAITING_FOR_ENDPOINT}
-    by_code |= {RUNNING: states.RUNNING, STORING: states.RUNNING}
+    by_code = {QUEUED: cause.status, SENT: cause.status, PARKED: states.WAITING_FOR_ENDPOINT}
+    by_code |= {RUNNING: cause.status if cause.begun else states.RUNNING, STORING: states.RUNNING}
     by_code |= {ENDED: states.SUCCESS, DELIVERED: states.SUCCESS}
     # A few among a million are found without a look at each: those whose state is wanted, and
     # those that ended in a way that is.

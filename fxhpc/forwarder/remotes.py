@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class _Remote:
         self.trouble = ""  # why the last link to it ended, or none could be made
         self.retry_at = 0.0
         self.wanted_until = 0.0
+        self.left = 0.0  # wall clock: when it said goodbye; 0: it has not, since it was there
         self.opener: Opener[msg.FromInterchange] | None = None
         self.address: _Address | None = None
         self.heard = 0.0
@@ -123,7 +125,9 @@ class RemoteInterchanges:
                 if isinstance(message, msg.Bye | msg.Refuse):
                     log.info("endpoint %s: %s", remote.name, message.reason)
                     remote.retry_at = remote.heard + EAGER_LOOK_S  # it is about to end
+                    remote.left = time.time()
                     if isinstance(message, msg.Refuse):
+                        remote.left = 0.0
                         remote.trouble = f"it refuses this home's forwarder: {message.reason}"
                         remote.retry_at = remote.heard + REFUSED_S
                     yield from self._lose(remote)
@@ -224,7 +228,11 @@ class RemoteInterchanges:
         if remote.opener is not None or remote.trouble:
             yield from self._tell(remote, self._spoken(remote), 0.0)
             return
-        why, seen = why_away(remote.directory, remote.name, commands=self._commands)
+        if not (remote.directory / "endpoint.json").exists():
+            yield from self.look()  # it was deleted a moment ago, or has another name
+        why, seen = why_away(
+            remote.directory, remote.name, commands=self._commands, left=remote.left
+        )
         yield from self._tell(remote, why, seen)
 
     @staticmethod
@@ -237,7 +245,12 @@ class RemoteInterchanges:
     def _tell(self, remote: _Remote, why: str, seen: float) -> Iterator[ev.Event]:
         """Tell what is known of an endpoint, if it is something else than the last time."""
         if remote.deleted and why:
-            why = f"endpoint {remote.name} was deleted: cancel its tasks, submit them to another"
+            why = f"endpoint {remote.name} was deleted"
+            if self._commands:
+                why += (
+                    f"; cancel its tasks with: fxhpc task cancel --endpoint "
+                    f"{uuid.UUID(bytes=remote.key)}, and submit them to another"
+                )
         told = ev.EndpointTold(remote.key, why, seen, remote.walltime_s, remote.deleted)
         if told != remote.told:
             remote.told = told
@@ -256,7 +269,7 @@ class RemoteInterchanges:
                 log.warning("endpoint %s cannot be reached: %s", remote.name, error)
             remote.trouble = str(error)
             return
-        remote.address = address
+        remote.address, remote.left = address, 0.0
         remote.opener = Opener(socket, codec.FROM_INTERCHANGE)
         remote.heard = remote.said = time.monotonic()
         yield ev.InterchangeUp(remote.key)

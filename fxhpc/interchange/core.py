@@ -182,6 +182,8 @@ class Interchange:
             state.outbox.greeted(state.actions)
             present = msg.Present(self.endpoint, self.epoch, __version__, held=state.held())
             state.actions.append(ev.ToForwarder(present))
+            if running := state.running():
+                state.actions.append(ev.ToForwarder(msg.Started(running)))
         elif isinstance(message, msg.Backlog) and self._allocating is not None:
             self._allocating.backlog = message.tasks
             self._scale_from_nothing(now)

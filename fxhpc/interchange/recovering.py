@@ -101,6 +101,8 @@ class Recovering:
         manager.hold(task)
         if claim.running:
             manager.running[task.stream, task.first] = self._state.now
+            started = msg.Started([msg.TaskRefs(task.stream, [task.first, 1])])
+            self._state.actions.append(ev.ToForwarder(started))
 
     def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
         """Forget what a manager claimed when it greeted before; it claims anew."""

@@ -81,6 +81,14 @@ class State:
         else:
             self.queue.push_front(task.stream, task)
 
+    def running(self) -> list[msg.TaskRefs]:
+        """All tasks that are known to run."""
+        tasks: dict[bytes, list[int]] = {}
+        for manager in self.managers.values():
+            for stream, index in manager.running:
+                tasks.setdefault(stream, []).append(index)
+        return refs(tasks)
+
     def held(self) -> list[msg.TaskRefs]:
         """All tasks that are here, or at a manager, or whose outcome lies in the spool."""
         tasks: dict[bytes, list[int]] = {}

@@ -79,6 +79,16 @@ def test_a_supervisor_that_starts_its_interchange(directory: Path) -> None:
     assert "the last time it ended: a bug" in why(directory)
 
 
+def test_one_that_has_said_goodbye(directory: Path) -> None:
+    process(directory, "supervisor", alive=True)
+    process(directory, "interchange", alive=True)
+    told = why_away(directory, "midway", left=time.time()).why
+    assert told == f"endpoint midway is being stopped on {HERE}"
+    # Another that was started since is not.
+    told = why_away(directory, "midway", left=psutil.Process().create_time() - 1).why
+    assert "is starting" in told
+
+
 def test_on_another_login_node(directory: Path) -> None:
     process(directory, "interchange", alive=False)
     process(directory, "supervisor", host="login2", alive=False, later=5)

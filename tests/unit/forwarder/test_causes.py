@@ -7,7 +7,7 @@ import pytest
 from fxhpc.forwarder import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
-from tests.unit.forwarder.acting import ENDPOINT, KEY, STREAM, Stage, info
+from tests.unit.forwarder.acting import ENDPOINT, KEY, LOCAL_ENDPOINT, STREAM, Stage, info
 
 C = b"c"
 
@@ -144,6 +144,57 @@ def test_durations_that_no_block_lasts_are_refused(stage: Stage) -> None:
     stage.interchange(msg.Status(1, 1, 1, 0, 0, report=report))
     assert not submit(7200.0, b"stream-d----")
     assert submit(7201.0, b"stream-e----")
+
+
+def status_of(stage: Stage, index: int) -> tuple[str, str]:
+    stage.clear()
+    stage.fetch(C, [index])
+    (answer,) = stage.said(C, service.States)
+    state = answer.streams[0].states[0]
+    return state.status, state.reason
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_nothing_is_said_to_run_at_an_endpoint_that_is_away(stage: Stage, retries: int) -> None:
+    stage.submit(C, 3, info(retries=retries))
+    stage.up()
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 2])]))
+    assert status_of(stage, 0) == (states.RUNNING, "")
+    stage.tell(ev.InterchangeGone(KEY), ev.EndpointTold(KEY, "endpoint midway is stopped"))
+    status, reason = status_of(stage, 0)
+    assert status == states.WAITING_FOR_ENDPOINT
+    assert reason.startswith("endpoint midway is stopped; this task was running")
+    assert ("it runs again" in reason) == bool(retries)
+    assert ("it is lost" in reason) == (not retries)
+    assert status_of(stage, 2) == (states.WAITING_FOR_ENDPOINT, "endpoint midway is stopped")
+    stage.client(C, service.ListTasks(9, each=True))
+    (listed,) = stage.said(C, service.TaskList)
+    assert listed.streams[0].counts == {states.WAITING_FOR_ENDPOINT: 3}
+    assert {task.status for task in listed.tasks} == {states.WAITING_FOR_ENDPOINT}
+    # The next one holds them; they run when it says so.
+    stage.up(held=[0, 1, 2])
+    assert status_of(stage, 0)[0] == states.WAITING_FOR_NODES
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [1, 1])]))
+    assert status_of(stage, 0)[0] == states.WAITING_FOR_NODES
+    assert status_of(stage, 1)[0] == states.RUNNING
+    assert not [index for index in stage.sent() if index < 3]
+
+
+def test_what_waits_is_counted_once_after_an_interchange_came_back(stage: Stage) -> None:
+    stage.submit(C, 5)
+    stage.up(tasks=2)
+    stage.tell(ev.InterchangeGone(KEY))
+    stage.up(held=[0, 1, 2, 3])
+    stage.interchange(msg.Status(1, 1, 0, 3, 1))
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    assert "; 4 tasks wait there in turn" in status_of(stage, 4)[1]
+
+
+def test_lists_have_endpoints_looked_for(stage: Stage) -> None:
+    assert stage.core.awaited(service.ListTasks(9)) == set()
+    stage.submit(C, 1)
+    assert stage.core.awaited(service.ListTasks(9)) == {ENDPOINT}
+    assert stage.core.awaited(service.ListTasks(9, endpoint=LOCAL_ENDPOINT)) == set()
 
 
 def test_what_is_cancelled_while_nobody_can_be_asked_ends_here(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,7 +89,8 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     import fxhpc.forwarder.remotes as module
 
     def set_clock(now: float) -> None:
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+        clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+        monkeypatch.setattr(module, "time", clock)
 
     set_clock(1000.0)
     return set_clock
@@ -201,6 +203,15 @@ def test_one_that_says_goodbye(place: Place, at: Callable[[float], None]) -> Non
     [*place.remotes.tick()]
     events = place.answer(msg.Bye("stopped"))
     assert events[0] == ev.InterchangeGone(KEY)
+    assert "is being stopped" in told(events)[-1]  # its process lives for a moment
     (place.directory / "interchange.json").unlink()
     at(1001.0)
     assert "never started" in told([*place.remotes.tick()])[-1]
+
+
+def test_one_that_was_deleted_a_moment_ago(place: Place, at: Callable[[float], None]) -> None:
+    [*place.remotes.tick()]
+    shutil.rmtree(place.directory)
+    said = told([*place.remotes.want(ENDPOINT)])[-1]
+    assert "was deleted" in said
+    assert f"fxhpc task cancel --endpoint {ENDPOINT}" in said

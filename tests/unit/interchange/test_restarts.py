@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fxhpc.interchange import events as ev
+from fxhpc.interchange.held import each
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause
 from tests.unit.interchange.acting import STREAM, Stage
@@ -42,6 +43,27 @@ def test_the_manager_may_come_back_before_the_forwarder_sends_again(running: boo
     stage.register(A, name="m", tasks=10, **held)
     stage.submit(4, sent_before=True)
     assert stage.sent(A) == [(STREAM, 2), (STREAM, 3)]
+
+
+@pytest.mark.parametrize("first", ["manager", "forwarder"])
+def test_the_forwarder_is_told_what_runs_on(first: str) -> None:
+    stage = restarted()
+    if first == "manager":
+        stage.register(A, name="m", running=[HELD])
+        stage.submit(2, sent_before=True)
+    else:
+        stage.submit(2, sent_before=True)
+        stage.register(A, name="m", running=[HELD])
+    told = {index for started in stage.up(msg.Started) for _, index in each(started.tasks)}
+    assert told == {0, 1}
+    # One that comes back knows nothing of it.
+    stage.take()
+    stage.tell(ev.ForwarderGone())
+    stage.forwarder(msg.Hello(1, "1"))
+    (started,) = stage.up(msg.Started)
+    assert {index for _, index in each(started.tasks)} == {0, 1}
+    said = [type(message) for message in stage.up(object)]
+    assert said.index(msg.Present) < said.index(msg.Started)
 
 
 def test_a_claim_outlives_another_greeting() -> None:
