@@ -167,6 +167,8 @@ class Forwarder:
                 endpoint.connected = False
                 endpoint.status = None
                 endpoint.away = ""
+                if event.nothing_runs:
+                    endpoint.forget_begun()
         else:
             self._tick()
         return state.actions

@@ -68,6 +68,7 @@ class InterchangeGone(msgspec.Struct, frozen=True):
     """The interchange of an endpoint is away."""
 
     key: bytes
+    nothing_runs: bool = False  # it has said that nothing of it runs any more
 
 
 class InterchangeSaid(msgspec.Struct, frozen=True):

@@ -67,6 +67,11 @@ class Endpoint:
         begun = sum(stream.states.count(RUNNING) for stream in self.streams.values())
         return max(0, self.outstanding - max(running, begun))
 
+    def forget_begun(self) -> None:
+        """Nothing of it runs any more: what had begun was sent, and that is all."""
+        for stream in self.streams.values():
+            stream.states[:] = stream.states.replace(bytes([RUNNING]), bytes([SENT]))
+
     @property
     def longest_block_s(self) -> float:
         """What no task may be declared to take longer than; 0: there is no limit."""

@@ -130,7 +130,8 @@ class RemoteInterchanges:
                         remote.left = 0.0
                         remote.trouble = f"it refuses this home's forwarder: {message.reason}"
                         remote.retry_at = remote.heard + REFUSED_S
-                    yield from self._lose(remote)
+                    nothing_runs = isinstance(message, msg.Bye) and message.nothing_runs
+                    yield from self._lose(remote, nothing_runs)
                     break
                 yield ev.InterchangeSaid(remote.key, message)
             if remote.opener is not None and remote.opener.broken:
@@ -274,10 +275,10 @@ class RemoteInterchanges:
         remote.heard = remote.said = time.monotonic()
         yield ev.InterchangeUp(remote.key)
 
-    def _lose(self, remote: _Remote) -> Iterator[ev.Event]:
+    def _lose(self, remote: _Remote, nothing_runs: bool = False) -> Iterator[ev.Event]:
         assert remote.opener is not None
         remote.opener.close()
         remote.opener = None
-        yield ev.InterchangeGone(remote.key)
+        yield ev.InterchangeGone(remote.key, nothing_runs)
         remote.told = None
         yield from self._look_after(remote, time.monotonic())

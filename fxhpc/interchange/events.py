@@ -153,6 +153,7 @@ class Leave(msgspec.Struct, frozen=True):
     """The process may end now."""
 
     reason: str
+    nothing_runs: bool = False  # no manager is left, nor a block that could have one
 
 
 class Note(msgspec.Struct, frozen=True):

@@ -70,7 +70,7 @@ class Leaving:
             return
         left = self._blocks_left()
         if not left:
-            self._leave("stopped")
+            self._leave("stopped", nothing_runs=not state.managers)
         elif spent >= CANCELLING_S or self._is_hopeless():
             self._leave(
                 f"stopped; these may still be there, cancel them by the batch system's own "
@@ -91,10 +91,10 @@ class Leaving:
     def _is_hopeless(self) -> bool:
         return self._allocating is not None and bool(self._allocating.scheduler.failed)
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: str, nothing_runs: bool = False) -> None:
         if not self._left:
             self._left = True
             if self._allocating is not None:
                 self._allocating.blocks.drop_cancelled()
             self._state.note(f"ends: {reason}")
-            self._state.actions.append(ev.Leave(reason))
+            self._state.actions.append(ev.Leave(reason, nothing_runs))

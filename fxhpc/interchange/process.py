@@ -219,7 +219,9 @@ class InterchangeProcess:
     def close(self) -> None:
         """End: managers that are left go on with what they have, and wait for the next one."""
         if self._forwarder is not None:
-            self._forwarders.send(self._forwarder, msg.Bye("the interchange ends"))
+            nothing_runs = self._left is not None and self._left.nothing_runs
+            bye = msg.Bye("the interchange ends", nothing_runs)
+            self._forwarders.send(self._forwarder, bye)
         directory = self._directory
         directory.address.unlink(missing_ok=True)
         if self._left is not None:

@@ -161,6 +161,7 @@ class Bye(msgspec.Struct, array_like=True, tag="bye"):
     """Either way: the sender ends this link on purpose."""
 
     reason: str = ""
+    nothing_runs: bool = False  # of an interchange: its managers are gone, and their blocks too
 
 
 class Reset(msgspec.Struct, array_like=True, tag="reset"):

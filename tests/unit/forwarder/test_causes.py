@@ -154,6 +154,21 @@ def status_of(stage: Stage, index: int) -> tuple[str, str]:
     return state.status, state.reason
 
 
+def test_what_was_cut_off_by_a_stop_waits_like_the_rest_and_can_be_cancelled(stage: Stage) -> None:
+    stage.submit(C, 3)
+    stage.up()
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 2])]))
+    stage.tell(
+        ev.InterchangeGone(KEY, nothing_runs=True),
+        ev.EndpointTold(KEY, "endpoint midway is stopped"),
+    )
+    assert status_of(stage, 0) == (states.WAITING_FOR_ENDPOINT, "endpoint midway is stopped")
+    stage.cancel(C, 0)
+    assert stage.cancelled(C) == [0]
+    stage.up(held=[1, 2])
+    assert status_of(stage, 1)[0] != states.WAITING_FOR_ENDPOINT
+
+
 @pytest.mark.parametrize("retries", [0, 2])
 def test_nothing_is_said_to_run_at_an_endpoint_that_is_away(stage: Stage, retries: int) -> None:
     stage.submit(C, 3, info(retries=retries))
