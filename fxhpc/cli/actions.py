@@ -163,6 +163,11 @@ def start(
     directory = _own(home, name)
     lifecycle.refuse_if_running(look(directory), take_over)
     spec = load_spec(directory, name)
+    if spec.addresses:
+        from fxhpc.endpoint.check import address_trouble  # here: seldom needed
+
+        if trouble := address_trouble(spec.addresses):
+            output.note(f"warning: address: {trouble.text}; {trouble.hint}")
     directory = lifecycle.prepare(home, name, spec, take_over)
     _set_up(directory, name)
     if foreground:

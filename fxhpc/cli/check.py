@@ -19,6 +19,7 @@ from fxhpc.endpoint import check as checks
 from fxhpc.endpoint import places
 from fxhpc.endpoint.check import OK, PROBLEM, WARNING, Finding
 from fxhpc.endpoint.state import look
+from fxhpc.endpoint.trial_submission import tried
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import InterchangeSpec
@@ -37,7 +38,8 @@ _TRIAL_S = 30.0
 @click.option("--script", is_flag=True, help="Print the batch job's script, and no more.")
 @output.common_options
 def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
-    """Try the configuration of endpoint NAME: exit code 0 if it would work, 1 if not.
+    """Try the configuration of endpoint NAME: exit code 0 if it would work, 1 if not, 6 if its
+    file has mistakes.
 
     Shows what the configuration comes to and the script of its batch jobs; looks at versions,
     places, the batch system's commands, ports, addresses and limits; runs a task on a worker of
@@ -46,8 +48,6 @@ def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
     directory = places.find(output.home(), name)
     spec = actions.load_spec(directory, name)
     directory = EndpointDirectory(directory.path, spec.state_dir)
-    with places.explained(name, directory.state):
-        directory.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     found: list[Finding] = []
     text = ""
     if spec.provisioner is not None:
@@ -68,11 +68,14 @@ def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
         return output.OK
     settings = checks.settings(spec)
     if not output.wants_json():
-        output.table(["Setting", "Value"], list(settings.items()))
-        if text:
-            click.echo("\nThe batch job's script:\n")
+        if text:  # first, since it is long: what was found is to be seen at the end
+            click.echo("The batch job's script:\n")
             click.echo("".join(f"    {line}\n" for line in text.splitlines()))
+        output.table(["Setting", "Value"], list(settings.items()))
+        click.echo()
     found += checks.look(directory, spec, look(directory).alive)
+    if text and spec.provisioner is not None:
+        found += tried(str(spec.provisioner.provider.get("type")), text)
     found.append(_try_locally())
     reports: list[dict[str, Any]] = []
     if on_node:
@@ -137,16 +140,20 @@ def _try_locally() -> Finding:
 def _look_on_nodes(
     directory: EndpointDirectory, name: str, spec: InterchangeSpec, timeout_s: float
 ) -> tuple[list[dict[str, Any]], list[Finding]]:
-    from fxhpc.endpoint.on_node import NodeProbe, findings
+    from fxhpc.endpoint.on_node import NodeProbe, findings, printed
 
     if spec.provisioner is None:
         return [], [Finding(WARNING, "nodes", "the endpoint asks nobody for nodes")]
+    with places.explained(name, directory.state):
+        directory.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     probe = NodeProbe(directory, name, spec, output.progress)
     try:
         reports = probe.run(timeout_s)
     except (RuntimeError, OSError) as error:
         return [], [Finding(PROBLEM, "nodes", str(error), "mend what it says, then check again")]
     found = list(findings(reports, __version__, platform.python_version()))
+    if probe.printed:
+        found.append(printed(probe.printed))
     if len(reports) < probe.nodes:
         found.append(
             Finding(
@@ -162,8 +169,10 @@ def _look_on_nodes(
 def _show(name: str, found: list[Finding], good: bool) -> None:
     output.table(["", "What", "Found"], list(_rows(found)))
     problems = sum(finding.level == PROBLEM for finding in found)
+    warnings = sum(finding.level == WARNING for finding in found)
+    but = f" but for {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
     click.echo(
-        f"endpoint {name!r}: it looks good; start it with: fxhpc endpoint start {name}"
+        f"endpoint {name!r}: it looks good{but}; start it with: fxhpc endpoint start {name}"
         if good
         else f"endpoint {name!r}: {problems} problem{'s' if problems > 1 else ''}"
     )

@@ -89,7 +89,8 @@ def find_logs(
             name,
             f"{what} of endpoint {name!r} has left no log in {directory.manager_logs} or "
             f"{directory.blocks}",
-            f"blocks and managers are listed by: fxhpc endpoint status {name}",
+            f"what runs is listed by: fxhpc endpoint status {name}; what became of others, such as "
+            f"jobs that were refused, is told by: fxhpc endpoint logs {name}",
         )
     return found
 

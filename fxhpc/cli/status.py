@@ -116,7 +116,7 @@ def _sentence(state: EndpointState) -> str:
         return state.sentence() + (f", started {since} ago" if since else "")
     if state.state == State.FAILED:
         return f"failed: {state.trouble}"
-    return state.state if state.state == State.STOPPED else "never started"
+    return state.state if state.state == State.STOPPED else f"{state.state}, never started"
 
 
 def _show(endpoint: dict[str, Any]) -> None:

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 from fxhpc.endpoint.child import files_needed
 from fxhpc.forwarder.filesystems import network_type
-from fxhpc.interchange.addresses import offered
+from fxhpc.interchange.addresses import host_addresses, offered
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import BlockRef, InterchangeSpec
 from fxhpc.units import format_bytes, format_duration
 from fxhpc.version import __version__
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
+
+#: Of the provider's keys, as Parsl has them.
+_UNITS = {"cmd_timeout": " s", "mem_per_node": " GB", "mem_per_slot": " GB"}
 
 #: Free bytes below which logs, journal and spool may not fit.
 _LITTLE_SPACE = 100 * 2**20
@@ -69,7 +74,11 @@ def settings(spec: InterchangeSpec) -> dict[str, str]:
         found["provider"] = str(provider.pop("type", "?"))
         if isinstance(launcher, dict):
             found["launcher"] = " ".join(str(value) for value in launcher.values() if value)
-        found |= {key: str(value) for key, value in provider.items() if value not in (None, "")}
+        found |= {
+            key: f"{value}{_UNITS.get(key, '')}"
+            for key, value in provider.items()
+            if value not in (None, "")
+        }
     if (policy := spec.scaling) is not None:
         found["blocks"] = (
             f"{policy.init_blocks} at the start, {policy.min_blocks} at least, {policy.max_blocks} "
@@ -134,6 +143,15 @@ def _places(directory: EndpointDirectory) -> Iterator[Finding]:
             )
             continue
         kind = network_type(str(existing))
+        if existing != path:
+            missing = path.relative_to(existing).parts[0]
+            yield Finding(
+                WARNING,
+                what,
+                f"{path} is not there: {existing / missing} would be made by the start",
+                "see that its name is right",
+            )
+            continue
         text = f"{path} is writable, {format_bytes(free)} free, on "
         text += f"{kind}, which other hosts may see" if kind else "a file system of this host"
         if free < _LITTLE_SPACE:
@@ -199,6 +217,8 @@ def _port(spec: InterchangeSpec, runs: bool) -> Finding:
 def _addresses(spec: InterchangeSpec) -> Finding:
     found = offered(spec.bind.replace(":*", ":0"), spec.addresses)
     hosts = [address.removeprefix("tcp://").rpartition(":")[0] for address in found]
+    if trouble := address_trouble(spec.addresses):
+        return trouble
     if all(host.startswith("127.") for host in hosts):
         provider = spec.provisioner.provider.get("type") if spec.provisioner is not None else ""
         if provider not in ("LocalProvider", ""):
@@ -212,6 +232,24 @@ def _addresses(spec: InterchangeSpec) -> Finding:
     return Finding(
         OK, "addresses", f"nodes try {', '.join(hosts)}; the first that answers is taken"
     )
+
+
+def address_trouble(given: list[str]) -> Finding | None:
+    """Why nodes may not find this host at the addresses that were given."""
+    own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    hint = f"this host has {', '.join(host_addresses())}; leave `address` out to offer all of them"
+    for address in given:
+        host = address.removeprefix("tcp://")
+        host = host.partition(":")[0] if host.count(":") == 1 else host
+        try:
+            found = {str(entry[4][0]) for entry in socket.getaddrinfo(host.strip("[]"), None)}
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", "") or str(error)
+            return Finding(PROBLEM, "addresses", f"{host!r} has no address: {why}", hint)
+        if not found & own:
+            text = f"{host!r} is none of this host's: nodes will look elsewhere for the endpoint"
+            return Finding(WARNING, "addresses", text, hint)
+    return None
 
 
 def _open_files(spec: InterchangeSpec) -> Finding:

@@ -58,6 +58,7 @@ def look(spec: Any) -> Any:
         "addresses": addresses,
         "skew_s": min(clocks, key=abs) if clocks else None,
         "cpus": os.cpu_count(),
+        "room": {} if fatal else _room(spec.get("manager")),
         "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "",
     }
 
@@ -76,6 +77,28 @@ def _modules() -> Any:
     except Exception as error:
         return versions, f"fxhpc.manager cannot be imported: {error}"
     return versions, ""
+
+
+def _room(manager: Any) -> Any:
+    """How many workers a manager would start here, of what it finds; or why it would not."""
+    if not manager:
+        return {}
+    import msgspec
+
+    from fxhpc.manager.node import examine
+    from fxhpc.protocol.pool import ManagerSpec
+
+    try:
+        node = examine(msgspec.convert(manager, ManagerSpec), os.environ, time.time())
+    except Exception as error:
+        return {"unfit": str(error)}
+    return {
+        "workers": node.slots,
+        "cores": node.cores,
+        "memory": node.memory,
+        "accelerators": node.accelerators,
+        "notes": node.notes,
+    }
 
 
 def _reach(address: str) -> Any:

@@ -29,6 +29,7 @@ from fxhpc.interchange.addresses import offered
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol import provision as pro
 from fxhpc.transport.frames import Frames, frame
+from fxhpc.units import format_bytes
 
 #: The job's walltime, and how many nodes it asks for at most.
 WALLTIME_S = 300.0
@@ -40,6 +41,9 @@ _ASK_S, _CANCEL_S, _LATE_S = 5.0, 60.0, 5.0
 
 #: Seconds by which clocks may differ before anybody cares: shown times are wrong by as much.
 _SKEW_S = 5.0
+
+#: Lines of a job's standard error that are shown.
+_PRINTED_LINES = 8
 
 _BLOCK = 0
 
@@ -81,6 +85,7 @@ class NodeProbe:
         self._words = ""
         self._ended: pro.JobReport | None = None
         self._failed = ""
+        self.printed: list[str] = []  # last lines of the job's standard error, once `run` is over
 
     def run(self, limit_s: float) -> list[dict[str, Any]]:
         """Submit the job and wait: the reports of its nodes, which may be fewer than `nodes`.
@@ -93,6 +98,9 @@ class NodeProbe:
             self._start()
             return self._wait(time.monotonic() + limit_s)
         finally:
+            for ending in ("*.stderr", "*.err"):  # of batch systems, of processes of this host
+                for path in sorted(self._state.blocks.glob(ending)):
+                    self.printed += last_lines(path, _PRINTED_LINES)
             self._clean_up()
 
     def _prepare(self) -> None:
@@ -105,6 +113,7 @@ class NodeProbe:
             "addresses": offered(f"tcp://{host}:{port}", self._spec.addresses),
             "key_file": str(self._directory.manager_key),
             "state_dir": str(self._directory.state),
+            "manager": msgspec.to_builtins(self._spec.manager),
         }
         replace_file(self.path / "probe.json", json.dumps(spec).encode())
         script = Path(__file__).with_name("node_probe.py")
@@ -285,9 +294,11 @@ def findings(reports: list[dict[str, Any]], own_version: str, own_python: str) -
         else:
             yield Finding(OK, f"{host}: Python", python)
             yield _versions(host, report, own_version, own_python)
+        if room := report.get("room"):
+            yield _workers(host, room)
         for what, key, level in (
             ("managers' key", "key", PROBLEM),
-            ("state_dir", "state_dir", PROBLEM),
+            ("endpoint's files", "state_dir", PROBLEM),
             ("temporary files", "tmp", WARNING),
         ):
             if report[key]:
@@ -301,6 +312,29 @@ def findings(reports: list[dict[str, Any]], own_version: str, own_python: str) -
             level = OK if abs(skew) < _SKEW_S else WARNING
             direction = "ahead of" if skew > 0 else "behind"
             yield Finding(level, f"{host}: clock", f"{abs(skew):.1f} s {direction} this host's")
+
+
+def _workers(host: str, room: dict[str, Any]) -> Finding:
+    what = f"{host}: workers"
+    if "unfit" in room:
+        return Finding(
+            PROBLEM, what, room["unfit"], "ask for less for each worker, or for other nodes"
+        )
+    text = f"{room['workers']}, with {room['cores']} cores and {format_bytes(room['memory'])}"
+    if room["accelerators"]:
+        text += f" and {room['accelerators']} accelerators"
+    notes = "; ".join(room["notes"])
+    return Finding(WARNING if notes else OK, what, f"{text}; {notes}" if notes else text)
+
+
+def printed(lines: list[str]) -> Finding:
+    """What the job's script has told on standard error, where worker_init fails without an end."""
+    return Finding(
+        WARNING,
+        "worker_init",
+        f"the job's standard error says: {' | '.join(lines)}",
+        "if worker_init is not to go on after a mistake, begin it with: set -e",
+    )
 
 
 def _versions(host: str, report: dict[str, Any], own_version: str, own_python: str) -> Finding:

@@ -97,8 +97,8 @@ def _by_whom(port: str) -> str:
                 and connection.pid
             ):
                 process = psutil.Process(connection.pid)
-                title = " ".join(process.cmdline())[:60] or process.name()
-                return f" by process {connection.pid} ({title})"
+                # Its name alone: what others give their programs is not ours to show.
+                return f" by process {connection.pid} ({process.name()})"
     except (psutil.Error, OSError):
         pass
     return " by another process"

@@ -521,8 +521,31 @@ def test_check_tries_a_worker_here_and_in_a_block(fxhpc: Commands) -> None:
     (node,) = found["nodes"]
     assert node["fatal"] == ""
     assert node["executable"] == sys.executable
+    assert node["room"]["workers"] == 1
     assert not list(fxhpc.directory.path.glob("check-*"))
     assert "launch.sh" in fxhpc.run("endpoint", "check", "midway", "--script")
+
+
+def test_check_tells_what_is_wrong_though_a_worker_starts(fxhpc: Commands) -> None:
+    fxhpc.configure(
+        "state_dir: " + str(fxhpc.home.scripts / "typo" / "x") + "\ncores_per_worker: 5000\n"
+        "address: no.such.host.invalid\n"
+        + LOCAL.partition("\n")[2] + "    worker_init: no_such_command\n"
+    )  # fmt: skip
+    plain = fxhpc.json("endpoint", "check", "midway", code=1)
+    told = {(finding["level"], finding["what"]): finding["text"] for finding in plain["findings"]}
+    assert "is not there: " in told["warning", "state_dir"]
+    assert "'no.such.host.invalid' has no address" in told["problem", "addresses"]
+    assert not (fxhpc.home.scripts / "typo").exists()
+    fxhpc.configure(LOCAL.replace("max_workers_per_node: 1", "cores_per_worker: 5000"))
+    with fxhpc.directory.config.open("a") as file:
+        file.write("    worker_init: no_such_command\n")
+    found = fxhpc.json("endpoint", "check", "midway", "--on-node", code=1)
+    texts = {finding["what"].rpartition(": ")[2]: finding for finding in found["findings"]}
+    assert texts["workers"]["level"] == "problem"
+    assert "no worker fits" in texts["workers"]["text"]
+    assert texts["worker_init"]["level"] == "warning"
+    assert "no_such_command" in texts["worker_init"]["text"]
 
 
 def test_check_tells_why_a_node_would_fail(fxhpc: Commands) -> None:

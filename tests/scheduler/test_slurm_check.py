@@ -12,7 +12,10 @@ def test_a_check_looks_at_a_node_and_leaves_nothing(login: LoginNode, slurm: Slu
     assert "node1: Python" in told
     assert "node1: addresses" in told
     assert f"{slurm.host_ip}:" in told
-    assert len(slurm.calls()) == 1
+    assert "Slurm would take it" in told
+    assert "node1: workers" in told
+    submitted = [call for call in slurm.calls() if "--test-only" not in call.arguments]
+    assert len(submitted) == 1
     login.check_nothing_left()
 
 
@@ -23,4 +26,11 @@ def test_a_check_tells_what_a_node_lacks(login: LoginNode, slurm: SlurmCluster) 
     login.endpoint("wrong", configuration(partition="nosuch"))
     told = login.fxhpc("endpoint", "check", "wrong", "--on-node", code=1)
     assert "invalid partition specified: nosuch" in told
+    login.check_nothing_left()
+
+
+def test_a_check_that_submits_nothing_tells_what_slurm_would_refuse(login: LoginNode) -> None:
+    login.endpoint("midway", configuration(partition="nosuch"))
+    told = login.fxhpc("endpoint", "check", "midway", code=1)
+    assert "Slurm would refuse it: sbatch: error: invalid partition specified: nosuch" in told
     login.check_nothing_left()
