@@ -542,6 +542,10 @@ class EndpointStartFailed(EndpointError):
     """The endpoint did not come up; the text says why."""
 
 
+class NodesUnavailable(EndpointStartFailed):
+    """The endpoint is up and will never have a node to run anything on; the text says why."""
+
+
 class EndpointStopFailed(EndpointError):
     """The endpoint did not end as it should, or left something behind."""
 

@@ -29,6 +29,7 @@ import msgspec
 from fxhpc import errors, ids
 from fxhpc.client import processes
 from fxhpc.client.connection import process_started
+from fxhpc.client.hindrances import Hindrances
 from fxhpc.protocol.private import SPEC_FILE, Owner, PrivateAnswer, PrivateRequest
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ Config = str | os.PathLike[str] | Mapping[str, Any]
 _READY_S = 90.0  # for an interchange to start: homes on a busy network file system are slow
 _STOP_S = 60.0  # for the batch system to cancel what there is
 _LOOK_S = 5.0  # between two looks at what the interchange reports
-_PATIENCE_S = 10.0  # that tasks may wait for a first worker without a word
-_SAY_EVERY_S = 60.0  # between two words about it
 _STARTS = 4  # of an interchange in a row that did not last, until its tasks are given up
 _QUICK_S = 10.0  # one that lived for less did not last
 _BACKOFF_S = 0.2
@@ -73,7 +72,7 @@ class PrivateEndpoint:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._hindrances = _Hindrances(self.name)
+        self._hindrances = Hindrances(self.name)
         request = self._request(config, variables or {})
         self.directory = _make_directory(home, self.name)
         request.directory = str(self.directory)
@@ -227,7 +226,9 @@ class PrivateEndpoint:
                     return
 
     def _wait(self) -> int:
-        """Return when the interchange has ended; until then, tell what hinders it."""
+        """Return when the interchange has ended; until then, tell what hinders it, and fail the
+        tasks if nothing will ever run them.
+        """
         try:
             descriptor = os.pidfd_open(self._process.pid)
         except (AttributeError, OSError):
@@ -236,7 +237,9 @@ class PrivateEndpoint:
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
             while not poll.poll(_LOOK_S * 1000):
-                self._hindrances.look(self.directory, time.monotonic())
+                hopeless = self._hindrances.look(self.directory, time.monotonic())
+                if hopeless is not None and self.failure is None:
+                    self._fail(hopeless)
         finally:
             os.close(descriptor)
         return self._process.wait()
@@ -266,49 +269,21 @@ class PrivateEndpoint:
 
     def _give_up(self, why: str) -> None:
         words = _tail(self._output).strip()
-        self.failure = errors.EndpointStartFailed(
-            self.name,
-            f"the interchange of this executor's private endpoint is gone: {why}"
-            + (f"; it said last: {words}" if words else ""),
-            f"see that no jobs are left whose names begin with fxhpc-{self.name}, and make "
-            f"another executor",
+        self._fail(
+            errors.EndpointStartFailed(
+                self.name,
+                f"the interchange of this executor's private endpoint is gone: {why}"
+                + (f"; it said last: {words}" if words else ""),
+                f"see that no jobs are left whose names begin with fxhpc-{self.name}, and make "
+                f"another executor",
+            )
         )
+
+    def _fail(self, failure: errors.FxhpcError) -> None:
+        """End what was submitted, and what will be, with this."""
+        self.failure = failure
         if self.on_failure is not None:
             self.on_failure(self.failure)
-
-
-class _Report(msgspec.Struct):
-    """The part of an endpoint's `status.json` that its user is told of."""
-
-    workers: int = 0
-    queued: int = 0
-    reason: str = ""
-
-
-class _Hindrances:
-    """Says on standard error why tasks wait for their first worker, if that takes long."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._since: float | None = None  # when tasks were first seen to wait for any worker
-        self._said_at = -_SAY_EVERY_S
-        self._said = ""
-
-    def look(self, directory: Path, now: float) -> None:
-        """Read what the interchange reports, and say why nothing runs: once, or if that changes."""
-        try:
-            report = msgspec.json.decode((directory / "status.json").read_bytes(), type=_Report)
-        except (OSError, msgspec.MsgspecError):
-            return
-        if report.workers or not report.queued or not report.reason:
-            self._since = None
-            return
-        self._since = now if self._since is None else self._since
-        if report.reason == self._said or now - self._since < _PATIENCE_S:
-            return
-        if now - self._said_at >= _SAY_EVERY_S:
-            self._said, self._said_at = report.reason, now
-            print(f"fxhpc: tasks of {self._name} wait: {report.reason}", file=sys.stderr)
 
 
 def _make_directory(home: Path, name: str) -> Path:

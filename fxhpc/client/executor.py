@@ -70,7 +70,8 @@ class Executor(Declaring, cf.Executor):
         ValueError: max_workers is not greater than 0, or something else beside `config` says where
             tasks run.
         ConfigError: the configuration cannot be used; it names all that is wrong.
-        EndpointStartFailed: no block can be asked for.
+        EndpointStartFailed: no block can be asked for. Its subclass NodesUnavailable is raised by
+            futures, and then by `submit`, if blocks are refused or fail time and again.
     """
 
     def __init__(

@@ -104,6 +104,7 @@ class Reporting:
             cores += manager.cores
             memory += manager.memory
         queued = len(state.queue) + len(state.suspects)
+        backlog = 0  # tasks that wait at the forwarder, as far as it tells
         report = msg.EndpointReport(
             [_of_manager(manager) for manager in islice(state.managers.values(), LISTED)],
             total_cores=cores,
@@ -115,13 +116,16 @@ class Reporting:
             report.blocks = allocating.blocks.reports(state.now, self._wall_offset_s)
             report.scheduler = allocating.blocks.scheduler
             report.scheduler_trouble = allocating.scheduler.trouble or allocating.backoff.trouble
-            if allocating.backoff.paused:
+            if allocating.scheduler.failed:
+                report.paused = allocating.scheduler.failed
+            elif allocating.backoff.paused:
                 report.paused = allocating.backoff.reason(state.now)
+            backlog = allocating.backlog
         return msg.Status(
             managers=len(state.managers),
             workers=workers,
             idle_workers=idle,
-            queued=queued + held - running,
+            queued=queued + held - running + backlog,
             running=running,
             reason=self._reason(queued),
             report=report,

@@ -122,6 +122,28 @@ def test_why_nothing_runs(home: TestHome) -> None:
     _nothing_is_left(home)
 
 
+def test_futures_fail_when_no_block_will_ever_come(home: TestHome) -> None:
+    out = home.run(
+        "hopeless.py",
+        _script("""
+            from fxhpc.errors import NodesUnavailable
+            with Executor(config={**CONFIG, "python": "/nowhere/python3"}) as executor:
+                futures = [executor.submit(pow, 2, x) for x in range(3)]
+                for future in futures:
+                    error = future.exception(60)
+                    assert isinstance(error, NodesUnavailable), error
+                    assert "/nowhere/python3" in str(error), error
+                    assert "make another executor" in str(error), error
+                try:
+                    executor.submit(pow, 2, 5)
+                except NodesUnavailable:
+                    print("fine")
+        """),
+    )
+    assert out == "fine\n"
+    _nothing_is_left(home)
+
+
 @pytest.mark.parametrize("ending", ["kill", "terminate", "interrupt", "exit", "error", "hangup"])
 def test_whatever_ends_the_process_ends_its_blocks(
     home: TestHome, ending: str, tmp_path: Path

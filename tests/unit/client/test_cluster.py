@@ -12,6 +12,7 @@ import pytest
 
 from fxhpc import errors
 from fxhpc.client import cluster
+from fxhpc.client.hindrances import Hindrances
 
 
 def _program(path: Path, code: str) -> str:
@@ -94,7 +95,7 @@ def test_what_hinders_is_said_when_it_has_lasted(
         hindrances.look(tmp_path, now)
         return capsys.readouterr().err
 
-    hindrances = cluster._Hindrances("executor-1")
+    hindrances = Hindrances("executor-1")
     assert said(0.0) == ""  # there is no report yet
     report("Slurm job 1 PENDING (Priority)")
     assert said(5.0) == ""
@@ -110,3 +111,28 @@ def test_what_hinders_is_said_when_it_has_lasted(
     assert said(300.0) == ""
     (tmp_path / "status.json").write_text("nonsense")
     assert said(400.0) == ""
+
+
+def test_an_endpoint_is_given_up_when_no_block_will_ever_come(tmp_path: Path) -> None:
+    words = "scaling is paused after 3 failed blocks: sbatch: error: invalid partition"
+
+    def look(now: float, **report: object) -> errors.NodesUnavailable | None:
+        workers = report.pop("workers", 0)
+        told = {"workers": workers, "queued": 1, "reason": words, "report": report}
+        (tmp_path / "status.json").write_text(json.dumps(told))
+        return hindrances.look(tmp_path, now)
+
+    hindrances = Hindrances("executor-1")
+    paused = f"{words}; fix it, then: make another executor (one block is tried in 30 min)"
+    comes, goes = [{"block": 4, "state": "pending"}], [{"block": 4, "state": "cancelling"}]
+    assert look(0.0, paused="") is None  # the batch system is away, for one
+    assert look(5.0, paused=paused) is None  # it may pass
+    assert look(7.0, paused=paused, blocks=comes) is None
+    assert look(100.0, paused=paused, workers=1) is None
+    assert look(105.0, paused=paused, blocks=goes) is None
+    failure = look(110.0, paused=paused, blocks=goes)
+    assert str(failure) == (
+        f"no node will come to run the tasks of this executor: {words}; "
+        f"mend its config, and make another executor"
+    )
+    assert isinstance(failure, errors.EndpointStartFailed)

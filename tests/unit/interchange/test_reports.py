@@ -125,3 +125,20 @@ def test_heartbeats_are_as_configured() -> None:
     assert ev.CloseManager(A) not in stage.take()
     stage.tick(2.0)
     assert ev.CloseManager(A) in stage.take()
+
+
+def test_what_waits_at_the_forwarder_waits_for_the_endpoint() -> None:
+    there = Site(prov.ScalingPolicy(max_blocks=1))
+    there.backlog(936)
+    there.submit(64)
+    there.run(1)
+    assert there.status.queued + there.status.running == 1000
+
+
+def test_a_provider_that_cannot_be_made_is_why_no_blocks_are_asked_for() -> None:
+    there = Site(prov.ScalingPolicy(max_blocks=1))
+    there.tell(ev.ProvisionerSaid(prov.ProvisionerFailed("there is no sbatch")))
+    there.tell(ev.Tick())
+    report = there.core.status().report
+    assert report
+    assert report.paused == "there is no sbatch"
