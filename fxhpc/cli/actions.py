@@ -89,9 +89,8 @@ def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
     config = _configuration(directory, name)
     for warning in config.warnings:
         output.note(f"warning: {warning}")
-    spec = interchange_spec(config, name, EndpointDirectory(directory.path, config.state_dir))
-    spec.state_dir = spec.state_dir or config.state_dir
-    return spec
+    state = places.state_directory(directory, name, config.state_dir)
+    return interchange_spec(config, name, EndpointDirectory(directory.path, state))
 
 
 def _configuration(directory: EndpointDirectory, name: str) -> EndpointConfig:

@@ -127,7 +127,7 @@ def _versions() -> Finding:
 def _places(directory: EndpointDirectory) -> Iterator[Finding]:
     places = [("directory", directory.path)]
     if directory.state != directory.path:
-        places.append(("state_dir", directory.state))
+        places.append(("state_dir", directory.state.parent))  # its own in it is made by a start
     for what, path in places:
         existing = _existing(path)
         try:

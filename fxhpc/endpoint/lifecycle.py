@@ -19,7 +19,7 @@ import msgspec
 from fxhpc import errors
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, InterchangeChild
-from fxhpc.endpoint.places import create, explained, known_names, read_state_dir
+from fxhpc.endpoint.places import create, explained
 from fxhpc.endpoint.state import EndpointState, State, look
 from fxhpc.endpoint.supervisor import BUSY, STOPPED
 from fxhpc.forwarder.attach import module_environment
@@ -56,8 +56,9 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
     refuse_if_running(state, take_over)
     if state.state == State.UNSUPERVISED:
         _end(state.interchange, state.interchange_started, signal.SIGHUP, _HAND_OVER_S)
-    _refuse_shared_state(home, name, spec.state_dir)
     directory = EndpointDirectory(directory.path, spec.state_dir)
+    with explained(name, directory.state):
+        directory.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with explained(name, directory.path):
         # An empty file is no state_dir: then all lies in the directory.
         replace_file(directory.path / "state_dir", os.fsencode(spec.state_dir))
@@ -72,18 +73,6 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
         directory.failure.unlink(missing_ok=True)
         directory.stop_request.unlink(missing_ok=True)
     return directory
-
-
-def _refuse_shared_state(home: Home, name: str, state_dir: str) -> None:
-    """Two endpoints in one `state_dir` would overwrite each other's addresses and keys."""
-    for other in known_names(home):
-        if state_dir and other != name and read_state_dir(home.endpoints / other) == state_dir:
-            raise errors.EndpointStartFailed(
-                name,
-                f"endpoint {name!r} was not started: its state_dir {state_dir} is that of endpoint "
-                f"{other!r} already",
-                "each needs one of its own: name another in its config.yaml",
-            )
 
 
 def refuse_if_running(state: EndpointState, take_over: bool) -> None:
@@ -351,7 +340,7 @@ def delete(directory: EndpointDirectory, name: str) -> None:
         for folder in (directory.blocks, directory.manager_logs, directory.manager_results):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            directory.state.rmdir()  # if nothing of the user's lies there
+            directory.state.rmdir()  # if nothing that tasks have written lies there
     try:
         shutil.rmtree(directory.path)
     except OSError as error:

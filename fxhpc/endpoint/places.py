@@ -191,6 +191,17 @@ def make_own(directory: EndpointDirectory) -> EndpointDirectory:
     return bare
 
 
+def state_directory(directory: EndpointDirectory, name: str, state_dir: str) -> str:
+    """The endpoint's own directory in `state_dir`, which may hold other endpoints' and a user's
+    files; empty if no `state_dir` is named.
+    """
+    if not state_dir:
+        return ""
+    with explained(name, directory.path):
+        record = directory.create(name)
+    return os.path.join(state_dir, f"{name}-{record.endpoint[:8]}")
+
+
 def read_state_dir(path: Path) -> str:
     """Where nodes find the endpoint's files, as it was started last; empty: in its directory."""
     try:

@@ -275,6 +275,30 @@ def test_a_copy_has_nothing_of_what_was_copied(fxhpc: Commands) -> None:
     assert left_blocks(fxhpc.directory)
 
 
+def test_endpoints_with_one_state_dir_leave_each_others_files_alone(fxhpc: Commands) -> None:
+    state_dir = fxhpc.home.scripts / "state"
+    (state_dir / "blocks").mkdir(parents=True)
+    (state_dir / "blocks" / "mine").write_text("")
+    config = fxhpc.home.scripts / "f.yaml"
+    config.write_text(f"state_dir: {state_dir}\n{LOCAL}    init_blocks: 1\n")
+    for name in ("one", "two"):
+        fxhpc.run("endpoint", "configure", name, "--from", str(config))
+        fxhpc.run("endpoint", "start", name)
+    for name in ("one", "two"):
+        eventually(lambda name=name: fxhpc.json("endpoint", "status", name)["report"]["managers"])
+    fxhpc.run("endpoint", "stop", "one")
+    fxhpc.run("endpoint", "delete", "one", "--yes")
+    assert fxhpc.json("endpoint", "restart", "two")["state"] == State.RUNNING
+    fxhpc.run("endpoint", "delete", "two", "--yes", "--force")
+    assert [path.name for path in state_dir.rglob("*")] == ["blocks", "mine"]
+
+
+def test_a_state_dir_that_cannot_be_made_is_told(fxhpc: Commands) -> None:
+    fxhpc.configure("state_dir: /proc/x\n" + LOCAL)
+    said = fxhpc.run("endpoint", "start", "midway", code=1)
+    assert "/proc/x cannot be written: No such file or directory" in said
+
+
 def test_a_renamed_endpoint_stays_what_it_is(fxhpc: Commands) -> None:
     first = fxhpc.json("endpoint", "start", "midway")
     fxhpc.run("endpoint", "stop", "midway")
