@@ -16,6 +16,7 @@ from fxhpc.manager import channel, processes, seed
 from fxhpc.manager.node import Node, examine, is_own
 from fxhpc.manager.pinning import Unfit
 from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.units import format_bytes
 
 #: Descriptors that a manager needs for itself, and for each worker: its socket, page and output,
 #: two files for what its tasks print, and one on the way.
@@ -95,12 +96,12 @@ def _manage(spec: ManagerSpec, node: Node, seed_: tuple[socket.socket, int]) -> 
 
     logs.set_up(spec, logs.file_name(node.host, node.block, spec.manager))
     logs.log.info(
-        "manager %s on %s: %d workers, %d cores, %d bytes of memory, block %s, job %s, Python %s",
+        "manager %s on %s: %d workers, %d cores, %s of memory, block %s, job %s, Python %s",
         spec.manager,
         node.host,
         node.slots,
         node.cores,
-        node.memory,
+        format_bytes(node.memory),
         node.block or "-",
         node.job or "-",
         sys.executable,

@@ -88,9 +88,10 @@ class Finder:
         if self._worked == address:
             self._worked = ""
 
-    def summary(self) -> str:
-        """What was tried, and what came of it."""
-        return ", ".join(f"{address} ({why})" for address, why in self.told.items())
+    def summary(self, but: str = "") -> str:
+        """What was tried, and what came of it; one address may be left out."""
+        told = [f"{address} ({why})" for address, why in self.told.items() if address != but]
+        return ", ".join(told)
 
     def close(self) -> None:
         """Give up whatever is being tried."""

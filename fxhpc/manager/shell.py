@@ -213,7 +213,8 @@ class Shell:
             self._complain(now)
             self._later(now)
             return
-        log.info("connecting to %s; tried: %s", way.address, self._finder.summary())
+        others = self._finder.summary(but=way.address)
+        log.info("connecting to %s%s", way.address, f"; others: {others}" if others else "")
         self._opener = Opener(socket_, TO_MANAGER)
         assert self._monitor is not None
         self._heard = now

@@ -347,6 +347,8 @@ def test_what_is_written_is_private_and_gone_after_a_stop(
     assert found["report"]["managers"][0]["host"] == os.uname().nodename
     for path in (directory.status, directory.manager_spec, directory.address, directory.log):
         assert path.stat().st_mode & 0o777 == 0o600
+    for path in (*directory.blocks.glob("fxhpc-*"), *directory.manager_logs.iterdir()):
+        assert path.stat().st_mode & 0o077 == 0, path
     for path in (directory.blocks, directory.logs, directory.manager_logs):
         assert path.stat().st_mode & 0o777 == 0o700
     ask_to_stop(endpoint)

@@ -61,6 +61,9 @@ _FAR_AWAY = frozenset(
     }
 )
 
+#: What LocalProvider's jobs write beside their scripts.
+_LOCAL_OUTPUT = (".out", ".err", ".ec")
+
 #: Packages whose `__init__` imports all of Parsl, half a second's worth; what is wanted of them are
 #: single modules.
 _SKIPPED = ("parsl", "parsl.providers", "parsl.app")
@@ -252,6 +255,10 @@ class Batch:
 
         def write_script(text: str, path: str, *rest: Any) -> Any:
             self._script = path
+            if self._type == "LocalProvider" and not self._dry:
+                for ending in _LOCAL_OUTPUT:  # a shell writes them, with the umask of the tasks
+                    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW
+                    os.close(os.open(path + ending, flags, 0o600))
             quoted = shlex.quote(path)
             if rest:
                 name, values = rest
