@@ -666,6 +666,11 @@ class TaskNotFound(FuncxResponseError):
     REASON = "Task {} not found"
     ADVICE = "It was submitted from another home (FXHPC_HOME), or purged after the retention time."
 
+    def __init__(self, *error_args: Any) -> None:
+        if len(error_args) > 1:  # what to do, in words that fit the case
+            self.ADVICE = str(error_args[1])
+        super().__init__(*error_args)
+
     @property
     def uuid(self) -> str:
         """The id that nobody knows."""

@@ -22,6 +22,12 @@ SHORT = 8
 #: Characters of a result that are shown.
 _RESULT_CHARACTERS = 2000
 
+#: Tasks of which the numbers are looked for at most.
+_FOUND_TASKS = 10_000
+
+#: What a reason says if the batch system is away, and is asked again and again.
+_PASSING = ("cannot be reached, it is asked again", "the batch system is asked whether")
+
 #: What a reason says if waiting alone will not do.
 _TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
 
@@ -86,7 +92,8 @@ def named(client: QuietClient, text: str) -> Named:
     begin = int(first) if first is not None else 0
     end = count - 1 if first is None else int(last) if last is not None else begin
     if not begin <= end < count:
-        raise errors.TaskNotFound(f"{text} (there are {digits}:0-{count - 1})")
+        there = f"{digits}:0" if count == 1 else f"{digits}:0-{count - 1}"
+        raise errors.TaskNotFound(text, f"Of that batch there are {there}.")
     return Named(found[0].stream, begin, end - begin + 1)
 
 
@@ -118,16 +125,67 @@ def named_one(client: QuietClient, text: str) -> str:
     if found.tasks > 1:
         short = found.stream.hex()[:SHORT]
         raise errors.UsageError(
-            f"{text!r} are {found.tasks:,} tasks: name one of them, for example {short}:0"
+            f"{text!r} are {found.tasks:,} tasks: name one of them, for example "
+            f"{short}:{found.first}; those that failed are named by: "
+            f"fxhpc task list --state failed"
         )
     return ids.task_id(found.stream, found.first)
 
 
-def short_id(summary: StreamSummary) -> str:
-    """A stream's tasks as lists show them: `5f1c9b1e:0-99`."""
-    count = sum(summary.counts.values())
-    short = summary.stream.hex()[:SHORT]
-    return f"{short}:0" if count == 1 else f"{short}:0-{count - 1}"
+def short_id(stream: bytes, first: int, count: int = 1) -> str:
+    """Consecutive tasks of a stream as lists show them: `5f1c9b1e:0-99`."""
+    last = f"-{first + count - 1}" if count > 1 else ""
+    return f"{stream.hex()[:SHORT]}:{first}{last}"
+
+
+def endpoint_of(client: QuietClient, text: str) -> str:
+    """The UUID of an endpoint that a person names; of a deleted one too, while it has tasks.
+
+    Raises:
+        EndpointNotFound: neither the home has such an endpoint, nor has any task.
+        UsageError: several that were deleted had this name.
+    """
+    try:
+        return client._endpoint(text)
+    except errors.EndpointNotFound:
+        summaries = listing.streams(client.ask, limit=10_000).streams
+        found = sorted({one.endpoint for one in summaries if one.endpoint_name == text})
+        if not found:
+            raise
+    if len(found) > 1:
+        raise errors.UsageError(f"{text!r} may mean several: {', '.join(found)}; name one of them")
+    return found[0]
+
+
+class Found(NamedTuple):
+    """Consecutive tasks that are in one state."""
+
+    summary: StreamSummary
+    status: str
+    first: int
+    tasks: int
+
+
+def find(client: QuietClient, endpoint: str, wanted: list[str]) -> tuple[list[Found], int]:
+    """The tasks that are in one of these states, by their numbers; and of how many tasks these are
+    the newest.
+    """
+    call = service.ListTasks(0, endpoint, wanted, _FOUND_TASKS, each=True)
+    answer: service.TaskList = client.ask(call)
+    of_stream = {summary.stream: summary for summary in answer.streams}
+    total = sum(summary.counts.get(state, 0) for summary in answer.streams for state in wanted)
+    found: list[Found] = []
+    for task in answer.tasks:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and (last.summary.stream, last.status) == (task.stream, task.status)
+            and task.index == last.first - 1  # the newest come first
+        ):
+            found[-1] = last._replace(first=task.index, tasks=last.tasks + 1)
+        else:
+            found.append(Found(of_stream[task.stream], task.status, task.index, 1))
+    return found, total
 
 
 def age(created: float) -> str:
@@ -196,7 +254,8 @@ def _ending(state: TaskState, name: str) -> dict[str, str]:
             return {"result": cut}
         if outcome.kind == OutcomeKind.ERROR:
             return {"error": str(outcomes.failure_of(outcome, name)).rstrip()}
-        return {"error": str(outcomes.error_of(outcome, name))}
+        error = outcomes.error_of(outcome, name)
+        return {"error": str(error), "error_kind": type(error).__name__}
     except Exception as error:  # whatever a user's object does when it is made or shown
         return {"result": f"cannot be shown here: {type(error).__name__}: {error}"}
 
@@ -231,6 +290,8 @@ def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
     error = str(told.get("error", told.get("result", "")))
     body, _, advice = error.partition("What to do: ")
     sentences.append(body.rstrip())
+    if told.get("error_kind") == errors.MaxResultSizeExceeded.__name__:
+        return sentences, "as said above, and submit it again: what the function did was right"
     return sentences, advice or "mend what the function raised, and submit it again"
 
 
@@ -270,6 +331,15 @@ def _pending_advice(status: str, reason: str, told: dict[str, Any]) -> str:
         return (
             "nothing: it starts when it is its turn. More workers: raise max_blocks, "
             f"nodes_per_block or max_workers_per_node of endpoint {endpoint}, and restart it"
+        )
+    if "was deleted" in reason or reason.startswith("this home has no endpoint"):
+        return f"cancel it, and submit it to another endpoint: {cancel_it}"
+    if "is being stopped" in reason:
+        return f"start it again when it has ended: fxhpc endpoint start {endpoint}"
+    if any(words in reason for words in _PASSING):
+        return (
+            "nothing: the batch system is asked again until it answers. What was submitted waits "
+            "as long as that takes"
         )
     if "fxhpc " in reason:
         return "as said above; what was submitted waits as long as that takes"

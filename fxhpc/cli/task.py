@@ -12,7 +12,11 @@ from fxhpc import errors
 from fxhpc.cli import output
 
 if TYPE_CHECKING:
-    from fxhpc.cli.explaining import QuietClient
+    from fxhpc.cli.explaining import Found, QuietClient
+    from fxhpc.protocol.service import StreamSummary
+
+#: States whose tasks are looked for one by one: a batch has few of them, or they are of interest.
+_NAMED = frozenset({"failed", "cancelled", "running"})
 
 
 @click.group()
@@ -38,7 +42,11 @@ def task() -> None:
 @click.option("--all", "each", is_flag=True, help="A line for each task, not for each batch.")
 @output.common_options
 def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: bool) -> None:
-    """List tasks, the newest first: a line for each batch."""
+    """List tasks, the newest first: a line for each batch.
+
+    With --state failed, cancelled or running, a line for those tasks of it, by their numbers.
+    """
+    from fxhpc.cli import explaining
     from fxhpc.client import listing
 
     wanted = listing.wanted_states(states or None)
@@ -46,9 +54,13 @@ def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: 
         _print_none(each)
         return
     with _client() as client:
-        place = client._endpoint(endpoint) if endpoint else ""
+        place = explaining.endpoint_of(client, endpoint) if endpoint else ""
         if each:
             _print_tasks(listing.tasks(client.ask, place, wanted or None, limit))
+        elif wanted and _NAMED.issuperset(wanted) and not output.wants_json():
+            found, total = explaining.find(client, place, wanted)
+            names = listing.function_names(client.ask, [one.summary for one in found])
+            _print_found(found[:limit], names, total)
         else:
             answer = listing.streams(client.ask, place, wanted or None, limit)
             names = listing.function_names(client.ask, answer.streams)
@@ -107,14 +119,15 @@ def explain(name: str) -> None:
 @click.option("--endpoint", metavar="NAME", help="All of this endpoint that have not ended.")
 @click.option("--all-pending", is_flag=True, help="All of this home that have not ended.")
 @click.option("--interrupt", is_flag=True, help="End those that run, too.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output.common_options
 def cancel(
     names: tuple[str, ...], endpoint: str | None, all_pending: bool, interrupt: bool, yes: bool
 ) -> int:
     """Cancel tasks that have not begun.
 
-    The exit code is 1 if some of them run on, which --interrupt prevents.
+    The exit code is 1 if some of them run on, which --interrupt prevents. With --endpoint or
+    --all-pending it asks first; where nobody is there to be asked, --yes is needed.
     """
     from fxhpc.cli import explaining
 
@@ -128,30 +141,45 @@ def cancel(
             chosen = [explaining.named(client, name) for name in names]
             running = 0
         else:
-            chosen, pending, running = _pending(client, endpoint or "")
-            if sys.stdin.isatty() and not yes and pending:
-                click.confirm(f"Cancel {pending:,} tasks?", abort=True, err=True)
+            place = explaining.endpoint_of(client, endpoint) if endpoint else ""
+            chosen, pending = _pending(client, place)
+            if pending and not yes:
+                _make_sure(pending, f"--endpoint {endpoint}" if endpoint else "--all-pending")
         cancelled = explaining.cancel(client, chosen, interrupt)
         if names:
             running = sum(_still_running(client, one) for one in chosen)
-        elif interrupt:
-            running = 0
+        else:  # what was submitted meanwhile was not meant
+            running = min(_pending(client, place)[1], max(0, pending - cancelled))
     _tell_cancelled(cancelled, running)
     return output.FAILED if running else output.OK
 
 
-def _pending(client: QuietClient, endpoint: str) -> tuple[list[Any], int, int]:
-    """All streams with tasks that have not ended, how many these are, and how many of them run."""
+def _make_sure(pending: int, which: str) -> None:
+    """Ask whether to cancel all of these."""
+    from fxhpc.cli.explaining import many
+
+    if not sys.stdin.isatty():
+        raise errors.UsageError(
+            f"nothing was cancelled: nobody is there to be asked; say that you are sure to cancel "
+            f"{many(pending, 'task')}: fxhpc task cancel {which} --yes"
+        )
+    click.confirm(f"Cancel {many(pending, 'task')}?", abort=True, err=True)
+
+
+def _pending(client: QuietClient, place: str) -> tuple[list[Any], int]:
+    """All streams with tasks that have not ended, and how many these are.
+
+    Args:
+        place: the UUID of their endpoint; empty for all.
+    """
     from fxhpc.cli.explaining import Named
     from fxhpc.client import listing
-    from fxhpc.protocol.states import PENDING, RUNNING
+    from fxhpc.protocol.states import PENDING
 
-    place = client._endpoint(endpoint) if endpoint else ""
     answer = listing.streams(client.ask, place, listing.PENDING, 10_000)
     found = [Named(one.stream, 0, sum(one.counts.values())) for one in answer.streams]
     pending = sum(one.counts.get(state, 0) for one in answer.streams for state in PENDING)
-    running = sum(one.counts.get(RUNNING, 0) for one in answer.streams)
-    return found, pending, running
+    return found, pending
 
 
 def _still_running(client: QuietClient, chosen: Any) -> int:
@@ -172,7 +200,10 @@ def _tell_cancelled(cancelled: int, running: int) -> None:
 
     click.echo(f"{explaining.many(cancelled, 'task')} cancelled")
     if running:
-        output.note(f"{running:,} not, since they run: --interrupt ends them")
+        output.note(
+            f"{running:,} not, since they run, or ran when their endpoint went away: --interrupt "
+            f"ends them"
+        )
 
 
 def _has_store() -> bool:
@@ -232,8 +263,8 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
         return
     rows = [
         (
-            explaining.short_id(one),
-            names.get(one.function_id, "-" if one.keep else "(executor)"),
+            explaining.short_id(one.stream, 0, sum(one.counts.values())),
+            _function(one, names),
             one.endpoint_name,
             ", ".join(f"{count:,} {state}" for state, count in one.counts.items()),
             explaining.age(one.created),
@@ -248,7 +279,34 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
         output.note(f"{total - len(summaries):,} older ones are not shown: --limit")
 
 
+def _print_found(found: list[Found], names: dict[str, str], total: int) -> None:
+    from fxhpc.cli import explaining
+
+    if not found:
+        click.echo("no tasks")
+        return
+    rows = [
+        (
+            explaining.short_id(one.summary.stream, one.first, one.tasks),
+            _function(one.summary, names),
+            one.summary.endpoint_name,
+            f"{one.tasks:,} {one.status}",
+            explaining.age(one.summary.created),
+        )
+        for one in found
+    ]
+    output.table(("id", "function", "endpoint", "tasks", "age"), rows)
+    if (left := total - sum(one.tasks for one in found)) > 0:
+        output.note(f"{explaining.many(left, 'older task')} not shown: --limit")
+    output.note(f"what became of one: fxhpc task show {rows[0][0].partition('-')[0]}")
+
+
+def _function(summary: StreamSummary, names: dict[str, str]) -> str:
+    return names.get(summary.function_id, "-" if summary.keep else "(executor)")
+
+
 def _print_tasks(found: list[dict[str, Any]]) -> None:
+    from fxhpc import ids
     from fxhpc.cli import explaining
 
     if output.wants_json():
@@ -259,7 +317,7 @@ def _print_tasks(found: list[dict[str, Any]]) -> None:
         return
     rows = [
         (
-            one["task_id"],
+            explaining.short_id(*ids.parse_task_id(one["task_id"])),
             one["function_name"] or "-",
             one["endpoint"],
             one["status"],

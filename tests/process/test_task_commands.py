@@ -107,7 +107,7 @@ def test_everybody_tells_the_same_cause(
         eventually(lambda: client.get_task(others[0])["reason"] == busy, within=5)
         assert cause(client, home, others[0]) == ("waiting-for-launch", busy)
         assert asked(home, "explain", long)["status"] == "running"
-        assert asked(home, "cancel", "--endpoint", "midway", "--interrupt") == {
+        assert asked(home, "cancel", "--endpoint", "midway", "--interrupt", "--yes") == {
             "cancelled": 4,
             "running": 0,
         }
@@ -129,6 +129,11 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
     plain = run(home, "list")
     assert f"{short}:0-4" in plain.stdout
     assert "start it with: fxhpc endpoint start midway" in plain.stderr
+    (row,) = [
+        line for line in run(home, "list", "--state", "failed").stdout.splitlines()[1:] if line
+    ]
+    assert row.split()[:5] == [f"{batches[1]['id']}:0", "divide", "local", "1", "failed"]
+    assert f"{batches[1]['id']}:2" in run(home, "list", "--all").stdout
     every = asked(home, "list", "--all", "--state", "failed")["tasks"]
     assert [(one["task_id"], one["function_name"]) for one in every] == [(done[0], "divide")]
     assert "waiting-for-ep" not in run(home, "list", "--endpoint", "local").stdout
@@ -142,6 +147,10 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
     assert "It failed" in explained
     assert "What to do: mend" in explained
 
+    refused = run(home, "cancel", "--all-pending")
+    assert refused.returncode == 2
+    assert "5 tasks: fxhpc task cancel --all-pending --yes" in refused.stderr
+
     assert asked(home, "cancel", f"{short}:1-2", held[4]) == {"cancelled": 3, "running": 0}
     assert [client.get_task(name)["status"] for name in held] == [
         "waiting-for-ep",
@@ -149,7 +158,7 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
         "waiting-for-ep",
         "cancelled",
     ]
-    assert "2 tasks cancelled" in run(home, "cancel", "--all-pending").stdout
+    assert "2 tasks cancelled" in run(home, "cancel", "--all-pending", "--yes").stdout
     assert asked(home, "list", "--state", "pending") == {"batches": [], "total": 0}
 
 
@@ -160,7 +169,7 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
     for arguments, code, words in (
         (("show", "nonsense"), 2, "'nonsense' is no task"),
         (("show", short), 2, "are 2 tasks: name one of them"),
-        (("show", f"{short}:2"), 1, f"there are {short}:0-1"),
+        (("show", f"{short}:2"), 1, f"{short}:2 not found. Of that batch there are {short}:0-1."),
         (("explain", "00000000-0000-8000-8000-000000000000"), 1, "not found"),
         (("list", "--state", "done"), 2, "there is no state 'done'"),
         (("list", "--endpoint", "nowhere"), 3, "nowhere could not be resolved"),
