@@ -40,6 +40,7 @@ _ORDER = ("configure", "start", "stop", "restart", "list", "delete", "version")
     cls=LazyGroup,
     lazy=_LATER,
     order=_ORDER,
+    elsewhere={verb: f"fxhpc endpoint {verb} NAME" for verb in ("status", "logs", "check")},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fxhpc.endpoint.logs import Follower, last_lines
 from fxhpc.interchange.directory import EndpointDirectory
 
 _POLL_S = 0.2
+#: Lines of a log that are looked through.
+_LOOKED_AT = 100_000
 
 
 @click.command()
@@ -39,7 +42,20 @@ def logs(
     if sum(choice is not None for choice in (which, manager, block)) > 1:
         raise click.UsageError("--supervisor, --provisioner, --manager, --block: choose one")
     directory = places.find(output.home(), name)
-    paths = find_logs(directory, name, which or "interchange", manager, block)
+    try:
+        paths = find_logs(directory, name, which or "interchange", manager, block)
+    except errors.EndpointError:
+        told = _told_of(directory, block) if block is not None else []
+        if not told:
+            raise
+        # A job that was refused has no log of its own.
+        if output.wants_json():
+            output.document({"name": name, "logs": [{"path": directory.log, "lines": told}]})
+        else:
+            output.note(f"block {block} has left no log; what {directory.log} tells of it:")
+            for line in told[-lines:] if lines else []:
+                click.echo(line)
+        return
     if output.wants_json():
         found = [{"path": path} if path_only else _with_lines(path, lines) for path in paths]
         output.document({"name": name, "logs": found})
@@ -92,6 +108,15 @@ def find_logs(
             f"what runs is listed by: fxhpc endpoint status {name}; what became of others, such as "
             f"jobs that were refused, is told by: fxhpc endpoint logs {name}",
         )
+    return found
+
+
+def _told_of(directory: EndpointDirectory, block: str) -> list[str]:
+    """What the interchange's log tells of a block."""
+    of_it = re.compile(rf"\bblock {re.escape(block)}\b")
+    found = []
+    for path in (directory.log.with_name(f"{directory.log.name}.1"), directory.log):
+        found += [line for line in last_lines(path, _LOOKED_AT) if of_it.search(line)]
     return found
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import msgspec
 from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.client.allocation import Allocation, find_allocation
+from fxhpc.cores import job_of
 from fxhpc.endpoint import lifecycle, places
 from fxhpc.endpoint.state import State, look
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
@@ -77,6 +79,11 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
             f"--this-node"
         )
         found = None
+    if not job_of(os.environ) and (shutil.which("sbatch") or shutil.which("qsub")):
+        output.note(
+            f"warning: {platform.node()} is in no job: tasks run on this host, which others may "
+            f"use to log in; Ctrl-C ends it"
+        )
     where = f"{found.nodes} nodes of job {found.job}" if found else platform.node()
     output.note(
         f"fxhpc: {where}: joining endpoint {name!r} at {address}; Ctrl-C ends it after the tasks "

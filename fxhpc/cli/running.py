@@ -37,6 +37,7 @@ class LazyGroup(click.Group):
     Args:
         lazy: the commands: where each is ("module:attribute"), and its line of help.
         order: how they are listed; those that it leaves out come last.
+        elsewhere: what people look for here, and which command it is.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class LazyGroup(click.Group):
         *args: Any,
         lazy: dict[str, tuple[str, str]] | None = None,
         order: Sequence[str] = (),
+        elsewhere: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self._lazy = lazy or {}
         self._order = list(order)
+        self._elsewhere = elsewhere or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
@@ -83,6 +86,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does; a word that is no command is told with the one that was meant."""
         name = args[0] if args else ""
+        if name in self._elsewhere:
+            ctx.fail(f"there is no command {name!r} here: use {self._elsewhere[name]}")
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
             ctx.fail(f"there is no command {name!r}{did_you_mean(name, self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)

@@ -56,8 +56,14 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, err
 
 
-def test_a_manager_joins_and_drains(home: TestHome, endpoint: RunningEndpoint) -> None:
-    process = _start(home, "--endpoint", "midway", "--workers", "2")
+def test_a_manager_joins_and_drains(
+    home: TestHome, endpoint: RunningEndpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)  # a login node has one
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    process = _start(home, "--endpoint", "midway", "--workers", "2", PATH=path)
     with Executor(endpoint_id="midway") as executor:
         assert list(executor.map(abs, range(-9, 0))) == list(range(9, 0, -1))
         assert executor.submit(os.getenv, "PARSL_WORKER_COUNT").result(60) == "2"
@@ -70,6 +76,7 @@ def test_a_manager_joins_and_drains(home: TestHome, endpoint: RunningEndpoint) -
     code, err = _end(process)
     assert code == 0, err
     assert "joining endpoint 'midway'" in err
+    assert "is in no job: tasks run on this host" in err
     assert not list(endpoint.directory.state.glob("manager-*.json"))
 
 

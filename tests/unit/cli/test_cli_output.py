@@ -46,6 +46,8 @@ def test_a_group_that_cannot_be_imported_disturbs_no_other(
 def test_a_wrong_command_names_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["endpont"]) == output.USAGE
     assert "did you mean 'endpoint'?" in capsys.readouterr().err
+    assert running.run(compat.commands, "fxhpc-endpoint", ["logs"]) == output.USAGE
+    assert "use fxhpc endpoint logs NAME" in capsys.readouterr().err
     assert main.main(["endpoint", "strat", "x"]) == output.USAGE
     assert "did you mean 'start'?" in capsys.readouterr().err
 

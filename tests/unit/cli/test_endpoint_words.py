@@ -328,6 +328,9 @@ def test_logs_of_each_process(
     assert shown("--path").strip() == str(midway.log)
     assert json.loads(shown("--json", "-n", "1"))["logs"][0]["lines"] == ["three"]
     assert "status midway" in fails(["logs", "midway", "--block", "9"], output.FAILED, capsys)
+    with midway.log.open("a") as file:
+        file.write("block 9 has failed: sbatch: error: no\nblock 99 runs\n")
+    assert shown("--block", "9") == "block 9 has failed: sbatch: error: no\n"
 
 
 def test_delete_asks_unless_told(
