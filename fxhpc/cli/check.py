@@ -75,7 +75,7 @@ def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
         click.echo()
     found += checks.look(directory, spec, look(directory).alive)
     if text and spec.provisioner is not None:
-        found += tried(str(spec.provisioner.provider.get("type")), text)
+        found += tried(spec.provisioner, text)
     found.append(_try_locally())
     reports: list[dict[str, Any]] = []
     if on_node:

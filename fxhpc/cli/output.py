@@ -140,7 +140,8 @@ def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for header in headers:
-        made.add_column(header, overflow="fold")
+        # An id is to be copied: it is not broken into two lines.
+        made.add_column(header, overflow="fold", no_wrap=header == "Id")
     for row in rows:
         made.add_row(*map(Text, row))  # as text: brackets in it are not markup
     Console(no_color=not colour(sys.stdout)).print(made)

@@ -42,6 +42,20 @@ _ASK_S, _CANCEL_S, _LATE_S = 5.0, 60.0, 5.0
 #: Seconds by which clocks may differ before anybody cares: shown times are wrong by as much.
 _SKEW_S = 5.0
 
+#: Slurm's reasons for which a job waits until it is changed.
+_FOR_EVER = (
+    "AccountNotAllowed",
+    "AssocMaxWallDurationPerJobLimit",
+    "BadConstraints",
+    "InvalidAccount",
+    "InvalidQOS",
+    "PartitionConfig",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSMaxWallDurationPerJobLimit",
+    "QOSNotAllowed",
+)
+
 #: Lines of a job's standard error that are shown.
 _PRINTED_LINES = 8
 
@@ -224,6 +238,8 @@ class NodeProbe:
                 if report.words and report.words != self._words:
                     self._words = report.words
                     self._tell(f"job {report.job or self._block.job}: {report.words}")
+                    if any(f"({reason})" in report.words for reason in _FOR_EVER):
+                        self._failed = f"the job would wait for ever: {report.words}"
                 if report.phase == pro.JobPhase.ENDED:
                     self._ended = report
 

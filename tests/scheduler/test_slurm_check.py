@@ -33,4 +33,7 @@ def test_a_check_that_submits_nothing_tells_what_slurm_would_refuse(login: Login
     login.endpoint("midway", configuration(partition="nosuch"))
     told = login.fxhpc("endpoint", "check", "midway", code=1)
     assert "Slurm would refuse it: sbatch: error: invalid partition specified: nosuch" in told
+    login.endpoint("long", configuration(partition="debug", walltime="30 min"))
+    told = login.fxhpc("endpoint", "check", "long", code=1)
+    assert "30 min 0 s is longer than the partition allows (debug: 2 min 0 s)" in told
     login.check_nothing_left()
