@@ -29,6 +29,7 @@ from fxhpc.interchange.directory import (
     boot_id,
     replace_file,
 )
+from fxhpc.interchange.forwarder_link import ForwarderLink
 from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
@@ -45,9 +46,8 @@ from fxhpc.transport.directories import OwnedDirectory, remove_abandoned
 from fxhpc.transport.keys import slow_curve_warning
 from fxhpc.version import __version__
 
-#: Seconds between two ticks, and without a word of the forwarder until it counts as away.
+#: Seconds between two ticks.
 TICK_S = 0.5
-FORWARDER_SILENCE_S = 15.0
 
 _DOMAIN = "managers"
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
@@ -119,12 +119,9 @@ class InterchangeProcess:
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
         self._connections = Connections(self._managers)
-        self._forwarders = Acceptor(
-            sockets.router(context, forwarder), codec.TO_INTERCHANGE, msg.Hello
+        self._forwarder = ForwarderLink(
+            Acceptor(sockets.router(context, forwarder), codec.TO_INTERCHANGE, msg.Hello)
         )
-        self._forwarder: bytes | None = None
-        self._forwarder_epoch = 0
-        self._heard = 0.0
         self._status = StatusFile(directory)
         self._unnamed: set[int] = set()  # blocks whose names could not be written down
         epoch = self._make_core(record)
@@ -182,7 +179,7 @@ class InterchangeProcess:
         poller = zmq.Poller()
         for socket in (
             self._managers.socket,
-            self._forwarders.socket,
+            self._forwarder.socket,
             self._authenticator.socket,
             self._connections.monitor.socket,
         ):
@@ -202,8 +199,8 @@ class InterchangeProcess:
             self._authenticator.handle()
             for peer, manager_said in self._managers.receive():
                 self._handle(ev.ManagerSaid(peer, manager_said))
-            for peer, forwarder_said in self._forwarders.receive():
-                self._hear_forwarder(peer, forwarder_said)
+            for event in self._forwarder.receive():
+                self._handle(event)
             for peer in self._connections.look():
                 # No effect if it has registered under a new connection meanwhile.
                 self._handle(ev.ManagerGone(peer, "its connection was closed"))
@@ -218,10 +215,8 @@ class InterchangeProcess:
 
     def close(self) -> None:
         """End: managers that are left go on with what they have, and wait for the next one."""
-        if self._forwarder is not None:
-            nothing_runs = self._left is not None and self._left.nothing_runs
-            bye = msg.Bye("the interchange ends", nothing_runs)
-            self._forwarders.send(self._forwarder, bye)
+        nothing_runs = self._left is not None and self._left.nothing_runs
+        self._forwarder.close(msg.Bye("the interchange ends", nothing_runs))
         directory = self._directory
         directory.address.unlink(missing_ok=True)
         if self._left is not None:
@@ -232,7 +227,6 @@ class InterchangeProcess:
         self._end_provisioner()
         self._connections.monitor.close()
         self._managers.close()
-        self._forwarders.close()
         self._authenticator.close()
         self._journal.close()
         self._block_journal.close()
@@ -265,47 +259,9 @@ class InterchangeProcess:
             raise FxhpcError(f"endpoint {name!r} runs already{where}") from None
         return lock
 
-    def _hear_forwarder(self, peer: bytes, message: msg.ToInterchange) -> None:
-        if isinstance(message, msg.Hello):
-            if message.epoch < self._forwarder_epoch:
-                reason = (
-                    f"a forwarder of epoch {self._forwarder_epoch} was here; this one, of epoch "
-                    f"{message.epoch}, does not own the home's store any more"
-                )
-                self._forwarders.send(peer, msg.Refuse(reason))
-                return
-            if message.oldest_protocol > msg.PROTOCOL or message.protocol < msg.OLDEST_PROTOCOL:
-                reason = (
-                    f"the forwarder is fxhpc {message.version} (protocol {message.protocol}), "
-                    f"this interchange is fxhpc {__version__} (protocol {msg.PROTOCOL})"
-                )
-                self._forwarders.send(peer, msg.Refuse(reason))
-                return
-            if self._forwarder is not None and self._forwarder != peer:
-                self._forwarders.forget(self._forwarder)
-            self._forwarder, self._forwarder_epoch = peer, message.epoch
-        elif peer != self._forwarder:
-            self._forwarders.send(peer, msg.Reset())
-            self._forwarders.forget(peer)
-            return
-        self._heard = time.monotonic()
-        if isinstance(message, msg.Heartbeat):
-            self._forwarders.send(peer, msg.Heartbeat())
-        elif isinstance(message, msg.Bye):
-            self._lose_forwarder()
-        else:
-            self._handle(ev.ForwarderSaid(message))
-
-    def _lose_forwarder(self) -> None:
-        if self._forwarder is None:
-            return
-        self._forwarders.forget(self._forwarder)
-        self._forwarder = None
-        self._handle(ev.ForwarderGone())
-
     def _tick(self) -> None:
-        if time.monotonic() - self._heard > FORWARDER_SILENCE_S:
-            self._lose_forwarder()
+        if self._forwarder.is_lost():
+            self._handle(ev.ForwarderGone())
         self._look_for_stop()
         self._hear_provisioner()
         self._look_after_provisioner()
@@ -367,10 +323,8 @@ class InterchangeProcess:
             if isinstance(action, ev.ToManager):
                 self._managers.send(action.peer, action.message)
             elif isinstance(action, ev.ToForwarder):
-                if self._forwarder is None or not self._forwarders.send(
-                    self._forwarder, action.message
-                ):
-                    self._lose_forwarder()
+                if not self._forwarder.send(action.message):
+                    self._handle(ev.ForwarderGone())
             elif isinstance(action, ev.CloseManager):
                 self._managers.forget(action.peer)
             elif isinstance(action, ev.Spool):
