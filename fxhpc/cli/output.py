@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ def colour(stream: IO[str]) -> bool:
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print a table: lines and colour on a terminal, else columns that `awk` can read."""
     cells = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    # Ids are to be copied, which fails if they are broken into two lines of a narrow column.
+    fits = "Id" not in headers or _width(headers, cells) <= shutil.get_terminal_size().columns
+    if fits and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         _rich_table(headers, cells, title)
         return
     if title:
@@ -132,6 +135,12 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     ]
 
 
+def _width(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The characters of a line of a table that breaks no cell, its margins included."""
+    columns = zip(headers, *rows, strict=True)
+    return sum(max(map(len, column)) + 3 for column in columns) + 1
+
+
 def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
     from rich import box  # here: most commands print no table, and start faster
     from rich.console import Console
@@ -140,8 +149,7 @@ def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for header in headers:
-        # An id is to be copied: it is not broken into two lines.
-        made.add_column(header, overflow="fold", no_wrap=header == "Id")
+        made.add_column(header, overflow="fold")
     for row in rows:
         made.add_row(*map(Text, row))  # as text: brackets in it are not markup
     Console(no_color=not colour(sys.stdout)).print(made)

@@ -176,6 +176,16 @@ def on_terminal(code: str, **environment: str) -> str:
     return text.decode()
 
 
+def test_ids_are_not_broken_on_a_narrow_terminal() -> None:
+    identity = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
+    code = f"""
+from fxhpc.cli import output
+output.table(["Endpoint", "Host", "Id"], [["midway", "login1.cluster.example.org", "{identity}"]])
+"""
+    for columns in ("60", "100"):
+        assert identity in on_terminal(code, COLUMNS=columns, TERM="xterm")
+
+
 def test_json_of_structs_paths_and_bytes_that_are_no_text() -> None:
     assert json.loads(output.to_json({"path": Path("/a"), "name": "\udcff"})) == {
         "path": "/a",
