@@ -28,6 +28,12 @@ _FOUND_TASKS = 10_000
 #: What a reason says if the batch system is away, and is asked again and again.
 _PASSING = ("cannot be reached, it is asked again", "the batch system is asked whether")
 
+#: How a traceback's last line begins if the result was too large, or could not be packed.
+_OURS = tuple(
+    f"{kind.__module__}.{kind.__name__}: "
+    for kind in (errors.MaxResultSizeExceeded, errors.SerializationError)
+)
+
 #: What a reason says if waiting alone will not do.
 _TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
 
@@ -254,8 +260,7 @@ def _ending(state: TaskState, name: str) -> dict[str, str]:
             return {"result": cut}
         if outcome.kind == OutcomeKind.ERROR:
             return {"error": str(outcomes.failure_of(outcome, name)).rstrip()}
-        error = outcomes.error_of(outcome, name)
-        return {"error": str(error), "error_kind": type(error).__name__}
+        return {"error": str(outcomes.error_of(outcome, name))}
     except Exception as error:  # whatever a user's object does when it is made or shown
         return {"result": f"cannot be shown here: {type(error).__name__}: {error}"}
 
@@ -289,9 +294,12 @@ def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
     sentences.append(f"It failed{when}{where}{ran}.")
     error = str(told.get("error", told.get("result", "")))
     body, _, advice = error.partition("What to do: ")
+    last = body.rstrip().rpartition("\n")[2]
+    if last.startswith(_OURS):
+        # Not the function's, but of what became of its result: the text says what to do.
+        sentences.append(last.partition(": ")[2])
+        return sentences, "as said above, and submit it again"
     sentences.append(body.rstrip())
-    if told.get("error_kind") == errors.MaxResultSizeExceeded.__name__:
-        return sentences, "as said above, and submit it again: what the function did was right"
     return sentences, advice or "mend what the function raised, and submit it again"
 
 

@@ -36,6 +36,9 @@ EAGER_S = 60.0
 #: Seconds until an interchange that has refused this forwarder is asked once more.
 REFUSED_S = 30.0
 
+#: Seconds until one that has said goodbye, and lives on all the same, is asked once more.
+PARTED_S = 30.0
+
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +71,8 @@ class _Remote:
         self.retry_at = 0.0
         self.wanted_until = 0.0
         self.left = 0.0  # wall clock: when it said goodbye; 0: it has not, since it was there
+        self.parted: _Address | None = None  # the one that said goodbye
+        self.parted_until = 0.0  # it is not asked again before
         self.opener: Opener[msg.FromInterchange] | None = None
         self.address: _Address | None = None
         self.heard = 0.0
@@ -125,9 +130,11 @@ class RemoteInterchanges:
                 if isinstance(message, msg.Bye | msg.Refuse):
                     log.info("endpoint %s: %s", remote.name, message.reason)
                     remote.retry_at = remote.heard + EAGER_LOOK_S  # it is about to end
-                    remote.left = time.time()
-                    if isinstance(message, msg.Refuse):
-                        remote.left = 0.0
+                    if isinstance(message, msg.Bye):
+                        remote.left = time.time()
+                        remote.parted = remote.address
+                        remote.parted_until = remote.heard + PARTED_S
+                    else:
                         remote.trouble = f"it refuses this home's forwarder: {message.reason}"
                         remote.retry_at = remote.heard + REFUSED_S
                     nothing_runs = isinstance(message, msg.Bye) and message.nothing_runs
@@ -263,6 +270,8 @@ class RemoteInterchanges:
         if address is None or not here or not is_alive(address.pid, address.started):
             remote.trouble = ""
             return
+        if address == remote.parted and time.monotonic() < remote.parted_until:
+            return  # it is about to end, and another will come
         try:
             socket = sockets.dealer(self._context, address.forwarder)
         except (FxhpcError, ValueError, zmq.ZMQError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,10 @@ from fxhpc.testing.endpoint import RunningEndpoint
 
 def divide(x: int) -> float:
     return 1 / x
+
+
+def enlarge(length: int) -> str:
+    return "x" * length
 
 
 def linger(seconds: float) -> float:
@@ -160,6 +165,64 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
     ]
     assert "2 tasks cancelled" in run(home, "cancel", "--all-pending", "--yes").stdout
     assert asked(home, "list", "--state", "pending") == {"batches": [], "total": 0}
+
+
+def test_a_result_that_is_too_large(client: FuncXClient, home: TestHome) -> None:
+    function = client.register_function(enlarge)
+    task = client.run(6_000_000, endpoint_id="local", function_id=function)
+    client.wait([task], timeout=30)
+    explained = run(home, "explain", task).stdout
+    assert "exceeded current limit" in explained
+    assert "raise `max_payload`" in explained
+    assert "Traceback" not in explained
+    assert "mend what the function raised" not in explained
+
+
+def test_tasks_of_an_endpoint_that_was_deleted(
+    client: FuncXClient, home: TestHome, endpoint: RunningEndpoint
+) -> None:
+    function = client.register_function(divide)
+    first, second = client.map_run([1, 2], endpoint_id="midway", function_id=function)
+    shutil.rmtree(endpoint.directory.path)
+    (batch,) = asked(home, "list")["batches"]
+    assert "was deleted" in batch["reason"]
+    assert f"--endpoint {batch['endpoint_id']}" in batch["reason"]
+    explained = asked(home, "explain", first)
+    assert explained["what_to_do"].endswith(f"another endpoint: fxhpc task cancel {first}")
+    assert "never started" not in str(explained)
+    assert asked(home, "list", "--endpoint", "midway")["total"] == 1
+    assert asked(home, "cancel", first) == {"cancelled": 1, "running": 0}
+    assert asked(home, "cancel", "--endpoint", "midway", "--yes") == {"cancelled": 1, "running": 0}
+    assert client.get_task(second)["status"] == "cancelled"
+
+
+def test_what_ran_at_an_endpoint_that_is_away(
+    client: FuncXClient, home: TestHome, endpoint: RunningEndpoint
+) -> None:
+    function = client.register_function(linger)
+    with endpoint:
+        task = client.run(60, endpoint_id="midway", function_id=function)
+        eventually(lambda: client.get_task(task)["status"] == "running", within=20)
+        # Its manager lives: nobody can know whether the task does.
+        assert endpoint.interchange is not None
+        endpoint.interchange.kill()
+        endpoint.interchange.wait()
+        eventually(lambda: client.get_task(task)["status"] == "waiting-for-ep", within=5)
+        eventually(lambda: "has died" in client.get_task(task)["reason"], within=5)
+        told = asked(home, "explain", task)
+        assert told["reason"] == client.get_task(task)["reason"]
+        assert "was running when the endpoint went away: if it has been ended" in told["reason"]
+        (batch,) = asked(home, "list")["batches"]
+        assert batch["states"] == {"waiting-for-ep": 1}
+        ended = run(home, "cancel", "--all-pending", "--yes")
+        assert ended.returncode == 1
+        assert "1 not, since they run, or ran when their endpoint went away" in ended.stderr
+        endpoint.start_interchange()
+        eventually(lambda: client.get_task(task)["status"] == "running", within=20)
+    eventually(lambda: "is stopped" in client.get_task(task).get("reason", ""), within=5)
+    assert client.get_task(task)["status"] == "waiting-for-ep"
+    everything = ("cancel", "--all-pending", "--interrupt", "--yes")
+    assert asked(home, *everything) == {"cancelled": 1, "running": 0}
 
 
 def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: TestHome) -> None:

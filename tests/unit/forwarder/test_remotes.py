@@ -215,3 +215,16 @@ def test_one_that_was_deleted_a_moment_ago(place: Place, at: Callable[[float], N
     said = told([*place.remotes.want(ENDPOINT)])[-1]
     assert "was deleted" in said
     assert f"fxhpc task cancel --endpoint {ENDPOINT}" in said
+
+
+def test_one_that_has_said_goodbye_is_not_greeted_again(
+    place: Place, at: Callable[[float], None]
+) -> None:
+    place.interchange()
+    [*place.remotes.tick()]
+    place.answer(msg.Bye("stopped"))
+    for now in (1001.0, 1005.0, 1029.0):
+        at(now)
+        assert ev.InterchangeUp(KEY) not in [*place.remotes.tick()]
+    at(1031.0)  # it has stayed, for whatever reason
+    assert ev.InterchangeUp(KEY) in [*place.remotes.tick()]

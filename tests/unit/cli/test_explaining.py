@@ -1,0 +1,46 @@
+"""What `fxhpc task explain` advises, by status and reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from fxhpc.cli import explaining
+
+TOLD = {"task_id": "ID", "endpoint": "midway"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "advice"),
+    [
+        (
+            "waiting-for-nodes",
+            "the batch system cannot be reached, it is asked again: sbatch: error: Batch job "
+            "submission failed: Unable to contact slurm controller (connect failure)",
+            "nothing: the batch system is asked again",
+        ),
+        ("waiting-for-nodes", "sbatch: error: invalid partition", "mend what it says"),
+        ("waiting-for-nodes", "Slurm job 7 PENDING (Priority)", "wait for the nodes"),
+        ("waiting-for-nodes", "the endpoint is being stopped", "start it again when it has ended"),
+        ("waiting-for-ep", "endpoint midway is being stopped on n", "start it again when"),
+        (
+            "waiting-for-ep",
+            "endpoint midway was deleted; cancel its tasks with: fxhpc task cancel --endpoint X",
+            "cancel it, and submit it to another endpoint: fxhpc task cancel ID",
+        ),
+        ("waiting-for-ep", "this home has no endpoint X any more", "cancel it, and submit it"),
+        (
+            "waiting-for-ep",
+            "endpoint midway is stopped; start it with: fxhpc endpoint start midway",
+            "as said above",
+        ),
+        ("running", "", "nothing: it runs as long as it takes"),
+    ],
+)
+def test_advice_fits_the_reason(status: str, reason: str, advice: str) -> None:
+    assert explaining._pending_advice(status, reason, dict(TOLD)).startswith(advice)
+
+
+def test_short_names() -> None:
+    stream = bytes.fromhex("5f1c9b1e") + bytes(8)
+    assert explaining.short_id(stream, 17) == "5f1c9b1e:17"
+    assert explaining.short_id(stream, 0, 100) == "5f1c9b1e:0-99"
