@@ -7,6 +7,7 @@ the batch system. Managers are believed before the batch system is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from fxhpc.interchange.backoff import Backoff
 from fxhpc.interchange.blocks import (
@@ -303,10 +304,12 @@ class Allocating:
             block.leaving, block.why, block.cancel_at = CANCELLING, why, now
             self._state.note(f"{self.blocks.describe(block)} is cancelled: {why}")
 
-    def cancel_all(self, why: str, now: float, *, waiting_only: bool = False) -> None:
-        """Cancel all blocks, or those that no manager has registered from."""
+    def cancel_all(
+        self, why: str, now: float, *, spared: Callable[[str], bool] | None = None
+    ) -> None:
+        """Cancel all blocks; or those without managers, but for some that may have one still."""
         for block in self.blocks:
-            if block.managers and waiting_only:
+            if spared is not None and (block.managers or spared(str(block.number))):
                 continue
             self._give_up(block, why, now)
             if not block.cancelled:

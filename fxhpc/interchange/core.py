@@ -85,9 +85,13 @@ class Interchange:
         self._registering = Registering(self._state, self._recovering, heartbeat_s)
         self._ending = Ending(self._state, self._losses, self._recovering, self._registering)
         self._allocating = None if scaling is None else Allocating(self._state, scaling)
-        self._leaving = Leaving(self._state, self._allocating)
+        self._leaving = Leaving(self._state, self._allocating, self._recovering)
         self._reporting = Reporting(
-            self._state, self._allocating, {} if details is None else details, wall_offset_s
+            self._state,
+            self._allocating,
+            {} if details is None else details,
+            wall_offset_s,
+            self._recovering.waits_for,
         )
 
     @property
@@ -122,6 +126,8 @@ class Interchange:
             state.outbox.spooled(event, actions)
         elif isinstance(event, ev.Unspooled):
             state.outbox.unspooled(event.batch, actions)
+        elif isinstance(event, ev.Left):
+            self._ending.left(event)
         elif isinstance(event, ev.Recovered):
             state.outbox.recover(event.spooled)
             self._recovering.recover(event, now)
@@ -240,6 +246,12 @@ class Interchange:
             else:
                 self._recovering.returned(manager, ref, index)
 
+    def _has_ended(self, block: str) -> bool:
+        """Whether there is no such block any more, as far as a manager's block is known."""
+        if self._allocating is None or not block.isdecimal():
+            return False
+        return self._allocating.blocks.of(block) is None
+
     def _register(self, peer: bytes, message: msg.Register, now: float) -> None:
         refused = self._registering.register(peer, message, now)
         manager = self._state.managers.get(peer)
@@ -283,6 +295,6 @@ class Interchange:
                 self._state.to_manager(manager.peer, msg.Heartbeat())
             if now >= manager.ends - walltimes.MARGIN_S and not manager.draining:
                 self._state.drain(manager)
-        self._recovering.tick(now)
+        self._recovering.tick(now, self._has_ended)
         if self._allocating is not None:
             self._allocating.tick(now)

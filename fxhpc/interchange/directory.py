@@ -72,7 +72,7 @@ class EndpointDirectory:
         self.manager_spec = self.state / "manager.json"
         self.blocks = self.state / "blocks"  # job scripts, and what they wrote
         self.manager_logs = self.state / "manager-logs"
-        self.manager_results = self.state / "manager-results"  # see `fxhpc.manager.unsent`
+        self.manager_results = self.state / "manager-results"  # see `left_results`
         self.journal = self.path / "journal"
         self.spool = self.path / "spool"
         self.epoch = self.path / "epoch"
@@ -112,7 +112,7 @@ class EndpointDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
         if self.state == self.path:
             return
-        for folder in (self.blocks, self.manager_logs):
+        for folder in (self.blocks, self.manager_logs, self.manager_results):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.managers_address, self.manager_key, self.manager_spec):
             file.unlink(missing_ok=True)

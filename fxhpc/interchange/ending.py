@@ -45,6 +45,17 @@ class Ending:
             manager.unstored.discard(message.number)
             self._registering.requeue_missing(manager)
 
+    def left(self, event: ev.Left) -> None:
+        """A manager has left outcomes in a file, before it ended."""
+        for results in event.batch:
+            for run in results.runs:
+                for outcome in run.outcomes:
+                    self._late(run.stream, outcome.index)
+                    if self._losses.histories:
+                        self._losses.histories.forget((run.stream, outcome.index))
+        runs = [results.runs for results in event.batch]
+        self._state.outbox.add_left(event.path, runs, self._state.actions)
+
     def _late(self, stream: bytes, index: int) -> None:
         """An outcome of an attempt that was given up: it counts; any other attempt is ended."""
         cancel = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt=True, forget=True)

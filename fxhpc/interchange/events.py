@@ -36,6 +36,7 @@ class Recovered(msgspec.Struct, frozen=True):
     sent: list[Sent]
     spooled: list[tuple[int, list[messages.TaskRefs]]] = []  # numbers of Results, and their tasks
     incomplete: bool = False  # the disk was full: managers may hold what is not in `sent`
+    blocks: dict[str, str] = {}  # of the managers, as far as they were in any
 
 
 class ForwarderGone(msgspec.Struct, frozen=True):
@@ -51,6 +52,13 @@ class Spooled(msgspec.Struct, frozen=True):
 class Unspooled(msgspec.Struct, frozen=True):
     """The answer to ReadSpool."""
 
+    batch: list[messages.Results]
+
+
+class Left(msgspec.Struct, frozen=True):
+    """Results that a manager could not tell, and has left in a file; answered by DiscardLeft."""
+
+    path: str
     batch: list[messages.Results]
 
 
@@ -134,6 +142,13 @@ class ManagerKnown(msgspec.Struct, array_like=True, frozen=True, tag="manager"):
 
     manager: str
     present: bool
+    block: str = ""
+
+
+class DiscardLeft(msgspec.Struct, frozen=True):
+    """All that a manager has left in this file is stored."""
+
+    path: str
 
 
 class ToProvisioner(msgspec.Struct, frozen=True):
@@ -170,6 +185,7 @@ Event: TypeAlias = (
     | ForwarderGone
     | Spooled
     | Unspooled
+    | Left
     | Recovered
     | RecoveredBlocks
     | ProvisionerSaid
@@ -186,6 +202,7 @@ Action: TypeAlias = (
     | ClearSpool
     | Sent
     | ManagerKnown
+    | DiscardLeft
     | ToProvisioner
     | BlockKnown
     | Leave

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -42,12 +42,19 @@ class Journal:
         path: the file; it is created if it is not there.
         owner: written first, if the file is new.
         managers: those that the journal knows already, from `read_journal`.
+        blocks: theirs, likewise.
     """
 
-    def __init__(self, path: str, owner: Owner | None = None, managers: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        owner: Owner | None = None,
+        managers: Iterable[str] = (),
+        blocks: Mapping[str, str] | None = None,
+    ) -> None:
         self._path = path
         self._owner = owner
-        self._managers = set(managers)
+        self._managers = {manager: (blocks or {}).get(manager, "") for manager in managers}
         self._unwritten: list[bytes] = []
         self._failed = False
         self._records: RecordFile | None = None
@@ -72,7 +79,10 @@ class Journal:
         if isinstance(record, ManagerKnown):
             if (record.manager in self._managers) == record.present:
                 return
-            (self._managers.add if record.present else self._managers.discard)(record.manager)
+            if record.present:
+                self._managers[record.manager] = record.block
+            else:
+                del self._managers[record.manager]
         self._append(_encode(record))
 
     def retry(self) -> None:
@@ -107,8 +117,8 @@ class Journal:
         self._was_incomplete = False
         if self._owner is not None:
             self._append(_encode(self._owner))
-        for manager in self._managers:
-            self._append(_encode(ManagerKnown(manager, True)))
+        for manager, block in self._managers.items():
+            self._append(_encode(ManagerKnown(manager, True, block)))
 
     def close(self, remove: bool = False) -> None:
         """Close the file; remove it if nothing in it is of use any more."""
@@ -142,7 +152,7 @@ class Journal:
 def read_journal(path: str) -> tuple[Owner | None, Recovered]:
     """What a journal tells: its owner, the managers that were there, and what they were sent."""
     owner: Owner | None = None
-    managers: dict[str, None] = {}
+    managers: dict[str, str] = {}
     sent: list[Sent] = []
     for _, data in read_records(path):
         try:
@@ -154,7 +164,8 @@ def read_journal(path: str) -> tuple[Owner | None, Recovered]:
         elif isinstance(record, Sent):
             sent.append(record)
         elif record.present:
-            managers[record.manager] = None
+            managers[record.manager] = record.block
         else:
             managers.pop(record.manager, None)
-    return owner, Recovered(list(managers), sent, incomplete=is_marked(path))
+    blocks = {manager: block for manager, block in managers.items() if block}
+    return owner, Recovered(list(managers), sent, incomplete=is_marked(path), blocks=blocks)

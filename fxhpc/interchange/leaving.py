@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.allocating import Allocating
+from fxhpc.interchange.recovering import SETTLED_S, Recovering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.units import format_duration
@@ -14,15 +15,20 @@ CANCELLING_S = 45.0
 #: Seconds that managers, and a forwarder that is there, may take to have their last words stored.
 LAST_WORDS_S = 3.0
 
+#: Seconds that managers of before have to come back: all that still live try once in two.
+RETURN_S = SETTLED_S
+
 _STOPPED = "the endpoint is being stopped"
 
 
 class Leaving:
     """Ends the interchange when it is asked to. Tasks that wait stay in the forwarder's store."""
 
-    def __init__(self, state: State, allocating: Allocating | None) -> None:
+    def __init__(self, state: State, allocating: Allocating | None, recovering: Recovering) -> None:
         self._state = state
         self._allocating = allocating
+        self._recovering = recovering
+        self._return_until = 0.0
         self._drain_until = 0.0
         self._cancelling_since: float | None = None
         self._left = False
@@ -41,12 +47,15 @@ class Leaving:
                 if not manager.draining:
                     state.drain(manager)
             running = sum(manager.held_tasks for manager in state.managers.values())
+            awaited = self._recovering.awaited
+            self._return_until = now + RETURN_S
             state.note(
                 f"stopping: {len(state.managers)} managers with {running} tasks have "
                 f"{format_duration(event.drain_s)} to finish"
+                + (f"; {awaited} of before may come back, to tell their results" * bool(awaited))
             )
             if self._allocating is not None:
-                self._allocating.cancel_all(_STOPPED, now, waiting_only=True)
+                self._allocating.cancel_all(_STOPPED, now, spared=self._recovering.may_return)
                 self._allocating.scheduler.cancel(now)
         self.go_on(now)
 
@@ -58,6 +67,8 @@ class Leaving:
         if self._cancelling_since is None:
             if state.managers and now < self._drain_until:
                 return
+            if self._recovering.awaited and now < self._return_until:
+                return  # what has ended there would run again
             self._cancelling_since = now
             for manager in state.managers.values():
                 state.to_manager(manager.peer, msg.Bye(_STOPPED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.interchange import events as ev
@@ -36,6 +37,7 @@ class Outbox:
         self._spooled: dict[int, list[msg.TaskRefs]] = {}
         self._to_read: deque[int] = deque()
         self._reading: set[int] = set()
+        self._left: dict[str, set[int]] = {}  # by a manager's file: what is not stored yet
 
     def __bool__(self) -> bool:
         """Whether anything is not stored yet."""
@@ -54,6 +56,22 @@ class Outbox:
         self._next_number += 1
         self._kept[results.number] = (peer, number, results)
         actions.append(ev.ToForwarder(results) if self.connected else ev.Spool([results]))
+
+    def add_left(
+        self, path: str, batch: list[list[msg.ResultRun]], actions: list[ev.Action]
+    ) -> None:
+        """Send on what a manager has left in a file, which may go when all of it is durable."""
+        messages = [
+            msg.Results(number, runs) for number, runs in enumerate(batch, self._next_number)
+        ]
+        self._next_number += len(messages)
+        self._left[path] = {results.number for results in messages}
+        self._kept.update({results.number: (b"", 0, results) for results in messages})
+        if self.connected:
+            actions.extend(map(ev.ToForwarder, messages))
+        elif messages:
+            actions.append(ev.Spool(messages))
+        self._discard_left((), actions)
 
     def stored(self, numbers: list[int], actions: list[ev.Action]) -> None:
         """The forwarder has stored these."""
@@ -113,6 +131,15 @@ class Outbox:
         actions.extend(
             ev.ToManager(peer, msg.ResultsStored(theirs)) for peer, theirs in by_peer.items()
         )
+        if self._left:
+            self._discard_left(numbers, actions)
+
+    def _discard_left(self, numbers: Iterable[int], actions: list[ev.Action]) -> None:
+        for path, waiting in list(self._left.items()):
+            waiting.difference_update(numbers)
+            if not waiting:
+                del self._left[path]
+                actions.append(ev.DiscardLeft(path))
 
     def _read_on(self, actions: list[ev.Action]) -> None:
         if self._reading or not (self._to_read and self.connected):

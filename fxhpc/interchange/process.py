@@ -31,6 +31,7 @@ from fxhpc.interchange.directory import (
 )
 from fxhpc.interchange.forwarder_link import ForwarderLink
 from fxhpc.interchange.journal import Journal, read_journal
+from fxhpc.interchange.left_results import LeftResults
 from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
 from fxhpc.interchange.status_file import StatusFile
@@ -48,6 +49,9 @@ from fxhpc.version import __version__
 
 #: Seconds between two ticks.
 TICK_S = 0.5
+
+#: Seconds between two looks for results that managers have left.
+LEFT_S = 5.0
 
 _DOMAIN = "managers"
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
@@ -165,13 +169,12 @@ class InterchangeProcess:
         )
         self._spool = Spool(str(directory.spool))
         _, recovered = read_journal(str(directory.journal))
-        self._journal = Journal(str(directory.journal), managers=recovered.managers)
+        self._journal = Journal(str(directory.journal), None, recovered.managers, recovered.blocks)
         self._block_journal = BlockJournal(str(directory.known_blocks))
-        recovered = ev.Recovered(
-            recovered.managers, recovered.sent, self._spool.found, recovered.incomplete
-        )
-        self._handle(recovered)
+        self._handle(msgspec.structs.replace(recovered, spooled=self._spool.found))
         self._handle(self._block_journal.recovered)
+        self._left_results = LeftResults(directory.manager_results)
+        self._look_for_results()
         return epoch
 
     def run(self) -> None:
@@ -265,12 +268,19 @@ class InterchangeProcess:
         self._look_for_stop()
         self._hear_provisioner()
         self._look_after_provisioner()
+        if time.monotonic() >= self._results_at:
+            self._look_for_results()
         self._handle(ev.Tick())
         self._journal.retry()
         if self._core.is_idle:
             self._journal.compact()
         if self._status.is_due():
             self._status.update(self._core.status())
+
+    def _look_for_results(self) -> None:
+        self._results_at = time.monotonic() + LEFT_S
+        for path, batch in self._left_results.look():
+            self._handle(ev.Left(path, batch))
 
     def _look_for_stop(self) -> None:
         asked = self._stopping.look()
@@ -335,6 +345,8 @@ class InterchangeProcess:
                 self._spool.clear()
             elif isinstance(action, (ev.Sent, ev.ManagerKnown)):
                 self._journal.write(action)
+            elif isinstance(action, ev.DiscardLeft):
+                self._left_results.discard(action.path)
             else:
                 self._handle_of_blocks(action)
 

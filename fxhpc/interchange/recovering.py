@@ -7,6 +7,8 @@ other where the window is small.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import Claim, Manager, each, manager_lost, one_ref, single, without
 from fxhpc.interchange.losses import Losses
@@ -32,6 +34,7 @@ class Recovering:
         self._losses = losses
         self._return_s = return_s
         self.expected: dict[str, float] = {}  # managers of before, and until when
+        self._blocks: dict[str, str] = {}  # theirs, if they had any
         self._sent_to: dict[tuple[bytes, int], str] = {}
         # Of tasks that the forwarder has not sent again yet: who holds them, and what is known to
         # have become of them.
@@ -45,6 +48,7 @@ class Recovering:
     def recover(self, event: ev.Recovered, now: float) -> None:
         """Take in the journal."""
         self.expected = dict.fromkeys(event.managers, now + self._return_s)
+        self._blocks = dict(event.blocks)
         if event.incomplete:
             self.expected[UNKNOWN] = now + self._return_s
         for sent in event.sent:
@@ -178,11 +182,13 @@ class Recovering:
             self._fates[key] = manager_lost(manager, why, True, cause)
         self._give_up_sent(manager, why)
 
-    def _give_up_sent(self, manager: Manager, why: str) -> None:
+    def _give_up_sent(
+        self, manager: Manager, why: str, cause: LossCause = LossCause.MANAGER_LOST
+    ) -> None:
         """A manager is gone that was sent tasks which the forwarder has not sent here yet."""
         for task in [task for task, name in self._sent_to.items() if name == manager.name]:
             del self._sent_to[task]
-            self._fates[task] = manager_lost(manager, why, False)
+            self._fates[task] = manager_lost(manager, why, False, cause)
 
     def _settle(self, now: float) -> None:
         """All managers are back, and have told all: nobody holds what an incomplete journal left
@@ -198,17 +204,56 @@ class Recovering:
             for task in reversed(list(self._state.waiting.pop(UNKNOWN, {}).values())):
                 self._state.requeue(task)
 
-    def tick(self, now: float) -> None:
-        """Give up managers that do not come back."""
+    @property
+    def awaited(self) -> int:
+        """How many managers of before may still come back."""
+        return len(self.expected.keys() - {UNKNOWN})
+
+    def may_return(self, block: str) -> bool:
+        """Whether a manager of this block may still come back."""
+        return any(self._blocks.get(name) == block for name in self.expected)
+
+    def waits_for(self) -> str:
+        """Which tasks wait for managers to come back, and for which; empty: none do."""
+        count = sum(map(len, self._state.waiting.values()))
+        if not count:
+            return ""
+        names = [
+            f"manager {name}" + (f" of block {block}" if (block := self._blocks.get(name)) else "")
+            for name in self._state.waiting
+            if name != UNKNOWN and self._state.waiting[name]
+        ]
+        who = ", ".join(names[:3]) or "a manager that is not known"
+        if len(names) > 3:
+            who += f" and {len(names) - 3} more"
+        tasks = f"{count:,} tasks" if count > 1 else "1 task"
+        return (
+            f"{tasks} may still be with managers of before the restart, which have "
+            f"{self._return_s:.0f} s to come back: {who}"
+        )
+
+    def tick(self, now: float, has_ended: Callable[[str], bool]) -> None:
+        """Give up managers that do not come back, or cannot: their blocks have ended."""
         self._settle(now)
-        for name in [name for name, until in self.expected.items() if now > until]:
-            del self.expected[name]
-            if name != UNKNOWN:
-                self._state.actions.append(ev.ManagerKnown(name, False))
-            gone = Manager(b"", name, 0, "", now)
-            why = f"it did not come back within {self._return_s:.0f} s"
-            self._give_up_sent(gone, why)
-            loss = manager_lost(gone, why, False)
-            for task in reversed(list(self._state.waiting.pop(name, {}).values())):
-                task.suspect = True
-                self._losses.lose(task, loss)
+        for name, until in list(self.expected.items()):
+            block = self._blocks.get(name, "")
+            if now > until:
+                why = f"it did not come back within {self._return_s:.0f} s"
+                self._give_up(name, block, why, LossCause.MANAGER_LOST, now)
+            elif has_ended(block):
+                why = "its block ended while the endpoint was away"
+                self._give_up(name, block, why, LossCause.INTERRUPTED, now)
+
+    def _give_up(self, name: str, block: str, why: str, cause: LossCause, now: float) -> None:
+        del self.expected[name]
+        if name != UNKNOWN:
+            self._state.actions.append(ev.ManagerKnown(name, False))
+            self._state.note(f"manager {name} is not waited for any more: {why}")
+        gone = Manager(b"", name, 0, "", now)
+        gone.block = block
+        self._give_up_sent(gone, why, cause)
+        loss = manager_lost(gone, why, False, cause)
+        for task in reversed(list(self._state.waiting.pop(name, {}).values())):
+            # If it is known what has ended the manager, none of its tasks is to blame.
+            task.suspect = task.suspect or cause == LossCause.MANAGER_LOST
+            self._losses.lose(task, loss)

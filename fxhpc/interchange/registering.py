@@ -80,7 +80,7 @@ class Registering:
             manager.hold(single(run, index))
             manager.missing.append((stream, index))
         self._state.actions += (
-            ev.ManagerKnown(message.manager, True),
+            ev.ManagerKnown(message.manager, True, message.block),
             ev.ToManager(
                 peer,
                 msg.Welcome(

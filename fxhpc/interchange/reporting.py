@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -33,6 +34,7 @@ class Reporting:
     Args:
         details: of the endpoint's configuration.
         wall_offset_s: the wall clock minus the clock of `now`.
+        waits_for: tells which managers of before the restart are waited for; empty: none.
 
     Attributes:
         refused: why a manager was not let in last; empty once one was.
@@ -44,11 +46,13 @@ class Reporting:
         allocating: Allocating | None,
         details: dict[str, Any],
         wall_offset_s: float,
+        waits_for: Callable[[], str],
     ) -> None:
         self._state = state
         self._allocating = allocating
         self._details = details
         self._wall_offset_s = wall_offset_s
+        self._waits_for = waits_for
         self._window = (0, 0)
         self._status: msg.Status | None = None
         self._out_of_time = OutOfTime()
@@ -104,6 +108,7 @@ class Reporting:
             cores += manager.cores
             memory += manager.memory
         queued = len(state.queue) + len(state.suspects)
+        waiting = sum(map(len, state.waiting.values()))
         backlog = 0  # tasks that wait at the forwarder, as far as it tells
         report = msg.EndpointReport(
             [_of_manager(manager) for manager in islice(state.managers.values(), LISTED)],
@@ -125,7 +130,7 @@ class Reporting:
             managers=len(state.managers),
             workers=workers,
             idle_workers=idle,
-            queued=queued + held - running + backlog,
+            queued=queued + waiting + held - running + backlog,
             running=running,
             reason=self._reason(queued),
             report=report,
@@ -138,7 +143,7 @@ class Reporting:
         if state.stopping:
             return "the endpoint is being stopped"
         if any(manager.slots and not manager.draining for manager in state.managers.values()):
-            return self._no_time(queued)
+            return self._no_time(queued) or ("" if queued else self._waits_for())
         if self._allocating is not None:
             return self._no_blocks(self._allocating, queued)
         if state.managers:

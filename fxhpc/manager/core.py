@@ -73,7 +73,9 @@ class Manager:
         Work and results are sent at the event `Turn`, so that many make one message.
         """
         self._desk.now = now
-        if isinstance(event, ev.Turn):
+        if self._desk.leaving:
+            self._leaving.go_on(event)
+        elif isinstance(event, ev.Turn):
             self._turn()
         elif isinstance(event, ev.WorkerSaid):
             self._staff.said(event)
@@ -93,11 +95,7 @@ class Manager:
         elif isinstance(event, ev.DrainAsked):
             self._for_good = True
             self._drain()
-        elif isinstance(event, ev.Inherited):
-            for results in self._outbox.inherit(event.path, event.batch):
-                self._desk.say(results)
         else:
-            self._send_results()
             self._leaving.end(event)
         return self._take_actions()
 
@@ -122,8 +120,7 @@ class Manager:
             if need := self._backlog.add(message.runs):
                 self._desk.say(msg.NeedBody(need))
         elif isinstance(message, msg.ResultsStored):
-            for path in self._outbox.stored(message.numbers):
-                self._desk.actions.append(ev.Discard(path))
+            self._outbox.stored(message.numbers)
         elif isinstance(message, msg.Body):
             self._backlog.add_body(message.digest, message.data)
             self._forget_bodies()
@@ -220,9 +217,7 @@ class Manager:
         self._send_results()
         self._dispatch()
         if not self._desk.linked:
-            if now - self._heard > self._desk.host.alone_s and not self._desk.leaving:
-                if self._outbox.unstored:
-                    self._desk.actions.append(ev.Keep(list(self._outbox.unstored.values())))
+            if now - self._heard > self._desk.host.alone_s:
                 reason = f"there was no interchange for {format_duration(now - self._heard)}"
                 self._leaving.leave(reason, failed=not self._registered, alone=True)
             elif self._for_good and self._is_done():
@@ -252,7 +247,7 @@ class Manager:
     def _dispatch(self) -> None:
         backlog = self._backlog
         room = self._room()
-        if room <= 0 or self._desk.leaving:
+        if room <= 0:
             return
         while backlog.suspects and self._staff.suspect is None and self._staff.idle:
             slot = next(iter(self._staff.idle.values()))

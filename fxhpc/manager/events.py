@@ -64,14 +64,6 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Inherited:
-    """An earlier manager could not tell these, and has left them in a file."""
-
-    path: str
-    batch: list[msg.Results]
-
-
-@dataclass(frozen=True)
 class Turn:
     """All that had come in has been told; now is the time to send."""
 
@@ -97,7 +89,6 @@ Event = (
     | WorkerSaid
     | WorkerGone
     | Looked
-    | Inherited
     | Turn
     | DrainAsked
     | Ended
@@ -161,16 +152,9 @@ class KillWorker:
 
 @dataclass(frozen=True)
 class Keep:
-    """Leave these in a file: nobody has stored them, and there is nobody to tell."""
+    """Leave these in a file, where the interchange looks: nobody is known to have stored them."""
 
     batch: list[msg.Results]
-
-
-@dataclass(frozen=True)
-class Discard:
-    """All that an earlier manager has left in this file is stored."""
-
-    path: str
 
 
 @dataclass(frozen=True)
@@ -182,9 +166,7 @@ class Leave:
     alone: bool = False  # because nobody was to be reached
 
 
-Action = (
-    Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Keep | Discard | Leave
-)
+Action = Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Keep | Leave
 
 
 # --- what the core is made with -----------------------------------------------------------------
@@ -209,3 +191,4 @@ class Host:
     ends: float = 0.0  # when the batch system ends the job, by the clock of `now`; 0: it does not
     alone_s: float = 600.0
     wall_offset_s: float = 0.0  # wall clock minus the clock of `now`, for display alone
+    keeps: bool = False  # results can be left in a file

@@ -14,6 +14,9 @@ from fxhpc.protocol import messages as msg
 #: believed to have been meant alone after so many seconds without one for the manager.
 TERM_S = 0.5
 
+#: What the interchange is told last has so many seconds to be stored. Batch systems kill after two.
+LAST_WORDS_S = 1.0
+
 #: A job that is ended within so many seconds of its walltime's end is ended because of it.
 NEAR_END_S = 60.0
 
@@ -25,21 +28,53 @@ class Leaving:
         self._desk = desk
         self._staff = staff
         self._termed: dict[int, tuple[float, ev.WorkerGone]] = {}  # died of SIGTERM, and when
+        self._last: ev.Leave | None = None  # to be done when results are stored, or time is up
+        self._until = 0.0
 
     def __bool__(self) -> bool:
-        """Whether it is still to be seen why workers died."""
-        return bool(self._termed)
+        """Whether it is still to be seen why workers died, or whether results are stored."""
+        return bool(self._termed or self._last)
 
     def leave(self, reason: str, *, failed: bool = False, alone: bool = False) -> None:
-        """End the process."""
-        if not self._desk.leaving:
-            self._desk.leaving = True
-            self._desk.say(msg.Bye(reason))
-            self._desk.actions.append(ev.Leave(reason, failed, alone))
+        """End the process, as soon as results are stored, or left for the next interchange."""
+        desk = self._desk
+        if desk.leaving:
+            return
+        desk.leaving = True
+        for results in desk.outbox.close():
+            desk.say(results)
+        self._last, self._until = ev.Leave(reason, failed, alone), desk.now + LAST_WORDS_S
+        self._finish()
+        if self._last is not None:
+            # What they had not begun was given back, and may run elsewhere by now.
+            desk.actions.extend(ev.KillWorker(worker) for worker in self._staff.slots)
+
+    def go_on(self, event: ev.Event) -> None:
+        """The process is about to end: all that matters is whether its results are stored."""
+        if isinstance(event, ev.Said) and isinstance(event.message, msg.ResultsStored):
+            self._desk.outbox.stored(event.message.numbers)
+        elif isinstance(event, ev.LinkLost):
+            self._desk.linked = False
+        self._finish()
+
+    def _finish(self) -> None:
+        desk = self._desk
+        unstored = desk.outbox.unstored
+        if self._last is None or (
+            unstored and desk.linked and desk.host.keeps and desk.now < self._until
+        ):
+            return
+        if unstored:
+            desk.actions.append(ev.Keep(list(unstored.values())))
+        desk.say(msg.Bye(self._last.reason))
+        desk.actions.append(self._last)
+        self._last = None
 
     def end(self, ended: ev.Ended) -> None:
         """The process is to end now: say what becomes of what it holds."""
         host, now = self._desk.host, self._desk.now
+        for results in self._desk.outbox.close():
+            self._desk.say(results)
         at_walltime = ended.signalled and host.ends > 0 and now >= host.ends - NEAR_END_S
         self._desk.say(msg.Capacity(0, 0, 0))  # or what is returned and lost here comes back here
         self._desk.say_returned(self._desk.backlog.take_all())

@@ -20,7 +20,6 @@ class Outbox:
         self._open: list[ResultRun] = []
         self._sizes: dict[int, int] = {}
         self._next = 1
-        self._inherited: dict[str, set[int]] = {}  # by file: numbers that are not stored yet
 
     def add(self, run: TaskRun, outcomes: list[Outcome], ended: float) -> None:
         """These tasks of a run have ended; `ended` is the wall clock."""
@@ -62,27 +61,11 @@ class Outbox:
         self._open = []
         return messages
 
-    def stored(self, numbers: list[int]) -> list[str]:
-        """These need not be kept any more; the files of which nothing is left that must be."""
+    def stored(self, numbers: list[int]) -> None:
+        """These need not be kept any more."""
         for number in numbers:
             if self.unstored.pop(number, None) is not None:
                 self.bytes -= self._sizes.pop(number)
-        if not self._inherited:
-            return []
-        done: list[str] = []
-        for path, waiting in self._inherited.items():
-            waiting.difference_update(numbers)
-            if not waiting:
-                done.append(path)
-        for path in done:
-            del self._inherited[path]
-        return done
-
-    def inherit(self, path: str, batch: list[Results]) -> list[Results]:
-        """Number what an earlier manager has left in a file: the messages to send."""
-        messages = [self._number(results.runs, _size(results)) for results in batch]
-        self._inherited[path] = {results.number for results in messages}
-        return messages
 
     def _number(self, runs: list[ResultRun], size: int) -> Results:
         results = Results(self._next, runs)
@@ -91,10 +74,6 @@ class Outbox:
         self._sizes[results.number] = size
         self.bytes += size
         return results
-
-
-def _size(results: Results) -> int:
-    return sum(len(outcome.data) for run in results.runs for outcome in run.outcomes)
 
 
 def _cut(run: ResultRun, begin: int, end: int) -> ResultRun:

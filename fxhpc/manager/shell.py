@@ -73,7 +73,6 @@ class Shell:
         self._finder = Finder(spec, self._selector)
         self._address = ""  # that it is connected to
         self._chronicle = logs.Chronicle()
-        self._unsent = unsent.folder_of(spec)  # where earlier managers may have left results
         now = time.monotonic()
         self._complain_at = now + COMPLAIN_S
         self._core = Manager(_host(spec, node, now), now)
@@ -176,8 +175,6 @@ class Shell:
                     self._opener.greet(action.message)
             elif isinstance(action, ev.Keep):
                 self._keep(action.batch)
-            elif isinstance(action, ev.Discard):
-                unsent.discard(action.path)
             else:
                 self._leave = action
 
@@ -245,7 +242,6 @@ class Shell:
         if opener is None or monitor is None:
             return
         now = time.monotonic()
-        welcome = False
         for message in opener.receive():
             self._heard = now
             if isinstance(message, msg.Welcome):
@@ -255,13 +251,10 @@ class Shell:
                 self._complain_at = now + COMPLAIN_S
                 self._retry_s = RECONNECT_FIRST_S
                 log.info("registered at %s", self._address)
-                welcome = True
             if not isinstance(message, msg.Tasks | msg.ResultsStored):
                 self._look()  # what runs now matters for what is asked
                 self._chronicle.heard(message)
             self._tell(ev.Said(message))
-        if welcome:
-            self._inherit()
         ended = monitor.look().ended
         # Whether a connection could be made at all is not always told.
         patience = self._core.heartbeat_s * MISSED_HEARTBEATS if self._welcome else WELCOME_S
@@ -289,7 +282,7 @@ class Shell:
             self._complain_at = now + COMPLAIN_S
 
     def _keep(self, batch: list[msg.Results]) -> None:
-        """Leave results for the next manager to tell."""
+        """Leave results where the endpoint's interchange looks for them."""
         folder = unsent.folder_of(self._spec)
         count = sum(len(run.outcomes) for results in batch for run in results.runs)
         if not folder:
@@ -302,14 +295,6 @@ class Shell:
                 f"manager {self._spec.manager} on {self._node.host}: the results of {count} tasks "
                 f"are lost with it, which run again: {folder} cannot be written: {error.strerror}"
             )
-
-    def _inherit(self) -> None:
-        """Tell what managers before have left."""
-        if folder := self._unsent:
-            self._unsent = ""  # once
-            for path, batch in unsent.read(folder):
-                log.info("telling what an earlier manager has left in %s", path)
-                self._tell(ev.Inherited(path, batch))
 
     def _tell_ready(self) -> None:
         """Whoever started this manager learns that it could register."""
@@ -366,6 +351,7 @@ def _host(spec: pool.ManagerSpec, node: Node, now: float) -> ev.Host:
         ends=node.ends - offset_s if node.ends else 0.0,
         alone_s=spec.alone_s,
         wall_offset_s=offset_s,
+        keeps=bool(unsent.folder_of(spec)),
     )
 
 

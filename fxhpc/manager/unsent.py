@@ -1,10 +1,11 @@
-"""Results that a manager could not tell before it left: kept in a file, told by the next one."""
+"""Results that a manager could not tell before it left: in a file, for the interchange to read.
+
+See `fxhpc.interchange.left_results`, which does.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
 
 import msgspec
 
@@ -16,9 +17,6 @@ _FOLDER = "manager-results"
 _ENDING = ".results"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Results]).decode
-
-log = logging.getLogger("fxhpc.manager")
 
 
 def folder_of(spec: ManagerSpec) -> str:
@@ -44,35 +42,3 @@ def write(folder: str, manager: str, batch: list[Results]) -> str:
         os.fsync(file.fileno())
     os.replace(draft, path)
     return path
-
-
-def read(folder: str) -> Iterator[tuple[str, list[Results]]]:
-    """What managers have left, with the paths of the files.
-
-    It may be told twice, if two managers find it: what has ended stays as it is.
-    """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return  # nobody has left anything
-    for name in names:
-        path = os.path.join(folder, name)
-        if not name.endswith(_ENDING):
-            continue
-        try:
-            with open(path, "rb") as file:
-                yield path, _decode(file.read())
-        except OSError as error:
-            log.info("%s cannot be read: %s", path, error.strerror)
-        except msgspec.DecodeError as error:
-            log.warning("%s holds no results, and is removed: %s", path, error)
-            discard(path)
-
-
-def discard(path: str) -> None:
-    """All that was in it is stored."""
-    try:
-        os.unlink(path)
-        os.rmdir(os.path.dirname(path))
-    except OSError:
-        pass  # another manager was faster, or there are more

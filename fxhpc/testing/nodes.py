@@ -263,6 +263,8 @@ class Node:
             self.workers[action.worker] = Worker(action.worker)
             self.tell(ev.WorkerStarted(action.worker, 1000 + action.worker))
             self.tell(ev.WorkerSaid(action.worker, pool.Batch(0, 0.0, [])))
+        elif isinstance(action, ev.Keep):
+            pass  # as on a node that can write nowhere
         elif isinstance(action, ev.Leave):
             self.left = action.reason
             self.alive = False

@@ -20,6 +20,7 @@ from workers import tasks
 from workers.interchange import ROOT, Interchange
 
 from fxhpc.ids import task_id
+from fxhpc.interchange.left_results import LeftResults
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 from fxhpc.serialize import unpack_exception, unpack_result
@@ -209,23 +210,42 @@ def test_alone_it_leaves_and_names_what_it_tried(start: Start, tmp_path: Path) -
     assert "Traceback" not in told
 
 
-def test_what_it_cannot_tell_the_next_one_tells(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", ["alone", "by a signal"])
+def test_results_that_nobody_stored_are_left(start: Start, tmp_path: Path, ended: str) -> None:
     shared = tmp_path / "managers.address"
-    first = start(alone_s=1.0, address_file=str(shared), ready=False)
-    shared.write_text(first.address)
-    first.ready()
-    first.store = False
-    stream = first.send(tasks.double, (1,), (2,))
-    first.wait(stream, 2)
-    first.away()
-    assert first.process.wait(20) == 0
-    (left,) = (tmp_path / "manager-results").iterdir()
-    assert stat.S_IMODE(left.stat().st_mode) == 0o600
+    alone_s = 1.0 if ended == "alone" else 600.0
+    node = start(alone_s=alone_s, address_file=str(shared), ready=False)
+    shared.write_text(node.address)
+    node.ready()
+    node.store = False
+    stream = node.send(tasks.double, (1,), (2,))
+    node.wait(stream, 2)
+    node.away()
+    if ended == "by a signal":
+        began = time.monotonic()
+        for process in node.family():
+            process.send_signal(signal.SIGTERM)
+    assert node.process.wait(20) == 0
+    if ended == "by a signal":
+        assert time.monotonic() - began < 2
+    ((path, batch),) = LeftResults(tmp_path / "manager-results").look()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    runs = [run for results in batch for run in results.runs]
+    assert {run.stream for run in runs} == {stream}
+    assert sorted(value(outcome) for run in runs for outcome in run.outcomes) == [2, 4]
 
-    second = start(address_file=str(shared), ready=False)
-    shared.write_text(second.address)
-    assert [value(outcome) for outcome in second.wait(stream, 2)] == [2, 4]
-    second.until(lambda: not left.parent.exists())
+
+def test_what_is_acknowledged_late_is_left_too(start: Start, tmp_path: Path) -> None:
+    shared = tmp_path / "managers.address"
+    node = start(address_file=str(shared), ready=False)
+    shared.write_text(node.address)
+    node.ready()
+    node.store = False
+    node.wait(node.send(tasks.double, (1,), (2,)), 2)
+    node.process.terminate()
+    node.until(lambda: node.bye)
+    assert node.process.wait(5) == 0
+    assert len(list((tmp_path / "manager-results").iterdir())) == 1
 
 
 def test_refused_for_its_version_it_says_so_to_whoever_reads_the_jobs_output(start: Start) -> None:

@@ -301,16 +301,16 @@ class Site:
         self.asked.clear()
         self.answers.clear()
         self.provisioner = False
-        known: dict[str, None] = {}
+        known: dict[str, str] = {}
         sent: list[ev.Sent] = []
         for record in self.records:
             if isinstance(record, ev.Sent):
                 sent.append(record)
             elif record.present:
-                known[record.manager] = None
+                known[record.manager] = record.block
             else:
                 known.pop(record.manager, None)
-        self.tell(ev.Recovered(list(known), sent))
+        self.tell(ev.Recovered(list(known), sent, blocks=known))
         self.tell(ev.RecoveredBlocks(list(self.journal.values()), self.last_block))
         self.tell(ev.ForwarderSaid(msg.Hello(1, "1")))
         for run in self.owed():

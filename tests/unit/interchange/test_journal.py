@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fxhpc.interchange.events import ManagerKnown, Sent
-from fxhpc.interchange.journal import Journal, Owner, read_journal
+from fxhpc.interchange.journal import COMPACT_BYTES, Journal, Owner, read_journal
 from fxhpc.protocol.messages import TaskRefs
 
 OWNER = Owner(b"instance", 1, 2.0)
@@ -91,6 +91,29 @@ def test_what_an_earlier_process_could_not_write_stays_unknown(path: str, disk: 
     assert not read_journal(path)[1].incomplete
     assert read_journal(path)[0] == OWNER
     journal.close()
+
+
+def test_it_tells_the_blocks_of_managers_also_when_it_was_begun_anew(path: str) -> None:
+    journal = Journal(path, OWNER)
+    for record in (
+        ManagerKnown("m", True, "7"),
+        ManagerKnown("n", True),
+        ManagerKnown("gone", True, "8"),
+        ManagerKnown("gone", False),
+    ):
+        journal.write(record)
+    for _ in range(COMPACT_BYTES // 20):
+        journal.write(FIRST)
+    journal.close()
+    recovered = read_journal(path)[1]
+    assert recovered.blocks == {"m": "7"}
+    journal = Journal(path, OWNER, recovered.managers, recovered.blocks)
+    journal.compact()
+    journal.close()
+    recovered = read_journal(path)[1]
+    assert not recovered.sent
+    assert recovered.managers == ["m", "n"]
+    assert recovered.blocks == {"m": "7"}
 
 
 def test_a_journal_that_began_on_a_full_disk(path: str, disk: Disk) -> None:

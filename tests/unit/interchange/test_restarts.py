@@ -6,9 +6,12 @@ import pytest
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import each
+from fxhpc.interchange.recovering import RETURN_S, SETTLED_S
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import LossCause
+from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
+from fxhpc.protocol.provision import ScalingPolicy
 from tests.unit.interchange.acting import STREAM, Stage
+from tests.unit.interchange.batch_system import Site
 
 A, B = b"a", b"b"
 HELD = msg.TaskRefs(STREAM, [0, 2], 1, 1)
@@ -287,3 +290,132 @@ def test_without_a_whole_journal_and_managers_all_is_lost_or_tried_again(retries
     stage.take()
     stage.register(A, name="new", tasks=10)
     assert bool(stage.sent(A)) == (retries != 0)
+
+
+# --- managers that have ended meanwhile -----------------------------------------------------------
+
+
+def left(path: str, *numbers: int) -> ev.Left:
+    """What manager m has left in a file: results of tasks, one message for each."""
+    return ev.Left(
+        path,
+        [
+            msg.Results(
+                number, [msg.ResultRun(STREAM, 1, 1, [Outcome(index, OutcomeKind.VALUE, b"value")])]
+            )
+            for number, index in enumerate(numbers, 1)
+        ],
+    )
+
+
+def discarded(stage: Stage) -> list[str]:
+    return [action.path for action in stage.actions if isinstance(action, ev.DiscardLeft)]
+
+
+@pytest.mark.parametrize("stored", ["before", "after"])
+def test_results_that_a_manager_has_left_are_told_and_nothing_runs_again(stored: str) -> None:
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [ev.Sent("m", [HELD])]))
+    stage.tell(left("file", 0, 1))
+    (spool,) = [action for action in stage.take() if isinstance(action, ev.Spool)]
+    numbers = [results.number for results in spool.batch]
+    stage.tell(ev.Spooled(numbers))
+    assert discarded(stage) == ["file"]
+    stage.forwarder(msg.Hello(1, "1"))
+    assert [action.numbers for action in stage.take() if isinstance(action, ev.ReadSpool)]
+    stage.tell(ev.Unspooled(spool.batch))
+    assert stage.outcomes().keys() == {0, 1}
+    if stored == "before":
+        stage.forwarder(msg.ResultsStored(numbers))
+    else:
+        stage.submit(3, sent_before=True)
+    stage.register(A, tasks=10)
+    assert stage.sent(A) == ([(STREAM, 2)] if stored == "after" else [])
+
+
+def test_what_cannot_be_spooled_is_kept_and_told_to_the_forwarder() -> None:
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(left("file", 0, 1))
+    stage.tell(ev.Spooled([]))  # the disk is full
+    assert not discarded(stage)
+    stage.forwarder(msg.Hello(1, "1"))
+    first, second = stage.up(msg.Results)
+    stage.forwarder(msg.ResultsStored([first.number]))
+    assert not discarded(stage)
+    stage.forwarder(msg.ResultsStored([second.number]))
+    assert discarded(stage) == ["file"]
+
+
+def test_results_left_by_a_lost_manager_end_what_runs_again() -> None:
+    stage = Stage()
+    stage.register(A)
+    stage.submit(1)
+    stage.tell(ev.ManagerGone(A, "its node is gone"))
+    stage.register(B)
+    assert stage.sent(B) == [(STREAM, 0)]
+    stage.take()
+    stage.tell(left("file", 0))
+    assert stage.outcomes().keys() == {0}
+    (cancel,) = stage.to(B, msg.Cancel)
+    assert cancel.interrupt
+    assert cancel.forget
+    assert not stage.core.is_idle
+
+
+def test_a_manager_whose_block_has_ended_is_not_waited_for() -> None:
+    site = Site(ScalingPolicy(max_blocks=1, poll_s=1.0))
+    site.task_s = 1000.0
+    site.submit(2)
+    site.run(30)
+    assert len(site.living()) == 1
+    (job,) = site.slurm.alive()
+    site.slurm.end(job, "CANCELLED by us")
+    for manager in site.living():
+        site.vanish(manager)
+    site.task_s = 1.0
+    began = site.clock()
+    site.start()
+    while len(site.outcomes) < 2:
+        site.run(0.5)
+        assert site.clock() - began < RETURN_S / 2
+    assert not site.losses()
+
+
+def test_until_it_is_known_people_are_told_who_is_waited_for() -> None:
+    stage = restarted()
+    stage.submit(2, sent_before=True)
+    stage.register(A)
+    stage.tick(1)
+    status = stage.core.status()
+    assert "2 tasks may still be with managers of before the restart" in status.reason
+    assert "manager m" in status.reason
+    assert status.queued == 2
+    for _ in range(int(RETURN_S)):
+        stage.manager(A, msg.Heartbeat())
+        stage.tick(1)
+    assert not stage.core.status().reason
+    assert stage.sent(A)
+
+
+def test_a_stop_waits_for_managers_that_may_have_results() -> None:
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [ev.Sent("m", [HELD])]))
+    stage.tell(ev.StopAsked(keep_blocks=False, drain_s=0.0))
+    stage.tick(1)
+    assert not [action for action in stage.take() if isinstance(action, ev.Leave)]
+    stage.register(A, name="m", unstored=[1])
+    stage.finish(A, [0, 1])
+    (spool,) = [action for action in stage.take() if isinstance(action, ev.Spool)]
+    stage.tell(ev.Spooled([results.number for results in spool.batch]))
+    assert stage.to(A, msg.ResultsStored)
+    stage.manager(A, msg.Bye("the endpoint is being stopped"))
+    stage.tick(1)
+    assert [action for action in stage.take() if isinstance(action, ev.Leave)]
+
+
+def test_a_stop_waits_only_so_long() -> None:
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], []))
+    stage.tell(ev.StopAsked(keep_blocks=False, drain_s=0.0))
+    stage.tick(SETTLED_S)
+    assert [action for action in stage.take() if isinstance(action, ev.Leave)]

@@ -93,7 +93,6 @@ class Node:
         self.greetings: list[msg.Register] = []
         self.left: ev.Leave | None = None
         self.kept: list[msg.Results] = []
-        self.discarded: list[str] = []
         self.startable = True
         self.ran: Counter[Task] = Counter()
         self.ended: dict[Task, list[str]] = {}
@@ -146,8 +145,6 @@ class Node:
                 self.greetings.append(action.message)
             elif isinstance(action, ev.Keep):
                 self.kept += action.batch
-            elif isinstance(action, ev.Discard):
-                self.discarded.append(action.path)
             else:
                 self.left = action
 

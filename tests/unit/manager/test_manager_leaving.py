@@ -9,7 +9,7 @@ import pytest
 from simulation import Node
 
 from fxhpc.manager import events as ev
-from fxhpc.manager.leaving import TERM_S
+from fxhpc.manager.leaving import LAST_WORDS_S, TERM_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Loss, LossCause
 
@@ -115,29 +115,73 @@ def test_the_output_of_tasks_is_asked_for_and_looked_at() -> None:
     assert node.core.wait_s(node.now) <= 0.1
 
 
-def test_results_that_nobody_has_stored_are_left_and_told_by_the_next() -> None:
-    node = Node(alone_s=60.0)
+def with_results(**host: Any) -> Node:
+    """A node with results of 1500 tasks, which nobody has acknowledged."""
+    node = Node(**host)
     node.store = False
     node.say(msg.Body(b"f", b"body"))
     node.send(S, [b"0"] * 1500)
     node.run_for(1)
+    return node
+
+
+def kept(node: Node) -> list[int]:
+    """The tasks whose results it has left."""
+    return sorted(
+        outcome.index for results in node.kept for run in results.runs for outcome in run.outcomes
+    )
+
+
+def test_alone_it_leaves_results_that_nobody_has_stored() -> None:
+    node = with_results(alone_s=60.0)
     node.tell(ev.LinkLost())
     node.run_for(61)
     assert node.left is not None
-    kept = [
-        outcome.index for results in node.kept for run in results.runs for outcome in run.outcomes
-    ]
-    assert sorted(kept) == list(range(1500))
+    assert kept(node) == list(range(1500))
 
-    heir = Node()
-    heir.store = False
-    heir.tell(ev.Inherited("left", node.kept))
-    assert set(heir.ended) == {(S, index) for index in range(1500)}
-    numbers = [results.number for results in heir.of(msg.Results)]  # type: ignore[attr-defined]
-    heir.say(msg.ResultsStored(numbers[:-1]))
-    assert not heir.discarded
-    heir.say(msg.ResultsStored(numbers[-1:]))
-    assert heir.discarded == ["left"]
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_ended_without_a_link_it_leaves_results_at_once(keeps: bool) -> None:
+    node = with_results(keeps=keeps)
+    node.tell(ev.LinkLost())
+    node.tell(ev.Ended("the manager got SIGTERM", signalled=True))
+    assert node.left is not None
+    assert kept(node) == list(range(1500))
+
+
+def test_ended_with_a_link_it_waits_for_what_is_stored_and_leaves_the_rest() -> None:
+    node = with_results(keeps=True)
+    node.tell(ev.Ended("the manager got SIGTERM", signalled=True))
+    assert node.left is None
+    assert not node.workers  # what they had not begun may run elsewhere by now
+    numbers = [results.number for results in node.of(msg.Results)]  # type: ignore[attr-defined]
+    node.say(msg.ResultsStored(numbers[:-1]))
+    assert node.left is None
+    node.now += LAST_WORDS_S
+    node.tell(ev.Turn())
+    assert node.left is not None
+    assert [results.number for results in node.kept] == numbers[-1:]
+    assert isinstance(node.said[-1], msg.Bye)
+
+
+@pytest.mark.parametrize("end", ["stored", "lost"])
+def test_ended_with_a_link_it_waits_no_longer_than_it_must(end: str) -> None:
+    node = with_results(keeps=True)
+    numbers = [results.number for results in node.of(msg.Results)]  # type: ignore[attr-defined]
+    node.say(msg.Bye("the endpoint is being stopped"))
+    assert node.left is None
+    if end == "stored":
+        node.say(msg.ResultsStored(numbers))
+    else:
+        node.tell(ev.LinkLost())
+    assert node.left is not None
+    assert kept(node) == ([] if end == "stored" else list(range(1500)))
+
+
+def test_where_nothing_can_be_left_it_does_not_wait() -> None:
+    node = with_results(keeps=False)
+    node.tell(ev.Ended("its client is gone", signalled=False))
+    assert node.left is not None
 
 
 def test_without_results_nothing_is_left() -> None:
