@@ -128,6 +128,8 @@ class ForwarderProcess:
     def run(self) -> None:
         """Serve until told to stop, or until nobody has been there for a while."""
         since = looked = time.monotonic()
+        for event in [*self._remotes.tick()]:  # the first question may be about an endpoint's name
+            self._loop.feed(event)
         while not self._stopping:
             self._loop.turn()
             if time.monotonic() - looked > _LOOK_S:

@@ -167,6 +167,21 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
     assert asked(home, "list", "--state", "pending") == {"batches": [], "total": 0}
 
 
+def test_a_new_forwarder_knows_the_names_of_endpoints(
+    client: FuncXClient, home: TestHome, endpoint: RunningEndpoint
+) -> None:
+    function = client.register_function(divide)
+    client.run(1, endpoint_id="midway", function_id=function)
+    client.close()
+    for process in home.processes():
+        if "fxhpc: forwarder" in " ".join(process.cmdline()):
+            process.kill()
+            process.wait(10)
+    (batch,) = asked(home, "list")["batches"]
+    assert batch["endpoint"] == "midway"
+    assert batch["reason"].startswith("endpoint midway was never started")
+
+
 def test_a_result_that_is_too_large(client: FuncXClient, home: TestHome) -> None:
     function = client.register_function(enlarge)
     task = client.run(6_000_000, endpoint_id="local", function_id=function)
