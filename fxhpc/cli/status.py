@@ -84,6 +84,7 @@ def describe(directory: EndpointDirectory) -> dict[str, Any]:
     """All that is known of an endpoint, as plain values."""
     state = look(directory)
     running = state.alive or state.elsewhere
+    never = state.state == State.INITIALIZED  # or a copy: what its files tell of is another's
     found: dict[str, Any] = {
         "name": state.name,
         "state": state.state,
@@ -92,7 +93,7 @@ def describe(directory: EndpointDirectory) -> dict[str, Any]:
         "trouble": state.trouble,
         "restarts": state.restarts,
         # While it runs, its report tells of its blocks.
-        "left_blocks": [] if running else left_blocks(directory),
+        "left_blocks": [] if running or never else left_blocks(directory),
     }
     if running:
         found |= {

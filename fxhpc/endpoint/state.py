@@ -99,6 +99,8 @@ def look(directory: EndpointDirectory) -> EndpointState:
         if process is None:
             continue
         place = _place(process, identity.is_locked(lock), identity.age_s(seen))
+        if place == "another's":
+            return EndpointState(found.name, State.INITIALIZED, found.endpoint)
         if place == "gone":
             continue
         if isinstance(process, identity.SupervisorRecord):
@@ -147,12 +149,12 @@ def read_status(directory: EndpointDirectory) -> dict[str, Any]:
 
 
 def _place(process: identity.ProcessRecord, locked: bool, silent_s: float) -> str:
-    """Where a process is: "here", "gone", or elsewhere, as `State` has it."""
+    """Where a process is: "here", "gone", "another's", or elsewhere, as `State` has it."""
     same_boot = process.boot == identity.boot_id()
     if identity.is_same_host(process.host):
         if (same_boot or not process.boot) and identity.is_alive(process.pid, process.started):
             # Without the lock this directory is a copy of the one that the process has.
-            return "here" if locked else "gone"
+            return "here" if locked else "another's"
         # Two containers, or two clones of a machine, may share a name.
         return State.ELSEWHERE if locked else "gone"
     if locked:
