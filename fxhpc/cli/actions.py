@@ -15,7 +15,7 @@ from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.endpoint import lifecycle, places
 from fxhpc.endpoint.host_scripts import run_script
-from fxhpc.endpoint.leftovers import left_blocks
+from fxhpc.endpoint.leftovers import left_blocks, outdated_blocks
 from fxhpc.endpoint.state import EndpointState, look
 from fxhpc.forwarder.attach import ensure_forwarder, find_forwarder, module_environment
 from fxhpc.forwarder.home import Home
@@ -183,6 +183,14 @@ def start(
             f"endpoint {name!r} was up, and has ended again: it is {state.state}"
             + (f", {state.trouble}" if state.trouble else ", which another command has done"),
             f"see: fxhpc endpoint logs {name}",
+        )
+    if count := outdated_blocks(directory, spec):
+        go, were, end = "blocks go", "they were", "they end"
+        if count == 1:
+            go, were, end = "block goes", "it was", "it ends"
+        output.note(
+            f"note: {count} {go} on with the configuration that {were} started with; {end} when "
+            f"idle, or at once by: fxhpc endpoint stop {name}"
         )
     return state
 

@@ -9,6 +9,7 @@ import msgspec
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import BlockKnown
 from fxhpc.interchange.records import read_records
+from fxhpc.protocol.provision import BlockRef, InterchangeSpec, blocks_digest
 
 _decoder = msgspec.msgpack.Decoder(BlockKnown)
 
@@ -18,16 +19,25 @@ def left_blocks(directory: EndpointDirectory) -> list[str]:
 
     Only while nothing of the endpoint runs does it mean that they were left behind.
     """
-    known: dict[int, BlockKnown] = {}
+    return [
+        f"block {block.number}" + (f", job {block.job}" if block.job else f", named {block.name}")
+        for block in _known(directory)
+    ]
+
+
+def outdated_blocks(directory: EndpointDirectory, spec: InterchangeSpec) -> int:
+    """How many blocks were made from another configuration than the endpoint has now."""
+    now = blocks_digest(spec)
+    return sum(block.made_from not in ("", now) for block in _known(directory))
+
+
+def _known(directory: EndpointDirectory) -> list[BlockRef]:
+    known: dict[int, BlockRef] = {}
     for _, data in read_records(str(directory.known_blocks)):
         with contextlib.suppress(msgspec.DecodeError):
             entry = _decoder.decode(data)
             if entry.present:
-                known[entry.block.number] = entry
+                known[entry.block.number] = entry.block
             else:
                 known.pop(entry.block.number, None)
-    return [
-        f"block {entry.block.number}"
-        + (f", job {entry.block.job}" if entry.block.job else f", named {entry.block.name}")
-        for entry in known.values()
-    ]
+    return list(known.values())

@@ -48,6 +48,7 @@ class Block:
         self.number = ref.number
         self.name = ref.name
         self.job = ref.job
+        self.made_from = ref.made_from
         self.phase = phase
         self.leaving = ""
         self.why = ""
@@ -85,7 +86,7 @@ class Block:
     @property
     def ref(self) -> BlockRef:
         """What the provisioner is told of it."""
-        return BlockRef(self.number, self.name, self.job)
+        return BlockRef(self.number, self.name, self.job, self.made_from)
 
     @property
     def waits(self) -> bool:
@@ -149,7 +150,8 @@ class Blocks:
     def new(self, now: float) -> Block:
         """One more, written down before it is asked for."""
         self._last += 1
-        block = Block(BlockRef(self._last, self._name(self._last)), now, SUBMITTING)
+        ref = BlockRef(self._last, self._name(self._last), made_from=self._state.made_from)
+        block = Block(ref, now, SUBMITTING)
         self._blocks[block.number] = block
         self._state.actions.append(ev.BlockKnown(block.ref, True))
         return block

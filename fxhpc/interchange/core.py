@@ -54,6 +54,7 @@ class Interchange:
         wall_offset_s: the wall clock minus the clock that `now` is read from.
         notes: whether the log is wanted, see `events.Note`.
         remedy: what people do when what its blocks failed of is mended; empty: they restart it.
+        made_from: what blocks are made from, noted with each of them.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Interchange:
         wall_offset_s: float = 0.0,
         notes: bool = False,
         remedy: str = "",
+        made_from: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
@@ -78,6 +80,7 @@ class Interchange:
         self._missed_heartbeats = missed_heartbeats
         self._retries = retries
         self._state = State(endpoint, epoch, name, notes, remedy)
+        self._state.made_from = made_from
         self._bodies = Bodies(self._state)
         self._dispatching = Dispatching(self._state, self._bodies)
         self._losses = Losses(self._state)

@@ -166,6 +166,7 @@ class InterchangeProcess:
             wall_offset_s=time.time() - time.monotonic(),
             notes=True,
             remedy="make another executor" if spec.remove else "",
+            made_from=pro.blocks_digest(spec),
         )
         self._spool = Spool(str(directory.spool))
         _, recovered = read_journal(str(directory.journal))

@@ -37,6 +37,7 @@ class State:
         self._notes = notes
         self._notes_left = 0
         self.stopping = False
+        self.made_from = ""  # what blocks are made from now
         self.credit_changed = True  # of any manager, so that the window may have changed
         self.declared = False  # whether any task ever declared how long it takes
         self.managers: dict[bytes, Manager] = {}  # by connection

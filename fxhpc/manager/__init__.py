@@ -17,5 +17,6 @@ where the interchange is, `crew` has the workers' sockets, pages and `output`. T
 threads, so it can fork at any time; it alone imports `fxhpc.worker`.
 
 `node` says what there is for workers: how many, and for each its cores (`pinning`), its devices
-(`accelerators`) and its variables. `unsent` leaves results that nobody is known to have stored in a file.
+(`accelerators`) and its variables. `unsent` leaves results in a file that nobody is known to have
+stored.
 """

@@ -8,6 +8,7 @@ the batch system hangs; whatever it was asked may then have happened or not.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -91,6 +92,30 @@ class BlockRef(msgspec.Struct, array_like=True, frozen=True):
     number: int
     name: str  # what the batch system's job is named by, or at least begins with
     job: str = ""  # the batch system's id, if it is known
+    made_from: str = ""  # see `blocks_digest`; empty: not known
+
+
+#: What a provider is told too and says nothing about what a block is.
+_OF_SCALING = {"init_blocks", "min_blocks", "max_blocks", "parallelism", "cmd_timeout"}
+
+
+def blocks_digest(spec: InterchangeSpec) -> str:
+    """What blocks are made from, in 16 hexadecimal digits: they differ if another start of the
+    endpoint would make other blocks. Empty: it makes none.
+    """
+    if spec.provisioner is None:
+        return ""
+    provider = {
+        key: value for key, value in spec.provisioner.provider.items() if key not in _OF_SCALING
+    }
+    parts = [
+        msgspec.structs.replace(
+            spec.provisioner, provider=provider, command_s=0.0, log_file="", log_bytes=0
+        ),
+        spec.manager,
+    ]
+    data = msgspec.msgpack.encode(msgspec.to_builtins(parts, order="sorted"), order="sorted")
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 class JobPhase:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from fxhpc.endpoint.leftovers import outdated_blocks
 from fxhpc.interchange import block_journal
 from fxhpc.interchange.block_journal import BlockJournal
+from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import BlockKnown, RecoveredBlocks
-from fxhpc.protocol.provision import BlockRef
+from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.protocol.provision import BlockRef, InterchangeSpec, ProvisionerSpec, blocks_digest
 
 
 def ref(number: int, job: str = "") -> BlockRef:
@@ -76,3 +79,34 @@ def test_a_full_disk_is_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None
         journal.write(BlockKnown(ref(1), True))
     assert journal.recovered == RecoveredBlocks([], 0)
     journal.close()
+
+
+def spec(worker_init: str = "", preload: str = "numpy", max_blocks: int = 1) -> InterchangeSpec:
+    return InterchangeSpec(
+        provisioner=ProvisionerSpec(
+            endpoint="midway",
+            provider={"type": "SlurmProvider", "max_blocks": max_blocks},
+            directory="/blocks",
+            command="run",
+            worker_init=worker_init,
+        ),
+        manager=ManagerSpec(endpoint=b"", workers=0, address_file="/address", preload=[preload]),
+    )
+
+
+def test_what_blocks_are_made_from() -> None:
+    assert blocks_digest(InterchangeSpec()) == ""
+    assert blocks_digest(spec()) == blocks_digest(spec(max_blocks=7)) != ""
+    assert len({blocks_digest(one) for one in (spec(), spec("ml gcc"), spec(preload="x"))}) == 3
+
+
+def test_blocks_made_from_another_configuration_are_counted(tmp_path: Path) -> None:
+    directory = EndpointDirectory(tmp_path)
+    journal = BlockJournal(str(directory.known_blocks))
+    old, new = (blocks_digest(one) for one in (spec(), spec("ml gcc")))
+    for number, made_from in enumerate([old, old, new, old, ""], 1):
+        journal.write(BlockKnown(BlockRef(number, f"b-{number}", "", made_from), True))
+    journal.write(BlockKnown(BlockRef(1, "b-1", "", old), False))
+    journal.close()
+    assert outdated_blocks(directory, spec("ml gcc")) == 2
+    assert outdated_blocks(directory, spec()) == 1
