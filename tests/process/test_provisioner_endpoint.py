@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from homes import TestHome, eventually
 
 from fxhpc import FuncXClient
 from fxhpc.interchange.directory import EndpointDirectory
-from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.interchange.recovering import RETURN_S
+from fxhpc.protocol.provision import InterchangeSpec, ScalingPolicy, StopRequest
 from fxhpc.testing.endpoint import RunningEndpoint
 
 Submit = Callable[..., list[str]]
@@ -251,6 +253,53 @@ def test_a_restart_keeps_blocks(
     endpoint.start_interchange(spec)
     assert client.get_result(ids[0], timeout=60) == "1"
     assert local_blocks() == before
+
+
+def tracks(folder: str, seconds: float) -> None:
+    """What the tests run where it matters how often: one file for each time."""
+    import os
+    import time
+    import uuid
+
+    time.sleep(seconds)
+    with open(os.path.join(folder, uuid.uuid4().hex), "x"):
+        pass
+
+
+@pytest.mark.parametrize("end", ["job cancelled", "endpoint stopped"])
+def test_what_ended_while_the_endpoint_was_away_does_not_run_again(
+    batch: Batch, client: FuncXClient, endpoint: RunningEndpoint, tmp_path: Path, end: str
+) -> None:
+    """Its job ends before any interchange is there to be told of the results."""
+    folder = tmp_path / "tracks"
+    folder.mkdir()
+    spec = endpoint.blocks_spec({"type": "PBSProProvider"})
+    endpoint.start_interchange(spec)
+    assert endpoint.interchange is not None
+    function = client.register_function(tracks)
+    task = client.run(str(folder), 2.0, endpoint_id=endpoint.endpoint_id, function_id=function)
+    eventually(lambda: status(endpoint.directory).get("running"))
+    ask_to_stop(endpoint, keep_blocks=True)
+    assert endpoint.interchange.wait(10) == 0
+    eventually(lambda: list(folder.iterdir()))
+    if end == "job cancelled":
+        (job,) = batch.alive()
+        subprocess.run(["qdel", str(job["number"])], check=True, timeout=10)
+        eventually(lambda: not batch.alive(), within=10)
+        assert endpoint.directory.manager_results.exists()
+    else:
+        assert spec.scaling is not None
+        endpoint.start_interchange(
+            msgspec.structs.replace(spec, scaling=ScalingPolicy(scale=False))
+        )
+        ask_to_stop(endpoint, drain_s=0.0)
+        assert endpoint.interchange.wait(30) == 0
+    endpoint.start_interchange(spec)
+    began = time.monotonic()
+    assert client.get_result(task, timeout=25) is None
+    assert time.monotonic() - began < RETURN_S / 2
+    assert len(list(folder.iterdir())) == 1
+    eventually(lambda: not endpoint.directory.manager_results.exists())
 
 
 def test_a_stop_waits_for_running_tasks_and_a_second_one_does_not(
