@@ -223,7 +223,8 @@ def test_a_start_that_another_command_stops_says_so(fxhpc: Commands) -> None:
     _, err = starting.communicate(timeout=LIMIT)
     assert starting.returncode == 1
     assert "another command" in err
-    assert state(fxhpc) == State.STOPPED
+    # Whether its interchange had begun before the stop came is a matter of luck.
+    assert state(fxhpc) in (State.INITIALIZED, State.STOPPED)
 
 
 def test_a_stop_that_another_start_follows_says_so(
