@@ -144,6 +144,11 @@ class Crew:
                 words[pool.SKIP_TO] = end
             words[pool.SKIP_FROM] = begin
 
+    def hold(self) -> None:
+        """Have no worker begin anything more."""
+        for number in self._workers:
+            self.skip(number, 0, 2**64 - 1)
+
     def kill(self, number: int) -> None:
         """End a worker, and all that it has started."""
         try:

@@ -20,6 +20,7 @@ from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.finding import Finder, NotFound
 from fxhpc.manager.node import Node, is_own
+from fxhpc.manager.staff import SETTLE_S
 from fxhpc.manager.watch import Watch
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
@@ -179,6 +180,9 @@ class Shell:
                 self._leave = action
 
     def _end(self, reason: str, signalled: bool) -> None:
+        # What is given back as not begun must not be begun a moment later.
+        self._crew.hold()
+        time.sleep(SETTLE_S)
         self._look()
         self._crew.read_pages()
         self._tell(ev.Ended(reason, signalled))

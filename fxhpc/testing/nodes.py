@@ -195,6 +195,7 @@ class Node:
 
     def end(self, reason: str = "the node is going away", *, signalled: bool = False) -> None:
         """End as by SIGTERM; `signalled` if the batch system sends it."""
+        self._look()
         self.tell(ev.Ended(reason, signalled))
 
     # --- the workers ----------------------------------------------------------------------------
