@@ -15,3 +15,5 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So started in the background, and inherited by whatever the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same, by nohup

@@ -36,6 +36,7 @@ STOP_MARGIN_S = 90.0
 
 #: Seconds that a process may take to end after SIGKILL, or to leave its blocks to a successor.
 _KILLED_S, _HAND_OVER_S = 10.0, 20.0
+_SIGNAL_AGAIN_S = 0.5
 
 _POLL_S = 0.02
 
@@ -383,12 +384,15 @@ def _end(
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a supervisor that did not come up, and its interchange; blocks are kept."""
-    process.send_signal(signal.SIGHUP)
-    try:
-        process.wait(_HAND_OVER_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    deadline = time.monotonic() + _HAND_OVER_S
+    while time.monotonic() < deadline:
+        # Again and again: under nohup it is ignored until the supervisor heeds signals.
+        process.send_signal(signal.SIGHUP)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SIGNAL_AGAIN_S)
+            return
+    process.kill()
+    process.wait()
 
 
 def _read_all(reader: int, patience_s: float) -> str | None:
