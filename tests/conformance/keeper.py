@@ -70,7 +70,7 @@ def run_kept(
     path = [str(Path(fxhpc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environ = os.environ | {
         "FXHPC_HOME": str(home),
-        "FXHPC_FORWARDER_GRACE": "1",
+        "FXHPC_FORWARDER_GRACE": "0.3",
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
     environ |= env or {}

@@ -44,7 +44,7 @@ class TestHome:
         self.environment = {
             **os.environ,
             "FXHPC_HOME": str(path),
-            "FXHPC_FORWARDER_GRACE": "1",
+            "FXHPC_FORWARDER_GRACE": "0.3",
             "FXHPC_WORKERS": "2",
         }
         self._started: list[subprocess.Popen[str]] = []
