@@ -293,7 +293,7 @@ class Supervisor:
         while self._signals:
             number = self._signals.pop(0)
             name = signal.Signals(number).name
-            request = self._read_request()
+            request = self._directory.read_stop_request()
             if number == signal.SIGINT and self._stopping:
                 request = StopRequest(drain_s=0.0)  # a second Ctrl-C does not wait for tasks
                 self._write_request(request)
@@ -409,12 +409,6 @@ class Supervisor:
     def _write_failure(self, why: str) -> None:
         with contextlib.suppress(OSError):
             replace_file(self._directory.failure, f"{why}\n".encode())
-
-    def _read_request(self) -> StopRequest:
-        try:
-            return msgspec.json.decode(self._directory.stop_request.read_bytes(), type=StopRequest)
-        except (OSError, msgspec.DecodeError):
-            return StopRequest()
 
     def _write_request(self, request: StopRequest) -> None:
         with contextlib.suppress(OSError):

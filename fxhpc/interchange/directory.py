@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fxhpc.ids import new_id
+from fxhpc.protocol.provision import StopRequest
 
 if TYPE_CHECKING:
     from fxhpc.protocol.pool import ManagerSpec
@@ -118,6 +119,10 @@ class EndpointDirectory:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.state.rmdir()
+
+    def read_stop_request(self) -> StopRequest:
+        """How the endpoint is to end; the defaults if nobody has said, or nothing readable."""
+        return _read(self.stop_request, StopRequest) or StopRequest()
 
     def keys(self, role: Role) -> KeyPair:
         """The key pair of a role; made at first use. Nodes see the managers' alone."""

@@ -7,12 +7,11 @@ import os
 import signal
 from collections.abc import Callable
 
-import msgspec
 import psutil
 
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import StopAsked
-from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.protocol.provision import InterchangeSpec
 
 #: Seconds by which two start times of one process may differ: the kernel's clock is adjusted.
 _SAME_START_S = 2.0
@@ -81,17 +80,9 @@ class Stopping:
             return StopAsked(keep_blocks=True, drain_s=0.0)
         self._asked += 1
         self.at_once = self._asked > 2
-        request = read_stop_request(self._directory)
+        request = self._directory.read_stop_request()
         drain_s = self._spec.drain_s if request.drain_s is None else request.drain_s
         return StopAsked(request.keep_blocks, drain_s if self._asked == 1 else 0.0)
-
-
-def read_stop_request(directory: EndpointDirectory) -> StopRequest:
-    """What `stop.json` says; the defaults if it is not there, or says nothing that can be read."""
-    try:
-        return msgspec.json.decode(directory.stop_request.read_bytes(), type=StopRequest)
-    except (OSError, msgspec.DecodeError):
-        return StopRequest()
 
 
 class Watch:

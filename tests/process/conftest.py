@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from homes import TestHome
 
+from fxhpc import FuncXClient
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[TestHome]:
@@ -15,3 +17,12 @@ def home(tmp_path: Path) -> Iterator[TestHome]:
     home = TestHome(tmp_path / "home", tmp_path / "scripts")
     yield home
     home.close()
+
+
+@pytest.fixture
+def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
+    """A client of the test's home, in this process."""
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+    with FuncXClient() as client:
+        yield client

@@ -85,17 +85,7 @@ class TestHome:
 
     def processes(self) -> list[psutil.Process]:
         """Everything alive that this test has started, however far it went away."""
-        own = {process.pid for process in self._started}
-        found = []
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-                elif process.ppid() == os.getpid() and process.pid not in own:
-                    os.waitpid(process.pid, os.WNOHANG)  # an orphan that came to this process
-            except (psutil.Error, ChildProcessError):
-                continue  # it has ended meanwhile
-        return found
+        return living({process.pid for process in self._started})
 
     def close(self) -> None:
         """End what the test has started, and see that nothing is left."""
@@ -118,6 +108,24 @@ class TestHome:
             shutil.rmtree(os.path.dirname(owner.clients.removeprefix("ipc://")), ignore_errors=True)
             return
         assert not list((self.path / "locals").glob("*")), "a journal was left behind"
+
+
+def living(own: set[int]) -> list[psutil.Process]:
+    """All that live of this process's descendants; orphans that came to it are buried.
+
+    Args:
+        own: those that somebody else waits for.
+    """
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+            elif process.ppid() == os.getpid() and process.pid not in own:
+                os.waitpid(process.pid, os.WNOHANG)
+        except (psutil.Error, ChildProcessError):
+            continue  # it has ended meanwhile
+    return found
 
 
 def finish(process: subprocess.Popen[str], within: float = LIMIT) -> str:

@@ -30,15 +30,6 @@ def _lines(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
-    """A client of the test's home, in this process."""
-    for name, value in home.environment.items():
-        monkeypatch.setenv(name, value)
-    with FuncXClient() as client:
-        yield client
-
-
-@pytest.fixture
 def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
     """An endpoint with two managers that is not started yet."""
     endpoint = RunningEndpoint(home.path, "midway", managers=2, workers=1)

@@ -7,9 +7,9 @@ import signal
 import textwrap
 from pathlib import Path
 
-import psutil
 import pytest
 from homes import TestHome, eventually, finish
+from lives import titled
 
 #: Put before a script: a configuration with blocks on this host.
 CONFIG = """
@@ -40,18 +40,6 @@ def _executors(home: TestHome) -> list[Path]:
     """The directories of private endpoints."""
     folder = home.path / "executors"
     return sorted(folder.iterdir()) if folder.exists() else []
-
-
-def _named(home: TestHome, name: str) -> list[psutil.Process]:
-    """This test's processes with such a title."""
-    found = []
-    for process in home.processes():
-        try:
-            if name in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue  # it has ended meanwhile
-    return found
 
 
 def _nothing_is_left(home: TestHome) -> None:
@@ -259,10 +247,10 @@ def test_an_interchange_that_dies_is_started_again_and_adopts_the_block(
     assert process.stdout is not None
     assert process.stdin is not None
     assert process.stdout.readline() == "ready\n"
-    (interchange,) = _named(home, "fxhpc: interchange")
+    (interchange,) = titled(home, "fxhpc: interchange")
     interchange.kill()
     eventually(
-        lambda: [p.pid for p in _named(home, "fxhpc: interchange")] not in ([], [interchange.pid])
+        lambda: [p.pid for p in titled(home, "fxhpc: interchange")] not in ([], [interchange.pid])
     )
     process.stdin.write("\n")
     process.stdin.flush()
@@ -295,7 +283,7 @@ def test_futures_fail_with_a_reason_when_no_interchange_can_be_started(home: Tes
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    (interchange,) = _named(home, "fxhpc: interchange")
+    (interchange,) = titled(home, "fxhpc: interchange")
     interchange.terminate()  # as somebody would who does not know whose it is
     assert finish(process) == "fine\n"
     _nothing_is_left(home)
@@ -313,7 +301,7 @@ def test_who_was_killed_with_its_interchange_is_cleaned_up_after(home: TestHome)
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    (interchange,) = _named(home, "fxhpc: interchange")
+    (interchange,) = titled(home, "fxhpc: interchange")
     interchange.suspend()  # so that it does not see the other's end
     process.kill()
     process.wait()

@@ -31,14 +31,6 @@ def linger(seconds: float) -> float:
 
 
 @pytest.fixture
-def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
-    for name, value in home.environment.items():
-        monkeypatch.setenv(name, value)
-    with FuncXClient() as client:
-        yield client
-
-
-@pytest.fixture
 def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
     """An endpoint that is not started yet."""
     endpoint = RunningEndpoint(home.path, "midway", managers=1, workers=1)

@@ -20,7 +20,7 @@ import yaml
 from slurm_cluster import SlurmCluster
 
 from fxhpc.forwarder.home import Home
-from tests.process.homes import eventually
+from tests.process.homes import eventually, living
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -164,17 +164,7 @@ class LoginNode:
 
     def processes(self) -> list[psutil.Process]:
         """Everything alive on this host that the tests have started, however far it went."""
-        own = {process.pid for process in self._started}
-        found = []
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-                elif process.ppid() == os.getpid() and process.pid not in own:
-                    os.waitpid(process.pid, os.WNOHANG)  # an orphan that came to this process
-            except (psutil.Error, ChildProcessError):
-                continue  # it has ended meanwhile
-        return found
+        return living({process.pid for process in self._started})
 
     def titled(self, *titles: str) -> list[psutil.Process]:
         """Those whose titles begin with one of these: "fxhpc: supervisor"."""

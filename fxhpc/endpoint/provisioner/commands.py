@@ -162,13 +162,18 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def dies_with(parent: int) -> bool:
+    """Have this process killed when its parent ends; False if that has happened already."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
+
+
 def _prepare(umask: int) -> Callable[[], None]:
     """If this process is killed, its command is too: nothing is under way that nobody knows of."""
     parent = os.getpid()
 
     def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
+        if not dies_with(parent):
             os._exit(1)
         os.umask(umask)
 

@@ -8,7 +8,6 @@ hangs, the interchange kills it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import logging.handlers
 import os
@@ -25,7 +24,7 @@ import msgspec
 from setproctitle import setproctitle
 
 from fxhpc.endpoint.launch import install_script
-from fxhpc.endpoint.provisioner.commands import CommandError
+from fxhpc.endpoint.provisioner.commands import CommandError, dies_with
 from fxhpc.endpoint.provisioner.providers import ASKED, Batch, ProviderError
 from fxhpc.endpoint.provisioner.schedulers import ended_report
 from fxhpc.endpoint.provisioner.scripts import BlockFiles
@@ -37,8 +36,6 @@ LOOK_S, CLEAN_S = 1.0, 300.0
 
 #: What shells make of SIGTERM.
 _TERMINATED = 128 + signal.SIGTERM
-
-_PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger("fxhpc.provisioner")
 _encode = msgspec.msgpack.Encoder().encode
@@ -53,10 +50,8 @@ def main(arguments: list[str]) -> int:
         arguments: the descriptor of this end; the pid of the interchange. The first message is a
             `ProvisionerSpec`.
     """
-    parent = int(arguments[1])
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        return 1  # it has ended already
+    if not dies_with(int(arguments[1])):
+        return 1
     os.umask(0o077)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Who stops a whole session, or a service, speaks to the interchange too, which still has
