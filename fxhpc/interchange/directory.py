@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -87,7 +88,14 @@ class EndpointDirectory:
         found = self.read_record()
         if found is None:
             found = EndpointRecord(new_id(), name)
-            replace_file(self.record, msgspec.json.encode(found))
+            with _draft(self.record, msgspec.json.encode(found)) as draft:
+                try:
+                    os.link(draft, self.record)
+                except FileExistsError:
+                    faster = self.read_record()  # another start's: there is to be one endpoint
+                    if faster is None:  # what is there says nothing
+                        os.replace(draft, self.record)
+                    found = faster or found
         return found
 
     def read_record(self) -> EndpointRecord | None:
@@ -163,11 +171,21 @@ def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
     Args:
         sync: the new one also survives the end of this host.
     """
-    draft = path.with_name(path.name + ".new")
+    with _draft(path, data, sync) as draft:
+        os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
+    """A file of this process alone beside `path`, since two may write it at once."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
-    with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
