@@ -48,6 +48,7 @@ setup(
             "mypy>=1.13",
             "numpy>=1.24",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.8",
             "types-psutil",
             "types-pyyaml",

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from homes import TestHome
 
 from fxhpc import FuncXClient
+from tests.process.homes import TestHome
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -22,7 +23,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 LIMIT = 60.0
 
 
-def eventually(condition: Callable[[], object], within: float = LIMIT) -> object:
+_T = TypeVar("_T")
+
+
+def eventually(condition: Callable[[], _T], within: float = LIMIT) -> _T:
     """Wait until something holds; what it returned then."""
     deadline = time.monotonic() + within
     while True:

@@ -217,9 +217,16 @@ def test_two_starts_at_once(fxhpc: Commands) -> None:
 
 def test_a_start_that_another_command_stops_says_so(fxhpc: Commands) -> None:
     starting = fxhpc.start_command("endpoint", "start", "midway")
-    # It has a supervisor, whose interchange takes a moment to be ready.
-    eventually(lambda: identity.read_supervisor(fxhpc.directory))
-    fxhpc.run("endpoint", "stop", "midway")
+    # It has a supervisor, whose interchange takes a moment to be ready; and longer here.
+    supervisor = eventually(lambda: identity.read_supervisor(fxhpc.directory))
+    assert supervisor is not None
+    pid = supervisor.pid
+    os.kill(pid, signal.SIGSTOP)
+    stopping = fxhpc.start_command("endpoint", "stop", "midway")
+    eventually(fxhpc.directory.stop_request.exists)
+    os.kill(pid, signal.SIGCONT)
+    stopping.communicate(timeout=LIMIT)
+    assert stopping.returncode == 0
     _, err = starting.communicate(timeout=LIMIT)
     assert starting.returncode == 1
     assert "another command" in err
@@ -249,7 +256,7 @@ def test_a_disk_that_is_full_keeps_nothing_running(fxhpc: Commands) -> None:
     fxhpc.run("endpoint", "start", "midway")
     pids = fxhpc.pids()
     # No file of this name can be written; that stands for any that cannot.
-    fxhpc.directory.stop_request.with_name("stop.json.new").mkdir()
+    fxhpc.directory.stop_request.mkdir()
     assert "cannot be written" in fxhpc.run("endpoint", "restart", "midway", code=1)
     assert fxhpc.pids() == pids
     process = fxhpc.start_command("endpoint", "stop", "midway", "--now")
@@ -483,8 +490,9 @@ def supervisor(fxhpc: Commands) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_removed_directory_ends_it(fxhpc: Commands, supervisor: subprocess.Popen[bytes]) -> None:
     interchange = look(fxhpc.directory).interchange
-    shutil.rmtree(fxhpc.directory.path)
-    fxhpc.directory.logs.mkdir(mode=0o700, parents=True)  # as processes of it may do
+    shutil.rmtree(fxhpc.directory.path, ignore_errors=True)
+    # As processes of it may do, and perhaps have done.
+    fxhpc.directory.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor.wait(LIMIT)
     assert not identity.is_alive(interchange, 0)
     assert not fxhpc.directory.path.exists()

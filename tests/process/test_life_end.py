@@ -130,6 +130,7 @@ def test_what_a_killed_job_leaves_goes_with_the_next_executor(home: TestHome) ->
     process = launch(home, "job.py", script(code), "wait")
     assert read_line(process) == "prompt"
     (directory,) = socket_directories(process.pid)
+    assert os.path.exists(directory)
     # A batch system kills all of a job at once. A stopped manager cannot tidy up either.
     others = [one for one in home.processes() if one.pid != process.pid]
     for one in others:
@@ -139,7 +140,6 @@ def test_what_a_killed_job_leaves_goes_with_the_next_executor(home: TestHome) ->
     for one in others:
         one.kill()
     only_forwarder_left(home)
-    assert os.path.exists(directory)
     home.run("next.py", script(code), "end")
     assert not os.path.exists(directory)
 

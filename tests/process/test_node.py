@@ -321,7 +321,7 @@ def test_a_log_of_its_own_names_tasks(start: Start, tmp_path: Path) -> None:
     (path,) = [path for path in logs.iterdir() if "worker" not in path.name]
     assert path.name == f"manager-3-{os.uname().nodename}-m1.log"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert f"lost: task {task_id(stream, 0)}, attempt 1" in path.read_text()
+    interchange.until(lambda: f"lost: task {task_id(stream, 0)}, attempt 1" in path.read_text())
     (worker_log,) = [path for path in logs.iterdir() if "worker" in path.name]
     assert "the last words" in worker_log.read_text()
     assert stat.S_IMODE(worker_log.stat().st_mode) == 0o600

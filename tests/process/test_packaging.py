@@ -20,6 +20,9 @@ from tests.conformance.keeper import run_kept
 
 ROOT = Path(__file__).resolve().parents[2]
 
+#: The wheels are fetched once: of several processes that run tests, one takes all of these.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 _PARTS = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "fxhpc", "configs")
 
 

@@ -145,6 +145,7 @@ def test_whatever_ends_the_process_ends_its_blocks(
                 while not os.path.exists(sys.argv[1]):
                     time.sleep(0.01)
                 print(executor._attachment.connection._host.directory, flush=True)
+                sys.stdin.readline()
                 if sys.argv[2] == "exit":
                     future.cancel()
                     executor.shutdown(wait=False)
@@ -161,6 +162,9 @@ def test_whatever_ends_the_process_ends_its_blocks(
     sockets = Path(process.stdout.readline().strip())
     assert sockets.is_dir()
     assert len(_executors(home)) == 1
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
     if ending == "interrupt":
         process.send_signal(signal.SIGINT)
     elif ending in ("kill", "terminate", "hangup"):

@@ -39,6 +39,14 @@ def pytest_report_header() -> str:
     return "tests/scheduler: NOT RUN, since they need root; see tests/scheduler/README.md"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They share one cluster: of several processes that run tests, one takes them all."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("scheduler"))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[SlurmCluster]:
     """Four nodes of four cores, for all tests of this run."""
