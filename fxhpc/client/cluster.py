@@ -26,9 +26,8 @@ from typing import IO, Any
 
 import msgspec
 
-from fxhpc import errors, ids
+from fxhpc import errors, hosts, ids
 from fxhpc.client import processes
-from fxhpc.client.connection import process_started
 from fxhpc.client.hindrances import Hindrances
 from fxhpc.protocol.private import SPEC_FILE, Owner, PrivateAnswer, PrivateRequest
 
@@ -304,9 +303,7 @@ def _make_directory(home: Path, name: str) -> Path:
 
 
 def _this_process() -> Owner:
-    from fxhpc.forwarder.home import boot_id
-
-    return Owner(platform.node(), boot_id(), os.getpid(), process_started())
+    return Owner(platform.node(), hosts.boot_id(), os.getpid(), hosts.start_time(os.getpid()))
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,12 @@ import logging
 import os
 import platform
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fxhpc import errors
+from fxhpc import errors, hosts
 from fxhpc.client import processes
 from fxhpc.client.sendable import check_call
 from fxhpc.ids import from_ranges
@@ -188,7 +187,7 @@ class Connection(abc.ABC):
             local=self.local_id,
             pid=self.pid,
             host=socket.gethostname(),
-            started=process_started(),
+            started=hosts.start_time(os.getpid()),
             version=__version__,
             user=author(),
             python=platform.python_version(),
@@ -257,20 +256,6 @@ class Connection(abc.ABC):
     def _unanswered(self) -> list[Any]:
         """The calls without an answer, in order. The lock is held."""
         return [message for message, _ in self._calls.values()]
-
-
-def process_started() -> float:
-    """When this process started, in seconds since the epoch as psutil has it; 0 if unknown."""
-    if not sys.platform.startswith("linux"):
-        return 0.0
-    try:
-        with open("/proc/self/stat", "rb") as stat:
-            ticks = int(stat.read().rpartition(b")")[2].split()[19])
-        with open("/proc/stat", "rb") as system:
-            booted = next(float(line.split()[1]) for line in system if line.startswith(b"btime"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return 0.0
-    return booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def author() -> str:

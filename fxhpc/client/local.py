@@ -15,9 +15,8 @@ from typing import IO, Any
 
 import msgspec
 
-from fxhpc import errors
+from fxhpc import errors, hosts
 from fxhpc.client import allocation, processes
-from fxhpc.client.connection import process_started
 from fxhpc.client.sparing import SparingLog
 from fxhpc.client.workers import local_share
 from fxhpc.protocol.pool import ManagerSpec, OsText
@@ -180,7 +179,7 @@ class LocalEndpoint:
                 name: value if value is None else _os_text(value) for name, value in changes.items()
             },
             watch_pid=self._pid,
-            watch_started=process_started(),
+            watch_started=hosts.start_time(os.getpid()),
             nice=share.nice,
             remove=self._remove,
             ready_fd=ready,

@@ -26,16 +26,13 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 SIGN_OF_LIFE_S = 15.0
 STALE_S = 120.0
 
-#: Seconds by which two start times of one process may differ: the kernel's clock is adjusted.
-_SAME_START_S = 2.0
-
 
 class ProcessRecord(msgspec.Struct, kw_only=True):
     """Which process it is."""
 
     host: str
     pid: int
-    started: float  # seconds since the epoch
+    started: float  # as `hosts.start_time` has it
     boot: str = ""
 
 
@@ -68,34 +65,6 @@ def read_process(path: Path) -> ProcessRecord | None:
 def write_supervisor(directory: EndpointDirectory, record: SupervisorRecord) -> None:
     """Tell who supervises the endpoint, and how it goes."""
     replace_file(directory.supervisor, msgspec.json.format(msgspec.json.encode(record)))
-
-
-def boot_id() -> str:
-    """What tells one run of this host's kernel from another."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def start_time(pid: int) -> float:
-    """When a process was started, in seconds since the epoch; 0 if it is not there, or a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        boot = Path("/proc/stat").read_bytes()
-    except OSError:
-        return 0.0
-    fields = stat[stat.rindex(b")") + 1 :].split()  # its name, before, may hold anything
-    if fields[0] in (b"Z", b"X"):
-        return 0.0
-    begun = float(boot[boot.index(b"btime ") + 6 :].split(None, 1)[0])
-    return begun + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Whether this very process lives on this host; any with its pid if `started` is 0."""
-    now = start_time(pid)
-    return bool(now) and (not started or abs(now - started) < _SAME_START_S)
 
 
 def is_locked(path: Path) -> bool:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from fxhpc import errors
+from fxhpc import errors, hosts
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, InterchangeChild
 from fxhpc.endpoint.places import create, explained
@@ -369,9 +369,9 @@ def _end(
     """
     begun = time.monotonic()
     with contextlib.suppress(ProcessLookupError):
-        if identity.is_alive(pid, started):
+        if hosts.is_alive(pid, started):
             os.kill(pid, number)
-    while identity.is_alive(pid, started):
+    while hosts.is_alive(pid, started):
         spent = time.monotonic() - begun
         if spent > limit_s:
             if kill and number != signal.SIGKILL:

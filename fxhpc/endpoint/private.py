@@ -16,12 +16,11 @@ import sys
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from fxhpc.endpoint.config import EndpointConfig, load_config, load_config_dict
 from fxhpc.endpoint.specs import interchange_spec
 from fxhpc.errors import ConfigError, FxhpcError
-from fxhpc.forwarder.home import boot_id
+from fxhpc.hosts import boot_id, is_alive
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
 from fxhpc.protocol.private import (
     OWNER_FILE,
@@ -130,14 +129,8 @@ def _is_abandoned(path: Path) -> bool:
         return False  # nothing of ours, or about to be written
     if owner.host != platform.node():
         return False
-    return (owner.boot != boot_id() or not _is_alive(owner)) and _is_unlocked(path)
-
-
-def _is_alive(owner: Owner) -> bool:
-    try:
-        return abs(psutil.Process(owner.pid).create_time() - owner.started) < 1.0
-    except psutil.Error:
-        return False
+    lives = owner.boot == boot_id() and is_alive(owner.pid, owner.started)
+    return not lives and _is_unlocked(path)
 
 
 def _is_unlocked(path: Path) -> bool:

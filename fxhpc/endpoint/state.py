@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fxhpc import hosts
 from fxhpc.endpoint import identity
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.units import format_duration
@@ -150,9 +151,9 @@ def read_status(directory: EndpointDirectory) -> dict[str, Any]:
 
 def _place(process: identity.ProcessRecord, locked: bool, silent_s: float) -> str:
     """Where a process is: "here", "gone", "another's", or elsewhere, as `State` has it."""
-    same_boot = process.boot == identity.boot_id()
+    same_boot = process.boot == hosts.boot_id()
     if identity.is_same_host(process.host):
-        if (same_boot or not process.boot) and identity.is_alive(process.pid, process.started):
+        if (same_boot or not process.boot) and hosts.is_alive(process.pid, process.started):
             # Without the lock this directory is a copy of the one that the process has.
             return "here" if locked else "another's"
         # Two containers, or two clones of a machine, may share a name.

@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 from setproctitle import setproctitle
 
+from fxhpc import hosts
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, READY_S, InterchangeChild
 from fxhpc.endpoint.logs import Follower, log_to_file
@@ -140,9 +141,9 @@ class Supervisor:
         self._lock = -1
         self._record = identity.SupervisorRecord(
             host=platform.node(),
-            boot=identity.boot_id(),
+            boot=hosts.boot_id(),
             pid=os.getpid(),
-            started=identity.start_time(os.getpid()),
+            started=hosts.start_time(os.getpid()),
             version=__version__,
             since=time.time(),
         )
@@ -272,7 +273,7 @@ class Supervisor:
         if (
             found is None
             or not identity.is_same_host(found.host)
-            or identity.is_alive(found.pid, found.started)
+            or hosts.is_alive(found.pid, found.started)
         ):
             return
         from fxhpc.errors import FxhpcError

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from fxhpc.errors import ForwarderUnreachable, HomeError
-from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
-from fxhpc.forwarder.watch import is_alive
+from fxhpc.forwarder.home import ForwarderAddress, Home
+from fxhpc.hosts import boot_id, is_alive
 
 #: Seconds that a forwarder may take to be ready.
 READY_S = 20.0

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from fxhpc.forwarder.watch import is_alive
+from fxhpc.hosts import is_alive, wall_time
 from fxhpc.units import format_duration
 
 #: Characters of what an endpoint left behind about its end that are told.
@@ -65,7 +65,7 @@ def why_away(directory: Path, name: str, *, commands: bool = True, left: float =
     if last.host != here:
         return Away(_elsewhere(endpoint, name, last, here, seen, commands), seen)
     alive = [p for p in processes if p.host == here and is_alive(p.pid, p.started)]
-    if alive and all(process.started < left for process in alive):
+    if alive and all(wall_time(process.started) < left for process in alive):
         return Away(f"{endpoint} is being stopped on {here}", seen)
     if alive:
         trouble = f"; the last time it ended: {failure}" if failure else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.watch import Watch
+from fxhpc.hosts import Watch
 from fxhpc.protocol import service
 from fxhpc.transport.acceptor import Acceptor
 

@@ -93,8 +93,13 @@ class Forwarder:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody is attached."""
-        return not self._state.clients and not self._state.expected
+        """Whether nobody is attached, nor was to a forwarder before and has not come back."""
+        return not (self._state.clients or self._state.expected)
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether anybody is attached."""
+        return bool(self._state.clients)
 
     def knows_endpoint(self, endpoint: str) -> bool:
         """Whether tasks for this endpoint would be accepted."""

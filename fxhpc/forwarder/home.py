@@ -147,11 +147,3 @@ def _unwritable(path: Path, error: OSError) -> HomeError:
         f"{path} cannot be written: {error.strerror}; free space there, see that the home is "
         f"yours and writable, or name another one in {HOME_VARIABLE}"
     )
-
-
-def boot_id() -> str:
-    """What tells one run of this host's kernel from another."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

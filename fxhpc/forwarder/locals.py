@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
-from fxhpc.forwarder.watch import Watch
+from fxhpc.hosts import Watch
 from fxhpc.interchange import events as iev
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.journal import Journal, Owner, read_journal

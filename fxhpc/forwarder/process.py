@@ -19,13 +19,13 @@ from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.clients import HomeClients
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.filesystems import network_type
-from fxhpc.forwarder.home import ForwarderAddress, Home, boot_id
+from fxhpc.forwarder.home import ForwarderAddress, Home
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.watch import is_alive, start_time
 from fxhpc.forwarder.writer import Writer
+from fxhpc.hosts import boot_id, is_alive, start_time
 from fxhpc.interchange.journal import Owner, read_journal
 from fxhpc.protocol import codec, messages, service
 from fxhpc.transport import ipc, sockets
@@ -37,6 +37,10 @@ from fxhpc.version import __version__
 #: Seconds that a forwarder stays after its last client has gone; the environment may say otherwise.
 GRACE_S = 60.0
 GRACE_VARIABLE = "FXHPC_FORWARDER_GRACE"
+
+#: Seconds that clients of a forwarder that was killed may take to come back. A process may live on
+#: without: it was just closing its client.
+_RETURN_S = 10.0
 
 #: Seconds between two looks whether the home is still there.
 _LOOK_S = 1.0
@@ -127,7 +131,7 @@ class ForwarderProcess:
 
     def run(self) -> None:
         """Serve until told to stop, or until nobody has been there for a while."""
-        since = looked = time.monotonic()
+        began = since = looked = time.monotonic()
         for event in [*self._remotes.tick()]:  # the first question may be about an endpoint's name
             self._loop.feed(event)
         while not self._stopping:
@@ -138,7 +142,9 @@ class ForwarderProcess:
                 if not self._home.is_locked_by(self._lock):
                     log.error("the home %s was removed; ending", self._home.path)
                     return
-            if not (self._loop.core.is_idle and self._remotes.is_idle):
+            core = self._loop.core
+            waits = not core.is_idle and time.monotonic() - began < _RETURN_S
+            if core.has_clients or waits or not self._remotes.is_idle:
                 since = time.monotonic()
             elif time.monotonic() - since > self._grace_s:
                 log.info("nobody has been here for %.0f s", self._grace_s)

@@ -17,7 +17,7 @@ from fxhpc.errors import FxhpcError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.away import read_struct, why_away
 from fxhpc.forwarder.core import endpoint_key
-from fxhpc.forwarder.watch import is_alive
+from fxhpc.hosts import is_alive
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
 from fxhpc.transport import sockets

@@ -22,6 +22,7 @@ from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_read import MEMORY, Reader, Recovered, ResultRow, Sizes, SubmissionRow
 from fxhpc.forwarder.store_reserve import Reserve
 from fxhpc.forwarder.store_write import Changes
+from fxhpc.hosts import boot_id
 
 __all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"]
 
@@ -127,7 +128,7 @@ class Store(Reader):
             copy = migrate(connection, path, migrations)
             if copy:
                 self.notices.append(f"The store was migrated; {copy} is its copy from before.")
-            self._set_meta_if_new(clean=0, boot=_boot_id())
+            self._set_meta_if_new(clean=0, boot=boot_id())
         except BaseException:
             connection.close()
             raise
@@ -141,7 +142,7 @@ class Store(Reader):
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         if meta.get("clean"):
             return
-        if meta.get("boot") != _boot_id() or os.stat(self.path).st_size < _QUICK_CHECK_LIMIT:
+        if meta.get("boot") != boot_id() or os.stat(self.path).st_size < _QUICK_CHECK_LIMIT:
             (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
@@ -309,12 +310,3 @@ class _Transaction:
         if isinstance(error, sqlite3.Error | OSError):
             raise explain(error, self._path) from error
         # any other error goes on by itself
-
-
-def _boot_id() -> str:
-    """What differs after the machine was started again; empty where the system does not say."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

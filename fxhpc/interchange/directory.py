@@ -157,14 +157,6 @@ def _read(path: Path, kind: type[_S]) -> _S | None:
         return None
 
 
-def boot_id() -> str:
-    """Which boot of its kernel this host is in; empty where the kernel does not tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
     """Write a file so that readers see the old one or the new one, mode 0600.
 

@@ -12,11 +12,11 @@ import sys
 import time
 
 import msgspec
-import psutil
 import zmq
 from setproctitle import setproctitle
 
 from fxhpc.errors import FxhpcError
+from fxhpc.hosts import boot_id, start_time
 from fxhpc.interchange import addresses
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.block_journal import BlockJournal
@@ -26,7 +26,6 @@ from fxhpc.interchange.directory import (
     EndpointDirectory,
     EndpointRecord,
     InterchangeAddress,
-    boot_id,
     replace_file,
 )
 from fxhpc.interchange.forwarder_link import ForwarderLink
@@ -138,7 +137,7 @@ class InterchangeProcess:
                 platform.node(),
                 boot_id(),
                 os.getpid(),
-                psutil.Process().create_time(),
+                start_time(os.getpid()),
                 forwarder,
                 " ".join(offered),
                 keys.public.decode(),

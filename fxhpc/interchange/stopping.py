@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
 
-import psutil
-
+from fxhpc.hosts import Watch
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import StopAsked
 from fxhpc.protocol.provision import InterchangeSpec
-
-#: Seconds by which two start times of one process may differ: the kernel's clock is adjusted.
-_SAME_START_S = 2.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -59,7 +54,7 @@ class Stopping:
         received, self._received = self._received, []
         for number in received:
             asked = self._heed(number)
-        if self._watch is not None and self._watch.is_gone():
+        if self._watch is not None and self._watch.is_over():
             self._watch.close()
             self._watch = None
             asked = StopAsked(keep_blocks=False, drain_s=0.0)
@@ -83,41 +78,3 @@ class Stopping:
         request = self._directory.read_stop_request()
         drain_s = self._spec.drain_s if request.drain_s is None else request.drain_s
         return StopAsked(request.keep_blocks, drain_s if self._asked == 1 else 0.0)
-
-
-class Watch:
-    """Looks whether a process still lives: by a descriptor of it, where the kernel has such.
-
-    Args:
-        pid: of the process.
-        started: its start as psutil has it, seconds since the epoch; 0: not compared.
-    """
-
-    def __init__(self, pid: int, started: float) -> None:
-        self._pid = pid
-        self.fd = -1
-        open_pidfd: Callable[[int], int] | None = getattr(os, "pidfd_open", None)
-        with contextlib.suppress(OSError):
-            if open_pidfd is not None:
-                self.fd = open_pidfd(pid)
-        try:
-            self._process: psutil.Process | None = psutil.Process(pid)
-            if started and abs(self._process.create_time() - started) > _SAME_START_S:
-                self._process = None  # another one, which got its pid
-        except psutil.Error:
-            self._process = None
-
-    def is_gone(self) -> bool:
-        """Whether it has ended."""
-        if self._process is None:
-            return True
-        try:
-            return not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return True
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1

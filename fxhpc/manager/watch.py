@@ -7,6 +7,7 @@ import selectors
 import signal
 from collections.abc import Callable
 
+from fxhpc.hosts import is_alive
 from fxhpc.protocol.pool import ManagerSpec
 
 #: Where a process cannot be watched by a descriptor, it is looked for so often.
@@ -56,16 +57,8 @@ class Watch:
             self.wait_s = LOOK_S
         else:
             selector.register(fd, selectors.EVENT_READ, lambda _: self._gone())
-        if not self._is_parent and spec.watch_started:
-            import psutil  # takes its time, and a client's own manager does without
-
-            try:
-                started = psutil.Process(self._pid).create_time()
-            except psutil.Error:
-                self._gone()
-                return
-            if abs(started - spec.watch_started) > 2.0:
-                self._gone()  # another process has this pid by now
+        if not self._is_parent and not is_alive(self._pid, spec.watch_started):
+            self._gone()  # or another process has this pid by now
 
     def _alive(self) -> bool:
         if self._is_parent:

@@ -23,7 +23,7 @@ class Owner(msgspec.Struct, frozen=True):
     host: str
     boot: str
     pid: int
-    started: float  # as psutil's create_time() has it
+    started: float  # as `hosts.start_time` has it
 
 
 class PrivateRequest(msgspec.Struct, kw_only=True):

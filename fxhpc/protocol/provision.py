@@ -71,7 +71,7 @@ class InterchangeSpec(msgspec.Struct, kw_only=True):
     log_bytes: int = 10 * 2**20
     log_files: int = 2
     watch_pid: int = 0  # it ends, and cancels its blocks, when this process does
-    watch_started: float = 0.0  # its start as psutil's create_time() has it
+    watch_started: float = 0.0  # its start as `hosts.start_time` has it
     remove: bool = False  # leave nothing of the directory behind
     details: dict[str, Any] = {}  # of the configuration, for `get_endpoint_status`
 

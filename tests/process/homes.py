@@ -102,6 +102,9 @@ class TestHome:
                     stream.close()
         try:
             eventually(lambda: not self.processes(), within=20)
+        except AssertionError as error:
+            told = [f"{one.pid} {' '.join(one.cmdline()).strip()}" for one in self.processes()]
+            raise AssertionError(f"these have not ended: {told}") from error
         finally:
             left = self.processes()
             for process in left:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from homes import LIMIT, TestHome, eventually
 
+from fxhpc import hosts
 from fxhpc.cli import actions
 from fxhpc.endpoint import identity, lifecycle, places
 from fxhpc.endpoint.leftovers import left_blocks
@@ -138,8 +139,8 @@ def test_a_life_from_configure_to_delete(fxhpc: Commands) -> None:
     assert "runs" in fxhpc.run("endpoint", "delete", "midway", "--yes", code=5)
 
     assert "stopped" in fxhpc.run("endpoint", "stop", "midway")
-    assert not identity.is_alive(supervisor, 0)
-    assert not identity.is_alive(interchange, 0)
+    assert not hosts.is_alive(supervisor, 0)
+    assert not hosts.is_alive(interchange, 0)
     left = {path.name for path in fxhpc.directory.path.iterdir()}
     assert not left & {
         "supervisor.json", "interchange.json", "status.json", "stop.json", "managers.address",
@@ -264,7 +265,7 @@ def test_a_disk_that_is_full_keeps_nothing_running(fxhpc: Commands) -> None:
     assert process.returncode == 0
     assert "warning" in err
     assert "stopped as its configuration says" in err
-    assert not any(identity.is_alive(pid, 0) for pid in pids)
+    assert not any(hosts.is_alive(pid, 0) for pid in pids)
 
 
 def test_a_copy_has_nothing_of_what_was_copied(fxhpc: Commands) -> None:
@@ -340,7 +341,7 @@ def test_delete_with_force_stops_it(fxhpc: Commands) -> None:
     pids = fxhpc.pids()
     fxhpc.run("endpoint", "delete", "midway", "--yes", "--force")
     assert not fxhpc.directory.path.exists()
-    assert not any(identity.is_alive(pid, 0) for pid in pids)
+    assert not any(hosts.is_alive(pid, 0) for pid in pids)
 
 
 # --- what dies -----------------------------------------------------------------------------------
@@ -364,13 +365,13 @@ def test_an_interchange_outlives_its_supervisor(fxhpc: Commands) -> None:
     eventually(lambda: state(fxhpc) == State.UNSUPERVISED)
     assert "restart" in fxhpc.run("endpoint", "status", "midway")
     fxhpc.run("endpoint", "start", "midway")  # replaces it
-    assert not identity.is_alive(interchange, 0)
+    assert not hosts.is_alive(interchange, 0)
     again, interchange = fxhpc.pids()
     assert again != supervisor
     kill(again)
     eventually(lambda: state(fxhpc) == State.UNSUPERVISED)
     fxhpc.run("endpoint", "stop", "midway")  # works on it directly
-    assert not identity.is_alive(interchange, 0)
+    assert not hosts.is_alive(interchange, 0)
 
 
 def test_blocks_of_an_endpoint_that_was_killed_are_cancelled_by_stop(fxhpc: Commands) -> None:
@@ -399,8 +400,8 @@ def test_a_frozen_interchange_is_killed_after_the_timeout(fxhpc: Commands) -> No
     said = fxhpc.run("endpoint", "stop", "midway", "--timeout", "1s", code=1)
     assert "was killed" in said
     assert not Path(address.forwarder.removeprefix("ipc://")).parent.exists()
-    assert not identity.is_alive(supervisor, 0)
-    assert not identity.is_alive(interchange, 0)
+    assert not hosts.is_alive(supervisor, 0)
+    assert not hosts.is_alive(interchange, 0)
 
 
 # --- what cannot start ---------------------------------------------------------------------------
@@ -494,7 +495,7 @@ def test_a_removed_directory_ends_it(fxhpc: Commands, supervisor: subprocess.Pop
     # As processes of it may do, and perhaps have done.
     fxhpc.directory.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor.wait(LIMIT)
-    assert not identity.is_alive(interchange, 0)
+    assert not hosts.is_alive(interchange, 0)
     assert not fxhpc.directory.path.exists()
 
 

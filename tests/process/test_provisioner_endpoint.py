@@ -19,7 +19,7 @@ import pytest
 from batch import Batch
 from homes import TestHome, eventually
 
-from fxhpc import FuncXClient
+from fxhpc import FuncXClient, hosts
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.recovering import RETURN_S
 from fxhpc.protocol.provision import InterchangeSpec, ScalingPolicy, StopRequest
@@ -329,7 +329,7 @@ def test_with_the_process_that_it_belongs_to_everything_ends(
     try:
         spec = endpoint.blocks_spec({"type": "PBSProProvider"}, init_blocks=1)
         spec.watch_pid = owner.pid
-        spec.watch_started = psutil.Process(owner.pid).create_time()
+        spec.watch_started = hosts.start_time(owner.pid)
         spec.remove = True
         endpoint.start_interchange(spec)
         eventually(batch.alive)

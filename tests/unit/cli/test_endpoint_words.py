@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fxhpc import hosts
 from fxhpc.cli import actions, main, output
 from fxhpc.endpoint import identity, lifecycle, places
 from fxhpc.endpoint.leftovers import left_blocks
@@ -211,14 +212,14 @@ def test_what_does_not_run_cannot_be_stopped(
 
 
 def test_a_stale_file_and_a_reused_pid_mean_that_it_was_killed(midway: EndpointDirectory) -> None:
-    boot = identity.boot_id()
+    boot = hosts.boot_id()
     dead = record(here(), boot=boot, pid=2**22 + 1)
     identity.write_supervisor(midway, dead)
     assert look(midway).state == State.FAILED
     other = record(here(), boot=boot, pid=os.getpid(), started=1.0)
     identity.write_supervisor(midway, other)
     assert look(midway).state == State.FAILED
-    booted = record(here(), pid=os.getpid(), started=identity.start_time(os.getpid()))
+    booted = record(here(), pid=os.getpid(), started=hosts.start_time(os.getpid()))
     identity.write_supervisor(midway, booted)
     assert look(midway).state == State.FAILED
     booted.boot = boot
@@ -270,7 +271,7 @@ def test_nobody_takes_over_what_holds_its_lock(midway: EndpointDirectory, home: 
 
 
 def test_another_name_of_this_very_kernel_is_no_other_host(midway: EndpointDirectory) -> None:
-    identity.write_supervisor(midway, record("old-name", boot=identity.boot_id()))
+    identity.write_supervisor(midway, record("old-name", boot=hosts.boot_id()))
     assert look(midway).state == State.FAILED
 
 

@@ -13,7 +13,7 @@ import pytest
 from fake_forwarder import FakeForwarder
 from waiting import eventually
 
-from fxhpc import Executor, errors
+from fxhpc import Executor, errors, hosts
 from fxhpc.client import local as module
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.protocol.pool import ManagerSpec
@@ -47,7 +47,7 @@ def test_the_spec_says_what_tasks_need(tmp_path: Path) -> None:
     assert (spec.endpoint, spec.workers, spec.watch_pid) == (b"e" * 16, 3, os.getpid())
     assert spec.cwd == os.getcwd()
     assert all(os.path.isabs(entry) for entry in spec.sys_path)
-    assert abs(spec.watch_started - psutil.Process().create_time()) < 0.02
+    assert abs(spec.watch_started - hosts.start_time(os.getpid())) < 0.02
     process = local._process
     assert process is not None
     if spec.address_file:

@@ -8,9 +8,9 @@ import platform
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+from fxhpc import hosts
 from fxhpc.forwarder.away import why_away
 
 HERE = platform.node()
@@ -23,10 +23,10 @@ def directory(tmp_path: Path) -> Path:
 
 
 def process(directory: Path, name: str, *, host: str = HERE, alive: bool, later: float = 0) -> None:
-    started = psutil.Process().create_time()
+    started = hosts.start_time(os.getpid())
     record = {"host": host, "pid": os.getpid(), "started": started + later, "boot": "b"}
     if not alive:
-        record["pid"], record["started"] = 2**22 + 17, 1000.0 + later
+        record["pid"], record["started"] = 2**22 + 17, 1e-3 + later
     (directory / f"{name}.json").write_text(json.dumps(record))
 
 
@@ -85,7 +85,8 @@ def test_one_that_has_said_goodbye(directory: Path) -> None:
     told = why_away(directory, "midway", left=time.time()).why
     assert told == f"endpoint midway is being stopped on {HERE}"
     # Another that was started since is not.
-    told = why_away(directory, "midway", left=psutil.Process().create_time() - 1).why
+    started = hosts.wall_time(hosts.start_time(os.getpid()))
+    told = why_away(directory, "midway", left=started - 1).why
     assert "is starting" in told
 
 

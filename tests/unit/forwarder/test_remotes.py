@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
+from fxhpc import hosts
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder, endpoint_key
 from fxhpc.forwarder.loop import Loop
@@ -52,7 +52,7 @@ class Place:
         record = {
             "host": host,
             "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
+            "started": hosts.start_time(os.getpid()),
             "forwarder": address,
         }
         (self.directory / "interchange.json").write_text(json.dumps(record))
