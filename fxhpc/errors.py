@@ -173,6 +173,8 @@ class TaskLost(FxhpcError):
         attempts: the stories of earlier attempts, a sentence each.
         ran_s: seconds that the last attempt had run, if that is known.
         block_s: seconds of the block that it ran in, if it was cut off by its end.
+        limit_s: seconds that it was declared to take, if it was ended because it took longer.
+        oom_evidence: one sentence, what shows that it was killed because memory ran out; or empty.
         advice: what to do about it; each class has a text of its own.
     """
 
@@ -194,9 +196,13 @@ class TaskLost(FxhpcError):
         advice: str = "",
         ran_s: float = 0.0,
         block_s: float = 0.0,
+        limit_s: float = 0.0,
+        oom_evidence: str = "",
     ) -> None:
         self.ran_s = ran_s
         self.block_s = block_s
+        self.limit_s = limit_s
+        self.oom_evidence = oom_evidence
         self.task_id = task_id
         self.host = host
         self.pid = pid
@@ -228,6 +234,8 @@ class TaskLost(FxhpcError):
         lines = [f"{_the_task(self.task_id)} was lost: {what.rstrip('.')}."]
         if facts:
             lines[0] += f" ({', '.join(facts)})"
+        if self.oom_evidence:
+            lines.append(f"{self.oom_evidence.rstrip('.')}.")
         if self.attempts:
             lines.append("Earlier attempts:")
             lines += (f"  {n}. {story}" for n, story in enumerate(self.attempts, 1))
@@ -243,8 +251,18 @@ class WorkerDied(TaskLost):
 
     WHAT = "its worker died while it ran"
 
+    @property
+    def oom(self) -> bool:
+        """Whether the kernel probably killed it because memory ran out; see `oom_evidence`."""
+        return bool(self.oom_evidence)
+
     def _advice(self) -> str:
         name = signal_name(self.signal)
+        if self.oom_evidence:
+            return (
+                "give each task more memory (fewer workers per node: max_workers_per_node or "
+                "mem_per_worker; a larger job), or let it use less: smaller pieces, one at a time."
+            )
         if name == "SIGKILL":
             return (
                 "SIGKILL without a word is mostly the kernel or the batch system at a limit of "
@@ -294,6 +312,30 @@ class WalltimeReached(TaskLost):
     )
 
 
+class TaskWalltimeExceeded(TaskLost):
+    """The task took longer than it was declared to take, and was ended; it does not run again.
+
+    The last lines of stderr show where in its code it was, unless that was in no state to tell.
+    """
+
+    WHAT = "it took longer than its declared walltime, and was ended"
+    ADVICE = (
+        'if it takes that long, declare more (resource_specification={"walltime": ...}), or '
+        "nothing: then it may run for as long as its block. If not, it hangs: the lines above show "
+        "where, if its code could still tell."
+    )
+
+    @property
+    def limit(self) -> float:
+        """Seconds that it was declared to take at most."""
+        return self.limit_s
+
+    @property
+    def ran(self) -> float:
+        """Seconds that it had run when it was ended."""
+        return self.ran_s
+
+
 class WorkerStartFailed(TaskLost):
     """Workers die before they can begin anything."""
 
@@ -310,6 +352,7 @@ _LOSSES: dict[str, type[TaskLost]] = {
     "MANAGER_LOST": ManagerLost,
     "WORKER_UNSTARTABLE": WorkerStartFailed,
     "WALLTIME": WalltimeReached,
+    "TASK_WALLTIME": TaskWalltimeExceeded,
 }
 
 

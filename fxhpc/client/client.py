@@ -51,8 +51,8 @@ class FuncXClient(Declaring):
         retries: how often a task that was lost is run again.
         task_group_id: of this client's tasks; a random one if there is none.
         resource_specification: `{"walltime": "90m"}` declares how long a task of `run`, `map_run`
-            or of a batch takes at most, so that it is not started in a block that ends sooner;
-            nothing ends a task that takes longer. An attribute, too.
+            or of a batch takes at most: it is not started in a block that ends sooner, and ends as
+            TaskWalltimeExceeded if it takes longer. An attribute, too.
         capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
             stdout and to stderr: `get_task(...)["details"]`. An attribute, too.
         ignored: what funcX and Globus Compute needed to log in and to find their service.

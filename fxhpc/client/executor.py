@@ -58,8 +58,8 @@ class Executor(Declaring, cf.Executor):
         max_payload: bytes that the arguments of a task, and its result, may take.
         retries: how often a task that was lost is run again.
         task_group_id: a UUID; the tasks then stay when this process ends.
-        resource_specification: `{"walltime": "90m"}` declares how long a task takes at most, so
-            that it is not started in a block that ends sooner; nothing ends a task that takes
+        resource_specification: `{"walltime": "90m"}` declares how long a task takes at most: it
+            is not started in a block that ends sooner, and ends as TaskWalltimeExceeded if it takes
             longer. May be set at any time, for the submissions that follow.
         capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
             stdout and to stderr: its future's `stdout` and `stderr`. May be set at any time.

@@ -86,6 +86,8 @@ def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
         attempts=loss.attempts,
         ran_s=loss.ran_s,
         block_s=loss.block_s,
+        limit_s=loss.limit_s,
+        oom_evidence=loss.oom,
     )
 
 

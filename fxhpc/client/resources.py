@@ -1,4 +1,4 @@
-"""What a user declares of tasks: how long they take, and how much of their output is kept."""
+"""What a user declares of tasks: how long they may take, and how much of their output is kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CAPTURE_BYTES = 64 * 1024
 MAX_CAPTURE_BYTES = 2**20
 
 _KNOWN = (
-    "'walltime': how long a task takes at most, in seconds or as '90m' or '01:30:00'. It decides "
-    "in which block a task is started; nothing ends a task that takes longer"
+    "'walltime': how long a task takes at most, in seconds or as '90m' or '01:30:00'. It is not "
+    "started in a block that ends sooner, and is ended if it takes longer"
 )
 
 

@@ -101,6 +101,8 @@ class Manager:
 
     def wait_s(self, now: float) -> float:
         """After how many seconds, at most, a look and a turn are wanted."""
+        if self._desk.leaving:
+            return GIVE_BACK_S
         wait = 1.0 if self._staff.hopeless or self._desk.draining else self.heartbeat_s / 2
         for slot in self._staff.slots.values():
             if slot.skip is not None and not slot.skip_settled:
@@ -109,6 +111,8 @@ class Manager:
                 wait = LOOK_S
             elif slot.tasks and slot.captures:
                 wait = min(wait, OUTPUT_S)
+            if slot.due:
+                wait = min(wait, max(0.0, slot.due - now))
         if self._give_back or self._leaving:
             wait = min(wait, GIVE_BACK_S)
         return wait

@@ -149,10 +149,10 @@ class Crew:
         for number in self._workers:
             self.skip(number, 0, 2**64 - 1)
 
-    def kill(self, number: int) -> None:
+    def kill(self, number: int, show_where: bool = False) -> None:
         """End a worker, and all that it has started."""
         try:
-            self._seed.send(_encode(pool.Kill(number)))
+            self._seed.send(_encode(pool.Kill(number, show_where)))
         except Closed:
             pass
 

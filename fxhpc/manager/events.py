@@ -54,6 +54,7 @@ class WorkerGone:
     peak_memory: int = 0  # bytes
     stderr: str = ""  # the last lines that it wrote
     seed_lost: bool = False  # it was ended because its seed died
+    oom: str = ""  # what shows that the kernel killed it because memory ran out
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class KillWorker:
     """End a worker, and all that it has started."""
 
     worker: int
+    show_where: bool = False  # it is to write first where in its code it is
 
 
 @dataclass(frozen=True)

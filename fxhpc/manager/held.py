@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from fxhpc.ids import to_ranges
 from fxhpc.protocol.messages import TaskRefs, TaskRun
@@ -79,6 +80,13 @@ class Given:
         return self.part.take(count)
 
 
+class Ending(NamedTuple):
+    """What becomes of a task that its worker is killed for: it is cancelled, or out of time."""
+
+    tell: bool = True  # of a cancelled one: whether that is to be told
+    ran_s: float = 0.0  # it has run for so long, which was its walltime; 0: it is cancelled
+
+
 class Slot:
     """One worker, as the core sees it."""
 
@@ -96,6 +104,8 @@ class Slot:
         self.begun_since = 0.0
         self.captures = False  # it has run tasks whose output is wanted
         self.announced = False  # a Started was sent for the task that it is at
+        self.limited = False  # it was given tasks that have a walltime
+        self.due = 0.0  # when the walltime of the task that it is at is over; 0: it has none
         # Places that it was told not to begin, since when, and whether it is known by now which
         # of them it had begun before it was told.
         self.skip: tuple[int, int] | None = None
@@ -103,11 +113,12 @@ class Slot:
         self.skip_settled = False
         # Places to be cancelled if it has not begun them: also if it has, and is that to be told?
         self.cancelled: dict[int, tuple[bool, bool]] = {}
-        self.kill: dict[int, bool] = {}  # places that it is killed for: is that to be told?
+        self.kill: dict[int, Ending] = {}  # places that it is killed for
 
     def give(self, part: Part, cost_s: float) -> None:
         """Note that it was given this, at its next places."""
         self.given.append(Given(self.next_place, part, cost_s))
+        self.limited = self.limited or part.run.walltime_s > 0
         self.next_place += len(part)
         self.tasks += len(part)
         self.load_s += cost_s * len(part)

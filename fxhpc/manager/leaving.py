@@ -101,6 +101,7 @@ class Leaving:
         slot = self._staff.slots.get(gone.worker)
         if slot is not None and gone.signal == signal.SIGTERM and not self._desk.leaving:
             self._termed[gone.worker] = (self._desk.now, gone)
+            slot.due = 0.0  # it has ended, whatever of
             self._staff.withhold(slot)
         else:
             self._staff.gone(gone)

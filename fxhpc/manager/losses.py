@@ -26,6 +26,8 @@ def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
     elif gone.signal:
         cause = LossCause.WORKER_KILLED
         text = f"{worker} was killed by {_signal_name(gone.signal)} while it ran {task}"
+        if gone.oom:
+            text += ", probably because memory ran out"
     else:
         cause = LossCause.WORKER_EXITED
         text = (
@@ -62,6 +64,20 @@ def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: f
     )
     loss = _loss(LossCause.WALLTIME, text, slot, gone, host)
     loss.ran_s, loss.block_s = ran_s, host.walltime_s
+    return loss
+
+
+def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: float) -> Loss:
+    """The task ran for longer than it was declared to take, so its worker was ended."""
+    limit_s = part.run.walltime_s
+    text = (
+        f"{_worker(slot, host)}, which had run {_task(part)} for {format_duration(ran_s)}, was "
+        f"ended: its declared walltime of {format_duration(limit_s)} was over"
+    )
+    loss = _loss(LossCause.TASK_WALLTIME, text, slot, gone, host)
+    # How the worker was ended says nothing of the task.
+    loss.signal, loss.exit_code = 0, -1
+    loss.ran_s, loss.limit_s = ran_s, limit_s
     return loss
 
 
@@ -122,6 +138,7 @@ def _loss(cause: LossCause, text: str, slot: Slot, gone: WorkerGone | None, host
         gone.exit_code,
         gone.peak_memory,
         gone.stderr,
+        oom=gone.oom,
     )
 
 

@@ -62,6 +62,19 @@ def close_descriptors(spare: set[int]) -> None:
                 pass  # the one that listed them
 
 
+def show_where(pid: int, within_s: float = 0.05) -> None:
+    """Have a child write to its standard error where in its code it is, and end of that.
+
+    `faulthandler` does that at SIGABRT, in a process that holds the interpreter's lock too. Whoever
+    blocks or handles that signal lives on, and shows nothing.
+    """
+    os.kill(pid, signal.SIGABRT)
+    until = time.monotonic() + within_s
+    options = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    while os.waitid(os.P_PID, pid, options) is None and time.monotonic() < until:
+        time.sleep(0.001)
+
+
 def children(pid: int) -> list[int]:
     """The processes whose parent this is, those that have ended and nobody waited for included."""
     found: list[int] = []

@@ -91,7 +91,10 @@ class Seed:
         else:
             for pid, worker in self._workers.items():
                 if worker == message.worker:
-                    os.kill(pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
+                    # It was not waited for yet, so the pid is still its own.
+                    if message.show_where:
+                        processes.show_where(pid)
+                    os.kill(pid, signal.SIGKILL)
 
     def _say(self, message: Forked | Exited) -> None:
         self._channel.send(_encode(message))

@@ -170,7 +170,7 @@ class Shell:
             elif isinstance(action, ev.StartWorker):
                 self._crew.start(action.worker)
             elif isinstance(action, ev.KillWorker):
-                self._crew.kill(action.worker)
+                self._crew.kill(action.worker, action.show_where)
             elif isinstance(action, ev.Greet):
                 if self._opener is not None:
                     self._opener.greet(action.message)

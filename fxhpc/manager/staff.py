@@ -6,7 +6,7 @@ from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.backlog import named
 from fxhpc.manager.desk import Desk
-from fxhpc.manager.held import Part, Slot
+from fxhpc.manager.held import Ending, Part, Slot
 from fxhpc.manager.pace import LOOK_AHEAD_S, Pace
 from fxhpc.protocol import messages as msg
 
@@ -108,6 +108,8 @@ class Staff:
         # What it has come past without an outcome, it was told to skip, and never will begin.
         self._desk.put_back(self._without_all_cancelled(slot, slot.passed(slot.done)))
         self._end_skip(slot)
+        if slot.due and slot.running_place is None:
+            slot.due = 0.0
         if self.suspect == slot.worker and not slot.tasks:
             self.suspect = None
         self.offer(slot)
@@ -142,6 +144,8 @@ class Staff:
                 continue
             if word != slot.begun:
                 slot.begun, slot.begun_since, slot.announced = word, now, False
+                if slot.limited:
+                    self._set_due(slot)
             if slot.skip is not None and not slot.skip_settled:
                 if now - slot.skip_since >= SETTLE_S:
                     self._settle(slot)
@@ -158,6 +162,22 @@ class Staff:
                     self._desk.actions.append(ev.ReadPage(worker))
                 if not slot.kill:
                     self.skip(slot, word)
+            if slot.due and now >= slot.due:
+                self._end_overdue(slot, place)
+
+    def _set_due(self, slot: Slot) -> None:
+        """Note when the task that a worker has just begun is to be ended."""
+        place = slot.running_place
+        part = slot.part_at(place) if place is not None else None
+        walltime_s = part.run.walltime_s if part is not None else 0.0
+        slot.due = slot.begun_since + walltime_s if walltime_s else 0.0
+
+    def _end_overdue(self, slot: Slot, place: int) -> None:
+        """The walltime of the task that a worker is at is over."""
+        slot.due = 0.0
+        if not slot.kill:
+            ran_s = self._desk.now - slot.begun_since
+            self._end_running(slot, place, Ending(ran_s=ran_s), show_where=True)
 
     def skip(self, slot: Slot, place: int) -> None:
         """Begin to take back what a worker was given from this place on.
@@ -185,7 +205,7 @@ class Staff:
         cancelled = slot.cancelled
         slot.cancelled = {place: how for place, how in cancelled.items() if place >= slot.begun}
         if running is not None and running in cancelled:
-            self._end_running(slot, running, *cancelled[running])
+            self._cancel_running(slot, running, *cancelled[running])
         # What was asked for while this was in doubt, and reaches further.
         if slot.cancelled:
             self.skip(slot, min(slot.cancelled))
@@ -241,14 +261,17 @@ class Staff:
             while given.part:
                 place = given.place
                 part = given.take(1)
-                if place in slot.kill:
-                    if slot.kill[place]:
+                ending = slot.kill.get(place)
+                if ending is not None and ending.ran_s:
+                    loss = losses.out_of_time(part, slot, gone, self._desk.host, ending.ran_s)
+                elif ending is not None:
+                    if ending.tell:
                         self._desk.cancelled(part)
                     continue
-                if place != running:
+                elif place != running:
                     loss = losses.outcome_missing(part, slot, gone, self._desk.host)
                 elif slot.kill:
-                    why = "it was to end the task before, which was cancelled"
+                    why = "the task before this one was to be ended, and ended meanwhile"
                     loss = losses.interrupted(part, slot, gone, self._desk.host, why)
                 else:
                     loss = losses.worker_died(part, slot, gone, self._desk.host)
@@ -281,19 +304,25 @@ class Staff:
                         slot.cancelled[place] = (interrupt, tell)
                         first = place if first is None else min(first, place)
                     elif place == slot.running_place:
-                        self._end_running(slot, place, interrupt, tell)
+                        self._cancel_running(slot, place, interrupt, tell)
             if first is not None:
                 self.skip(slot, first)
 
-    def _end_running(self, slot: Slot, place: int, interrupt: bool, tell: bool) -> None:
-        if not interrupt:
+    def _cancel_running(self, slot: Slot, place: int, interrupt: bool, tell: bool) -> None:
+        if interrupt:
+            self._end_running(slot, place, Ending(tell))
+        else:
             self._desk.say_started(slot.part_at(place))
-            return
+
+    def _end_running(
+        self, slot: Slot, place: int, ending: Ending, *, show_where: bool = False
+    ) -> None:
+        """Have a worker killed because of the task that it is at."""
         if not slot.kill:
             self.skip(slot, place + 1)
-            self._desk.actions.append(ev.KillWorker(slot.worker))
+            self._desk.actions.append(ev.KillWorker(slot.worker, show_where))
             self.withhold(slot)
-        slot.kill[place] = tell
+        slot.kill[place] = ending
 
     def turn(self) -> None:
         """If no worker can be started, say so of all tasks, but try one again now and then."""

@@ -47,6 +47,7 @@ class LossCause(IntEnum):
     WORKER_UNSTARTABLE = 4  #: workers die before they can begin anything: final, with the reason
     INTERRUPTED = 5  #: it was ended on purpose (a stop, a drain): charges nobody, tried again
     WALLTIME = 6  #: its block came to its end: charges nobody; tried again, but not for ever
+    TASK_WALLTIME = 7  #: it ran for longer than it was declared to, and was ended: final
 
 
 class Loss(msgspec.Struct, array_like=True):
@@ -63,13 +64,17 @@ class Loss(msgspec.Struct, array_like=True):
     attempts: list[str] = []  # the stories of earlier attempts, a sentence each
     ran_s: float = 0.0  # how long it had run
     block_s: float = 0.0  # of WALLTIME: how long its block was
+    oom: str = ""  # if it was probably killed because memory ran out: one sentence, what shows it
+    limit_s: float = 0.0  # of TASK_WALLTIME: how long it was declared to take at most
 
 
 #: Unexplained deaths that a task may survive before it is given up: it runs 1 + 2 times at most.
 DEFAULT_RETRIES = 2
 
 _CHARGED = frozenset({LossCause.WORKER_KILLED})
-_FINAL = frozenset({LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE})
+_FINAL = frozenset(
+    {LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE, LossCause.TASK_WALLTIME}
+)
 
 
 def is_charged(cause: int) -> bool:

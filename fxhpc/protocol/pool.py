@@ -107,6 +107,7 @@ class Kill(msgspec.Struct, array_like=True, tag="kill"):
     """End a worker by SIGKILL, and all its descendants."""
 
     worker: int
+    show_where: bool = False  # it is first made to write where it is: to its standard error
 
 
 class Forked(msgspec.Struct, array_like=True, tag="forked"):
