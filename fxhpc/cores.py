@@ -122,6 +122,13 @@ def cgroup_memory(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
     return min((limit for limit in limits if 0 < limit < _NO_LIMIT), default=0)
 
 
+def memory_cgroups(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> list[Path]:
+    """The directories that account for this process's memory: its cgroup, then those above it."""
+    folders = [*_folders(root, own, ""), *_folders(root, own, "memory")]
+    files = ("memory.events", "memory.oom_control")
+    return [folder for folder in folders if any((folder / name).exists() for name in files)]
+
+
 def _number(environ: Mapping[str, str], name: str) -> int:
     value = environ.get(name, "").strip()
     return int(value) if value.isdigit() else 0

@@ -18,6 +18,7 @@ import msgspec
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
 from fxhpc.manager.channel import Channel, Closed, make_pair
+from fxhpc.manager.memory import OomKills
 from fxhpc.manager.node import Place
 from fxhpc.manager.output import Output
 from fxhpc.message_files import anonymous_file
@@ -87,6 +88,7 @@ class Crew:
         self._free = list(range(len(places)))  # positions of places
         self._place_of: dict[int, int] = {}
         self._log_of = log_of
+        self._oom = OomKills()
         self._captures = False  # the output of tasks was asked for
         self._cut = 0.0
         self._workers: dict[int, Worker] = {}
@@ -166,6 +168,10 @@ class Crew:
             self._cut = now
             for worker in self._workers.values():
                 worker.output.cut()
+
+    def look_at_memory(self, now: float) -> None:
+        """Note how often the kernel has killed for memory, to see later whether it has again."""
+        self._oom.look(now)
 
     def read_pages(self) -> None:
         """Take all outcomes that workers have not sent yet."""
@@ -271,7 +277,10 @@ class Crew:
                 self._tell(ev.WorkerSaid(number, batch))
         worker.output.read()
         gone = dataclasses.replace(
-            gone, begun=worker.words[pool.BEGUN], stderr=worker.output.tail()
+            gone,
+            begun=worker.words[pool.BEGUN],
+            stderr=worker.output.tail(),
+            oom=self._oom.evidence() if gone.signal == signal.SIGKILL else "",
         )
         self._forget(worker)
         self._tell(gone)

@@ -139,6 +139,7 @@ class Shell:
         self._looked = time.monotonic()
         self._tell(ev.Looked(self._crew.begun()))
         self._crew.cut_outputs(self._looked)
+        self._crew.look_at_memory(self._looked)
 
     def _timeout(self, now: float) -> float:
         if self._opener is None:
