@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -181,3 +183,57 @@ class RunningEndpoint:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+#: What a supervised endpoint is configured with.
+_CONFIGURATION = """\
+engine:
+  max_workers_per_node: {workers}
+  provider:
+    type: LocalProvider
+    init_blocks: 1
+    min_blocks: 1
+    max_blocks: {blocks}
+"""
+
+
+@contextlib.contextmanager
+def supervised(
+    home: str | os.PathLike[str], name: str, workers: int = 2, blocks: int = 1
+) -> Iterator[str]:
+    """A named endpoint as users start it, with blocks on this host: its id. It is stopped after.
+
+    Args:
+        home: the home's directory, absolute.
+        name: the endpoint's.
+        workers: of each block.
+        blocks: at most so many.
+
+    Raises:
+        RuntimeError: a command failed; the text has its words.
+    """
+    Home(home).create()
+    directory = EndpointDirectory(Path(home) / "endpoints" / name)
+    source = Path(home) / f"{name}.yaml"
+    source.write_text(_CONFIGURATION.format(workers=workers, blocks=blocks))
+    _command(home, "configure", name, "--from", str(source))
+    source.unlink()
+    _command(home, "start", name)
+    try:
+        record = directory.read_record()
+        assert record is not None
+        yield record.endpoint
+    finally:
+        _command(home, "stop", name)
+
+
+def _command(home: str | os.PathLike[str], *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fxhpc.cli.main", "endpoint", *words],
+        env={**module_environment(), "FXHPC_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"fxhpc endpoint {' '.join(words)}: {done.stderr or done.stdout}")
