@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from fxhpc import errors, ids
 from fxhpc.client import listing, outcomes
 from fxhpc.client.client import FuncXClient
-from fxhpc.client.names import task_name
-from fxhpc.client.tasks import Selection
+from fxhpc.client.names import group_name, task_name
+from fxhpc.client.tasks import Reader, Selection
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
 from fxhpc.protocol.service import StreamSummary, TaskState
@@ -226,6 +226,18 @@ def cancel(client: QuietClient, chosen: list[Named], interrupt: bool) -> int:
         answer: service.Cancelled = client.ask(service.CancelTasks(0, part, interrupt))
         cancelled += sum(sum(ranges.ranges[1::2]) for ranges in answer.tasks)
     return cancelled
+
+
+def cancel_group(client: QuietClient, group: str, interrupt: bool) -> tuple[int, int]:
+    """Cancel the tasks of a group: how many are cancelled now, and how many have not ended."""
+    call = service.CancelTasks(0, [], interrupt, [group_name(group)])
+    answer: service.Cancelled = client.ask(call)
+    asked = {part.stream: ids.from_ranges(part.ranges) for part in answer.asked}
+    found = Reader(client._attached().connection).fetch(asked, outcomes=False, adopt=False)
+    running = sum(
+        state.status in states.PENDING for told_of in found.values() for state in told_of.values()
+    )
+    return sum(sum(part.ranges[1::2]) for part in answer.tasks), running
 
 
 def describe(

@@ -117,12 +117,18 @@ def explain(name: str) -> None:
 @task.command()
 @click.argument("names", metavar="[ID]...", nargs=-1)
 @click.option("--endpoint", metavar="NAME", help="All of this endpoint that have not ended.")
+@click.option("--group", metavar="UUID", help="All of this task group that have not ended.")
 @click.option("--all-pending", is_flag=True, help="All of this home that have not ended.")
 @click.option("--interrupt", is_flag=True, help="End those that run, too.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output.common_options
 def cancel(
-    names: tuple[str, ...], endpoint: str | None, all_pending: bool, interrupt: bool, yes: bool
+    names: tuple[str, ...],
+    endpoint: str | None,
+    group: str | None,
+    all_pending: bool,
+    interrupt: bool,
+    yes: bool,
 ) -> int:
     """Cancel tasks that have not begun.
 
@@ -131,8 +137,8 @@ def cancel(
     """
     from fxhpc.cli import explaining
 
-    if bool(names) + bool(endpoint) + all_pending != 1:
-        raise click.UsageError("name tasks, or give --endpoint NAME, or --all-pending")
+    if bool(names) + bool(endpoint) + bool(group) + all_pending != 1:
+        raise click.UsageError("name tasks, or give --endpoint NAME, --group UUID or --all-pending")
     if not names and not _has_store():
         _tell_cancelled(0, 0)
         return output.OK
@@ -140,6 +146,10 @@ def cancel(
         if names:
             chosen = [explaining.named(client, name) for name in names]
             running = 0
+        elif group:
+            cancelled, running = explaining.cancel_group(client, group, interrupt)
+            _tell_cancelled(cancelled, running)
+            return output.FAILED if running else output.OK
         else:
             place = explaining.endpoint_of(client, endpoint) if endpoint else ""
             chosen, pending = _pending(client, place)

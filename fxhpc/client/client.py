@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client import attachments, listing, outcomes, processes, tasks
+from fxhpc.client import attachments, cancelling, listing, outcomes, processes, tasks
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.batch import Batch
 from fxhpc.client.connection import author
-from fxhpc.client.names import endpoint_given, endpoint_name, function_name, group_id
+from fxhpc.client.names import (
+    endpoint_given,
+    endpoint_name,
+    function_name,
+    group_id,
+    group_name,
+)
 from fxhpc.client.resources import Declaring
 from fxhpc.client.results import Results
 from fxhpc.client.search import FunctionSearchResults
@@ -237,7 +243,8 @@ class FuncXClient(Declaring):
             raise errors.MissingArgument("endpoint_id")
         else:
             parts = [(self._endpoint(given), function, sent) for given, function, sent in parts]
-        found = self._submissions.submit_parts(parts, batch.task_group_id, batch.declared)
+        group = group_name(batch.task_group_id)
+        found = self._submissions.submit_parts(parts, group, batch.declared)
         if endpoint is None:
             return batch.in_order(found)
         by_function: dict[str, list[str]] = {}
@@ -361,32 +368,29 @@ class FuncXClient(Declaring):
         return self._results.as_completed(tasks.Selection(task_ids), timeout)
 
     def cancel(
-        self, task_id: _Id | Iterable[_Id], interrupt: bool = False
+        self,
+        task_id: _Id | Iterable[_Id] | None = None,
+        interrupt: bool = False,
+        *,
+        task_group_id: _Id | None = None,
     ) -> bool | dict[str, bool]:
         """Cancel tasks that have not begun; with `interrupt`, end those that run.
 
-        Returns whether the task is cancelled; for many, a dictionary of that by id.
+        Returns whether the task is cancelled, now or earlier; for many, a dictionary of that by
+        id. False: it had ended and keeps its outcome, runs, or is not known; or its endpoint did
+        not answer within 10 seconds, and ends it when it can be reached.
+
+        Args:
+            task_id: a task, or several.
+            interrupt: end those that run, and all that they have started.
+            task_group_id: all tasks of this group that are there by now, whoever submitted them.
+
+        Raises:
+            MissingArgument: neither tasks nor a group are named.
         """
-        is_single = isinstance(task_id, str | uuid.UUID)
-        given: Any = [task_id] if is_single else task_id
-        selection = tasks.Selection(given)
-        answer: service.Cancelled = self._ask(service.CancelTasks(0, selection.ranges(), interrupt))
-        cancelled = {
-            (part.stream, index) for part in answer.tasks for index in ids.from_ranges(part.ranges)
-        }
-        if not cancelled.issuperset(selection.places):  # the others may have been, before this
-            found = self._results.reader.fetch(selection.by_stream(), outcomes=False, adopt=False)
-            cancelled.update(
-                (stream, index)
-                for stream, told_of in found.items()
-                for index, state in told_of.items()
-                if state.status == states.CANCELLED
-            )
-        told = {
-            name: place in cancelled
-            for name, place in zip(selection.names, selection.places, strict=True)
-        }
-        return told[selection.names[0]] if is_single else told
+        return cancelling.cancel(
+            self._ask, lambda: self._results.reader, task_id, interrupt, task_group_id
+        )
 
     def resume(self) -> None:
         """Run the older work of `local` endpoints that are gone on this process's own."""

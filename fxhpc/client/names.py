@@ -112,6 +112,11 @@ def group_id(group: str | uuid.UUID | None) -> str:
         raise errors.InvalidUUID(repr(group)) from None
 
 
+def group_name(group: str | uuid.UUID) -> str:
+    """A group as messages have it, also one that is no UUID: a batch may have been given any."""
+    return _uuid_text(str(group)) or str(group)
+
+
 def task_name(task: Any) -> tuple[bytes, int]:
     """The stream and the index of a task.
 

@@ -57,6 +57,15 @@ class Selection:
             self.names.append(text)
             self.places.append((stream, index))
 
+    def add(self, parts: Iterable[service.StreamRanges]) -> None:
+        """Add tasks, as messages name them, that are not among these yet."""
+        known = set(self.places)
+        for part in parts:
+            for index in ids.from_ranges(part.ranges):
+                if (part.stream, index) not in known:
+                    self.names.append(ids.task_id(part.stream, index))
+                    self.places.append((part.stream, index))
+
     def by_stream(self) -> dict[bytes, list[int]]:
         """The indices asked for, of each stream."""
         found: dict[bytes, list[int]] = {}
@@ -159,9 +168,8 @@ class Reader:
                     self.summaries[part.stream] = part.summary
             if answer.more and any(part.states for part in answer.streams):
                 wait_s, need = 0.0, 0
-                rest = _without(asked, found)
-                if rest:
-                    questions.appendleft(rest)
+                # In pieces: comparing all that is missing with each answer would cost the square.
+                questions.extendleft(reversed(list(_pieces(_without(asked, found)))))
         return found
 
     def pending(

@@ -146,6 +146,7 @@ class Attaching:
         for stream in left:
             if stream.info.stream in self._state.streams and is_local(stream):
                 self._park(stream)
+        self._cancelling.unreachable(left)
         if any(client.instance == instance for client in self._state.clients.values()):
             # Its process closed its last connection, and has made another meanwhile.
             for stream in left:

@@ -22,9 +22,9 @@ from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, endpoint_key, error_words
-from fxhpc.forwarder.streams import RUNNING, SENT, Stream
+from fxhpc.forwarder.streams import RUNNING, SENT, STORING, Stream
 from fxhpc.forwarder.submitting import Submitting
-from fxhpc.ids import LOCAL_ENDPOINT, from_ranges
+from fxhpc.ids import LOCAL_ENDPOINT, from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome
@@ -141,6 +141,7 @@ class Forwarder:
                 self._interchange_said(endpoint, event.message)
         elif isinstance(event, ev.Stored | ev.Loaded):
             state.store_answered(event)
+            self._cancelling.accepted()
         elif isinstance(event, ev.EndOfTurn):
             self._end_of_turn()
         elif isinstance(event, ev.ClientGone):
@@ -172,6 +173,7 @@ class Forwarder:
                 endpoint.connected = False
                 endpoint.status = None
                 endpoint.away = ""
+                self._cancelling.unreachable(endpoint.streams.values())
                 if event.nothing_runs:
                     endpoint.forget_begun()
         else:
@@ -282,7 +284,7 @@ class Forwarder:
             endpoint.window_tasks, endpoint.window_bytes = message.tasks, message.bytes
             self._sending.feed(endpoint)
         elif isinstance(message, msg.Started):
-            self._started(message)
+            self._started(endpoint, message)
         elif isinstance(message, msg.Status):
             endpoint.status = message
             if message.report is not None:
@@ -292,19 +294,25 @@ class Forwarder:
                 self._sending.send_body(endpoint, digest)
         elif isinstance(message, msg.Present):
             streams = list(self._state.by_endpoint.get(endpoint.key, {}).values())
+            self._cancelling.greeted(endpoint, message.held)
             if ended := endpoint.unheld(streams, message.held):
                 cancel = msg.Cancel(ended, interrupt=True, forget=True)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
             endpoint.reconnect(streams, message.held)
             self._sending.feed(endpoint)
 
-    def _started(self, message: msg.Started) -> None:
+    def _started(self, endpoint: Endpoint, message: msg.Started) -> None:
         pushes: dict[bytes, list[msg.TaskRefs]] = {}
+        ended: list[msg.TaskRefs] = []
         for ref in message.tasks:
             stream = self._state.streams.get(ref.stream)
             if stream is None:
+                ended.append(msg.TaskRefs(ref.stream, ref.ranges))
                 continue
             indices = from_ranges(ref.ranges)
+            over = [index for index in indices if stream.state(index) >= STORING]
+            if over:
+                ended.append(msg.TaskRefs(ref.stream, to_ranges(over)))
             for index in indices:
                 # One that is queued runs too, at a manager that was there before its interchange:
                 # the interchange is to have it nevertheless, to know whose it is.
@@ -315,7 +323,11 @@ class Forwarder:
             self._cancelling.started(ref.stream, indices)
         for peer, tasks in pushes.items():
             self._state.say(peer, msg.Started(tasks))
-        self._cancelling.answer()
+        if ended:
+            # It was cancelled while its interchange was away, which could not say that it held it:
+            # a manager had it from the interchange before.
+            cancel = msg.Cancel(ended, interrupt=True, forget=True)
+            self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
 
     # --- outcomes and time ----------------------------------------------------------------------
 
@@ -340,7 +352,6 @@ class Forwarder:
         for stream, _, row, _ in rows:
             self._cancelling.settle(stream.info.stream, row.by_index.values())
         self._answering.stored(rows)
-        self._cancelling.answer()
 
     def _tick(self) -> None:
         state = self._state
@@ -355,7 +366,7 @@ class Forwarder:
                 ]
             )
         self._answering.tick()
-        self._cancelling.answer()
+        self._cancelling.tick()
         for endpoint in state.endpoints.values():
             if endpoint.connected and endpoint.queue:
                 self._sending.feed(endpoint)  # what the store refused to note as sent

@@ -167,6 +167,7 @@ class CancelTasks(msgspec.Struct, array_like=True, tag="cancel"):
     call: int
     tasks: list[StreamRanges]
     interrupt: bool = False
+    groups: list[str] = []  # and all tasks of these groups that are there by now
 
 
 class Delivered(msgspec.Struct, array_like=True, tag="delivered"):
@@ -255,6 +256,7 @@ class Cancelled(msgspec.Struct, array_like=True, tag="cancelled"):
 
     call: int
     tasks: list[StreamRanges]
+    asked: list[StreamRanges] = []  # all tasks of the groups that were named
 
 
 class Functions(msgspec.Struct, array_like=True, tag="functions"):
