@@ -8,7 +8,11 @@ EARLY_S = 10.0
 #: So many early deaths in a row are told as trouble: starting again alone does not help.
 MANY = 5
 
+#: The first death costs no time; the next in a row doubles the wait, up to so many seconds.
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
+
+#: The same for one that had served: tasks wait for it, and it may have been killed from outside.
+LONGEST_SERVED_S = 3.0
 
 
 class Restarts:
@@ -23,11 +27,19 @@ class Restarts:
         """Whether it died so often in a row that somebody has to act."""
         return self.in_a_row >= MANY
 
-    def died(self, lived_s: float) -> float:
-        """It died after so many seconds: in how many seconds to start the next."""
+    def died(self, lived_s: float, served: bool = False) -> float:
+        """It died: in how many seconds to start the next.
+
+        Args:
+            lived_s: seconds from its start to its death.
+            served: whether it had become ready.
+        """
         self.total += 1
         self.in_a_row = self.in_a_row + 1 if lived_s < EARLY_S else 0
-        return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self.in_a_row))
+        if self.in_a_row < 2:
+            return 0.0
+        longest = LONGEST_SERVED_S if served else LONGEST_DELAY_S
+        return float(min(longest, FIRST_DELAY_S * 2 ** min(self.in_a_row - 2, 30)))
 
     def lived(self, lived_s: float) -> bool:
         """It lives, for so many seconds: whether this ends a row of early deaths."""

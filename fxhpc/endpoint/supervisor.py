@@ -247,8 +247,9 @@ class Supervisor:
             self._fail(why)
             return
         lived = child.age_s
-        delay = self._restarts.died(lived)
-        log.error("%s; it lived %.1f s and is started again in %.1f s", why, lived, delay)
+        delay = self._restarts.died(lived, child.is_ready)
+        when = f"in {delay:.1f} s" if delay else "at once"
+        log.error("%s; it lived %.1f s and is started again %s", why, lived, when)
         self._start_at = time.monotonic() + delay
         if self._restarts.is_trouble:
             why = (

@@ -5,14 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from fxhpc.endpoint.restarts import EARLY_S, FIRST_DELAY_S, LONGEST_DELAY_S, MANY, Restarts
+from fxhpc.endpoint.restarts import (
+    EARLY_S,
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    LONGEST_SERVED_S,
+    MANY,
+    Restarts,
+)
 
 
 def test_early_deaths_in_a_row_wait_longer_and_longer() -> None:
     restarts = Restarts()
     delays = [restarts.died(0.1) for _ in range(20)]
     assert delays == sorted(delays)
-    assert delays[0] == 2 * FIRST_DELAY_S
+    assert delays[:2] == [0.0, FIRST_DELAY_S]
     assert delays[-1] == LONGEST_DELAY_S
     assert restarts.total == 20
 
@@ -33,8 +40,13 @@ def test_many_early_deaths_are_trouble_until_one_lives() -> None:
 def test_a_late_death_is_no_row() -> None:
     restarts = Restarts()
     restarts.died(0.1)
-    assert restarts.died(EARLY_S) == FIRST_DELAY_S
+    assert restarts.died(EARLY_S) == 0.0
     assert restarts.in_a_row == 0
+
+
+def test_one_that_has_served_is_not_away_for_long() -> None:
+    restarts = Restarts()
+    assert max(restarts.died(1.0, served=True) for _ in range(100)) == LONGEST_SERVED_S
 
 
 def test_a_supervisor_imports_little() -> None:
