@@ -10,13 +10,16 @@ import zmq
 
 from fxhpc.protocol.codec import Codec, DecodeError
 from fxhpc.protocol.link import Link, Verdict
-from fxhpc.protocol.messages import Reset
-from fxhpc.transport import sockets
+from fxhpc.protocol.messages import Heartbeat, Reset
+from fxhpc.transport import parts, sockets
 
 M = TypeVar("M")
 
 #: Messages that are read before the loop looks at anything else.
 _AT_ONCE = 256
+
+#: Peers without a link whose first message may come in parts at the same time.
+_NEWCOMERS = 1_024
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +47,30 @@ class Acceptor(Generic[M]):
         self._codec = codec
         self._greeting = greeting
         self._links: dict[bytes, Link] = {}
+        self._in_parts = sockets.is_tcp(socket)
+        self._assemblies: dict[bytes, parts.Assembly] = {}  # of messages that are not whole yet
 
     def receive(self) -> Iterator[tuple[bytes, M]]:
-        """What has come in and is to be handled: peer and message, a bounded number at once."""
+        """What has come in and is to be handled: peer and message, a bounded number at once.
+
+        A heartbeat stands for parts of a message that is not whole yet.
+        """
+        told: set[bytes] = set()
         for _ in range(_AT_ONCE):
-            frames = sockets.receive(self.socket)
-            if frames is None:
+            received = sockets.receive(self.socket)
+            if received is None:
                 return
-            peer = frames[0]
+            peer, *frames = received
+            if self._in_parts and (self._assemblies or parts.is_part(frames)):
+                whole = self._assemble(peer, frames)
+                if whole is None:
+                    if peer in self._links and peer not in told:
+                        told.add(peer)
+                        yield peer, Heartbeat()  # type: ignore[misc]  # known wherever there is tcp
+                    continue
+                frames = whole
             try:
-                envelope = self._codec.decode(frames[1:])
+                envelope = self._codec.decode(frames)
             except DecodeError as error:
                 self._refuse(peer, error)
                 self._pass_over(peer, error)
@@ -74,6 +91,22 @@ class Acceptor(Generic[M]):
             ):
                 self._reset(peer, envelope.session)
 
+    def _assemble(self, peer: bytes, frames: list[bytes]) -> list[bytes] | None:
+        """The frames of a whole message, or None if there is none yet."""
+        if not parts.is_part(frames):
+            self._assemblies.pop(peer, None)
+            return frames
+        assembly = self._assemblies.get(peer)
+        if assembly is None:
+            newcomers = [one for one in self._assemblies if one not in self._links]
+            if peer not in self._links and len(newcomers) >= _NEWCOMERS:
+                del self._assemblies[newcomers[0]]
+            assembly = self._assemblies[peer] = parts.Assembly()
+        whole = assembly.add(frames)
+        if whole is not None:
+            del self._assemblies[peer]
+        return whole
+
     def _pass_over(self, peer: bytes, error: DecodeError) -> None:
         """Its place on the link is taken all the same: what follows it must not seem to be late."""
         link = self._links.get(peer)
@@ -88,6 +121,8 @@ class Acceptor(Generic[M]):
         if link is None:
             return False
         frames = self._codec.encode(link.stamp(message))
+        if self._in_parts and parts.is_large(frames):
+            return all(sockets.send(self.socket, [peer, *part]) for part in parts.split(frames))
         return sockets.send(self.socket, [peer, *frames])
 
     def peers(self) -> list[bytes]:
@@ -97,6 +132,7 @@ class Acceptor(Generic[M]):
     def forget(self, peer: bytes) -> None:
         """The peer is gone; should it speak again, it has to greet again."""
         self._links.pop(peer, None)
+        self._assemblies.pop(peer, None)
 
     def close(self) -> None:
         """Close the socket; what was sent already still goes out."""

@@ -10,8 +10,8 @@ import zmq
 
 from fxhpc.protocol.codec import Codec, DecodeError
 from fxhpc.protocol.link import Link, Verdict
-from fxhpc.protocol.messages import Reset
-from fxhpc.transport import sockets
+from fxhpc.protocol.messages import Heartbeat, Reset
+from fxhpc.transport import parts, sockets
 
 M = TypeVar("M")
 
@@ -27,6 +27,7 @@ class Opener(Generic[M]):
         self.undecodable = 0
         self._codec = codec
         self._link = Link(0)
+        self._assembly = parts.Assembly() if sockets.is_tcp(socket) else None
 
     def greet(self, message: Any) -> bool:
         """Open the link, again if need be, under a new session."""
@@ -37,17 +38,33 @@ class Opener(Generic[M]):
     def send(self, message: Any) -> bool:
         """Send a message; False breaks the link."""
         frames = self._codec.encode(self._link.stamp(message))
-        if not sockets.send(self.socket, frames):
-            self.broken = True
-            return False
-        return True
+        if self._assembly is not None and parts.is_large(frames):
+            sent = all(sockets.send(self.socket, part) for part in parts.split(frames))
+        else:
+            sent = sockets.send(self.socket, frames)
+        self.broken = self.broken or not sent
+        return sent
 
     def receive(self) -> Iterator[M]:
-        """What has come in, in order; stops when the link is found broken."""
+        """What has come in, in order; stops when the link is found broken.
+
+        A heartbeat stands for parts of a message that is not whole yet.
+        """
+        told = False
         for _ in range(_AT_ONCE):
             frames = sockets.receive(self.socket)
             if frames is None:
                 return
+            if self._assembly is not None:
+                if not parts.is_part(frames):
+                    self._assembly.clear()
+                elif (whole := self._assembly.add(frames)) is not None:
+                    frames = whole
+                else:
+                    if not told:
+                        told = True
+                        yield Heartbeat()  # type: ignore[misc]  # both directions over tcp know it
+                    continue
             try:
                 envelope = self._codec.decode(frames)
             except DecodeError:

@@ -149,7 +149,12 @@ def bound_address(socket: zmq.SyncSocket) -> str:
     return endpoint.rstrip(b"\0").decode()
 
 
-def send(socket: zmq.SyncSocket, frames: Sequence[bytes]) -> bool:
+def is_tcp(socket: zmq.SyncSocket) -> bool:
+    """Whether a socket is bound or connected to a tcp address."""
+    return bound_address(socket).startswith(_TCP_SCHEME)
+
+
+def send(socket: zmq.SyncSocket, frames: Sequence[bytes | memoryview]) -> bool:
     """Send a message without waiting; on a router, the first frame is the peer's identity.
 
     Returns False if it was not sent: the peer is gone, or takes nothing for now.
