@@ -1,7 +1,7 @@
-"""Homes for the faults: each is a directory of its own, with a forwarder that leaves soon."""
+"""Homes and managers for the faults: each home is a directory of its own, left by its forwarder."""
 
 from __future__ import annotations
 
-from tests.process.conftest import client, home
+from tests.process.conftest import client, home, interchange
 
-__all__ = ["client", "home"]
+__all__ = ["client", "home", "interchange"]

@@ -9,6 +9,9 @@ import pytest
 
 from fxhpc import FuncXClient
 from tests.process.homes import TestHome
+from tests.process.workers.manager import interchange
+
+__all__ = ["client", "home", "interchange"]
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""A real manager with real workers: every way in which a task, a worker or its seed can end."""
+"""A real manager with real workers: what it is sent, what it says, and how it ends.
+
+How tasks and workers can end is in tests/faults.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
 import pytest
 from workers import tasks
 from workers.interchange import Interchange
+from workers.manager import count, seed_pid, values, worker_pids
 
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
+from fxhpc.protocol.outcome import LossCause, OutcomeKind
 from fxhpc.protocol.pool import ManagerSpec
-from fxhpc.serialize import unpack_exception, unpack_result
-
-
-@pytest.fixture
-def interchange() -> Iterator[Interchange]:
-    interchange = Interchange()
-    try:
-        interchange.ready()
-        interchange.until(lambda: len(worker_pids(interchange)) == 2)
-        yield interchange
-    finally:
-        interchange.close()
-
-
-def values(outcomes: list[Outcome]) -> list[Any]:
-    assert {outcome.kind for outcome in outcomes} == {OutcomeKind.VALUE}
-    return [unpack_result(outcome.data) for outcome in outcomes]
-
-
-def error(outcome: Outcome) -> str:
-    assert outcome.kind == OutcomeKind.ERROR
-    return str(unpack_exception(outcome.data))
-
-
-def count(tasks: list[msg.TaskRefs]) -> int:
-    return sum(sum(refs.ranges[1::2]) for refs in tasks)
-
-
-def worker_pids(interchange: Interchange) -> set[int]:
-    """The workers' processes: the children of the seed."""
-    return {process.pid for process in psutil.Process(seed_pid(interchange)).children()}
-
-
-def seed_pid(interchange: Interchange) -> int:
-    (seed,) = psutil.Process(interchange.process.pid).children()
-    return seed.pid
 
 
 def test_values(interchange: Interchange) -> None:
@@ -67,105 +33,6 @@ def test_large_arguments_and_results(interchange: Interchange) -> None:
     sizes = [0, 60_000, 65_000, 70_000, 1 << 20, 4 << 20]
     outcomes = interchange.run(tasks.echo, *[(b"x" * size,) for size in sizes])
     assert [len(value) for value in values(outcomes)] == sizes
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments", "expected"),
-    [
-        (tasks.leave, (3,), "SystemExit"),
-        (tasks.interrupt, (), "KeyboardInterrupt"),
-        (tasks.recurse, (), "RecursionError"),
-        (tasks.unpicklable, (), "generator"),
-        (tasks.raise_two, (), "1 and 2"),
-        (tasks.echo, (b"x" * (6 << 20),), "6291"),
-    ],
-)
-def test_errors_of_the_user(
-    interchange: Interchange, function: Any, arguments: tuple[Any, ...], expected: str
-) -> None:
-    before = worker_pids(interchange)
-    (outcome,) = interchange.run(function, arguments)
-    assert expected in error(outcome)
-    assert values(interchange.run(tasks.double, (1,), (2,))) == [2, 4]
-    assert worker_pids(interchange) == before
-
-
-def test_exit_is_the_tasks_own_end(interchange: Interchange) -> None:
-    stream = interchange.send(tasks.exit_at_once, (4,))
-    interchange.until(lambda: interchange.lost)
-    (lost,) = interchange.lost
-    assert (lost.stream, lost.index, lost.attempt) == (stream, 0, 1)
-    assert lost.loss.cause == LossCause.WORKER_EXITED
-    assert lost.loss.exit_code == 4
-    assert "code 4" in lost.loss.text
-    assert values(interchange.run(tasks.double, (1,), (2,))) == [2, 4]
-
-
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_signal_is_named(interchange: Interchange, number: signal.Signals) -> None:
-    interchange.send(tasks.kill_self, (int(number),))
-    interchange.until(lambda: interchange.lost)
-    loss = interchange.lost[0].loss
-    assert loss.cause == LossCause.WORKER_KILLED
-    assert loss.signal == number
-    assert number.name in loss.text
-    assert loss.peak_memory > 1 << 20
-
-
-def test_a_crash_in_compiled_code_shows_where(interchange: Interchange) -> None:
-    interchange.send(tasks.crash, ())
-    interchange.until(lambda: interchange.lost)
-    loss = interchange.lost[0].loss
-    assert loss.signal == signal.SIGSEGV
-    assert "in crash" in loss.stderr
-
-
-def test_last_words(interchange: Interchange) -> None:
-    interchange.send(tasks.say_and_crash, ())
-    interchange.until(lambda: interchange.lost)
-    assert "the last words" in interchange.lost[0].loss.stderr
-
-
-def test_a_busy_worker_killed_charges_its_task_alone(interchange: Interchange) -> None:
-    assert values(interchange.run(tasks.nap, *[(0.0,)] * 200))  # so that naps count as short
-    stream = interchange.send(tasks.nap, *[(0.0,)] * 50, (60.0,), *[(0.0,)] * 50)
-    interchange.until(lambda: interchange.started)
-    interchange.wait(stream, 100)
-    (busy,) = _at_work(interchange)
-    os.kill(busy, signal.SIGKILL)
-    killed = time.monotonic()
-    interchange.until(lambda: interchange.lost)
-    assert time.monotonic() - killed < 1.0
-    assert [lost.index for lost in interchange.lost] == [50]
-    assert len(interchange.outcomes[stream]) == 100
-
-
-def _at_work(interchange: Interchange) -> set[int]:
-    """Workers that do not answer: those that are in a task."""
-    idle = set(values(interchange.run(tasks.pid, (), (), (), ())))
-    return worker_pids(interchange) - idle
-
-
-def test_idle_workers_killed(interchange: Interchange) -> None:
-    for _ in range(6):
-        for pid in worker_pids(interchange):
-            os.kill(pid, signal.SIGKILL)
-        assert values(interchange.run(tasks.double, *[(1,)] * 50)) == [2] * 50
-    assert not interchange.lost
-
-
-def test_a_task_that_forks(interchange: Interchange) -> None:
-    assert values(interchange.run(tasks.fork, *[()] * 4)) == ["parent"] * 4
-    assert values(interchange.run(tasks.fork_and_raise, *[()] * 4)) == ["parent"] * 4
-    assert values(interchange.run(tasks.double, *[(1,)] * 4)) == [2] * 4
-    assert interchange.twice == 0
-
-
-def test_tasks_do_not_spoil_each_others_process(interchange: Interchange, tmp_path: Path) -> None:
-    before = values(interchange.run(tasks.state, ()))
-    interchange.run(tasks.spoil, *[(str(tmp_path),)] * 4)
-    after = values(interchange.run(tasks.state, *[()] * 4))
-    assert {tuple(state) for state in after} == {tuple(before[0])}
 
 
 def test_nobody_waits_behind_a_long_task(interchange: Interchange) -> None:
@@ -192,16 +59,6 @@ def test_cancel_what_waits_and_what_runs(interchange: Interchange) -> None:
     assert {outcome.kind for outcome in outcomes} == {OutcomeKind.CANCELLED}
     assert values(interchange.run(tasks.double, (1,))) == [2]
     assert not interchange.lost
-
-
-def test_interrupt_ends_the_whole_tree(interchange: Interchange, tmp_path: Path) -> None:
-    path = tmp_path / "pid"
-    stream = interchange.send(tasks.leave_daemon, (str(path), 60.0))
-    interchange.until(path.exists)
-    daemon = psutil.Process(int(path.read_text()))
-    interchange.say(msg.Cancel([msg.TaskRefs(stream, [0, 1])], interrupt=True))
-    interchange.wait(stream, 1)
-    daemon.wait(5)
 
 
 def test_the_seed_killed(interchange: Interchange) -> None:
@@ -256,27 +113,6 @@ def test_it_ends_with_the_process_that_it_watches() -> None:
         interchange.close()
 
 
-def test_workers_that_cannot_start_say_why() -> None:
-    interchange = Interchange(cwd="/there/is/no/such/directory")
-    try:
-        interchange.ready()
-        stream = interchange.send(tasks.double, (1,), (2,))
-        interchange.until(lambda: len(interchange.lost) == 2)
-        loss = interchange.lost[0].loss
-        assert interchange.lost[0].stream == stream
-        assert loss.cause == LossCause.WORKER_UNSTARTABLE
-        assert "/there/is/no/such/directory" in loss.text
-    finally:
-        interchange.close()
-
-
-def test_a_task_that_closes_the_standard_streams(interchange: Interchange) -> None:
-    interchange.run(tasks.close_streams, *[()] * 4)
-    interchange.send(tasks.say_and_crash, ())
-    interchange.until(lambda: interchange.lost)
-    assert "the last words" in interchange.lost[0].loss.stderr
-
-
 def test_a_task_that_speaks_to_the_manager(interchange: Interchange) -> None:
     before = worker_pids(interchange)
     interchange.send(tasks.write_to_sockets, ())
@@ -327,13 +163,6 @@ def test_a_low_limit_on_open_files_is_named() -> None:
     assert b"20 workers need 184 open files" in done.stderr
     assert b"`ulimit -n`) is 60" in done.stderr
     assert b"Traceback" not in done.stderr
-
-
-def test_output_is_bounded_and_blocks_nobody(interchange: Interchange) -> None:
-    size = 200 << 20
-    (written,) = values(interchange.run(tasks.flood, (size,)))
-    assert written >= size
-    assert psutil.Process(interchange.process.pid).memory_info().rss < 150 << 20
 
 
 def test_another_interchange_learns_what_is_held(interchange: Interchange) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -204,3 +205,7 @@ def write_file(name: str) -> str:
     with open(name, "w") as file:
         file.write("kept")
     return os.getcwd()
+
+
+def core_limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
