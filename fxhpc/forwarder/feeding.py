@@ -7,7 +7,7 @@ from typing import Any
 from fxhpc.forwarder.streams import QUEUED, RUNNING, SENT, Segment, Stream
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.turns import Turns
+from fxhpc.protocol.turns import SharedTurns
 
 #: Bytes of arguments in one message to an interchange.
 MESSAGE_BYTES = 8 * 2**20
@@ -39,7 +39,7 @@ class Endpoint:
         self.connected = False  # the interchange has answered Hello
         self.closing = False
         self.greetings = 0  # how often the interchange has said what it holds
-        self.queue: Turns[Segment] = Turns(lambda segment: segment.count, Segment.split)
+        self.queue: SharedTurns[Segment] = SharedTurns(lambda segment: segment.count, Segment.split)
         self.window_tasks = 0
         self.window_bytes = 0
         self.out_tasks = 0  # at the interchange, or being loaded for it
@@ -102,11 +102,13 @@ class Endpoint:
 
     def push(self, segment: Segment) -> None:
         """Queue tasks that were just stored."""
-        self.queue.push(segment.stream.info.submitter, segment)
+        info = segment.stream.info
+        self.queue.push(info.submitter, info.stream, segment)
 
     def push_front(self, segment: Segment) -> None:
         """Queue tasks again that were at an interchange which is gone."""
-        self.queue.push_front(segment.stream.info.submitter, segment)
+        info = segment.stream.info
+        self.queue.push_front(info.submitter, info.stream, segment)
 
     def take(self) -> list[Segment]:
         """What the interchange may have now; it counts as being there from here on."""

@@ -1,6 +1,7 @@
 """Whose turn it is: a queue that many share in turn, so that nobody waits behind a million.
 
-Used by the forwarder, where a lane is a submitter, and by the interchange, where it is a stream.
+`Turns` are used by the interchange, where a lane is a stream. The forwarder has `SharedTurns`:
+submitters in turn, and the streams of each in turn.
 """
 
 from __future__ import annotations
@@ -103,3 +104,57 @@ class Turns(Generic[T]):
             self._lanes[lane] = deque(items)
         else:
             self._lanes.pop(lane, None)
+
+
+class SharedTurns(Generic[T]):
+    """Owners of lanes take turns, and the lanes of each: who has many lanes gets no more for it.
+
+    Args:
+        size, split: as `Turns` has them.
+    """
+
+    def __init__(self, size: Callable[[T], int], split: Callable[[T, int], tuple[T, T]]) -> None:
+        self._size = size
+        self._split = split
+        self._owners: OrderedDict[Hashable, Turns[T]] = OrderedDict()
+        self._tasks = 0
+
+    def __len__(self) -> int:
+        """Tasks in all lanes."""
+        return self._tasks
+
+    def __iter__(self) -> Iterator[T]:
+        for turns in self._owners.values():
+            yield from turns
+
+    def push(self, owner: Hashable, lane: Hashable, item: T) -> None:
+        """Append to the end of an owner's lane."""
+        self._of(owner).push(lane, item)
+        self._tasks += self._size(item)
+
+    def push_front(self, owner: Hashable, lane: Hashable, item: T) -> None:
+        """Put before all that waits."""
+        self._of(owner).push_front(lane, item)
+        self._owners.move_to_end(owner, last=False)
+        self._tasks += self._size(item)
+
+    def take(self, limit: int) -> list[T]:
+        """Up to `limit` tasks, the owners in turn."""
+        taken: list[T] = []
+        while limit > 0 and self._owners:
+            owner, turns = next(iter(self._owners.items()))
+            before = len(turns)
+            taken += turns.take(min(limit, QUANTUM) if len(self._owners) > 1 else limit)
+            limit -= before - len(turns)
+            self._tasks -= before - len(turns)
+            if turns:
+                self._owners.move_to_end(owner)
+            else:
+                del self._owners[owner]
+        return taken
+
+    def _of(self, owner: Hashable) -> Turns[T]:
+        turns = self._owners.get(owner)
+        if turns is None:
+            turns = self._owners[owner] = Turns(self._size, self._split)
+        return turns

@@ -14,7 +14,7 @@ from fxhpc.protocol.outcome import (
     pack_loss,
     unpack_loss,
 )
-from fxhpc.protocol.turns import QUANTUM, Turns
+from fxhpc.protocol.turns import QUANTUM, SharedTurns, Turns
 
 Item = tuple[str, int, int]  # lane, first, count
 
@@ -50,6 +50,35 @@ def test_what_is_put_in_front_comes_first() -> None:
     turns.push("b", ("b", 0, 1))
     turns.push_front("b", ("b", 9, 1))
     assert expand(turns.take(1)) == [("b", 9)]
+
+
+def make_shared() -> SharedTurns[Item]:
+    return SharedTurns(
+        lambda item: item[2],
+        lambda item, n: ((item[0], item[1], n), (item[0], item[1] + n, item[2] - n)),
+    )
+
+
+@pytest.mark.parametrize("owner", ["me", "another"])
+def test_a_lone_task_comes_soon_whoever_has_a_thousand_batches(owner: str) -> None:
+    turns = make_shared()
+    lanes = 1000 if owner == "another" else 1
+    for lane in range(lanes):
+        turns.push("me", f"batch {lane}", (f"batch {lane}", 0, 1_000_000))
+    turns.push(owner, "lone", ("lone", 0, 1))
+    assert ("lone", 0) in expand(turns.take(2 * QUANTUM))
+    assert len(turns) == lanes * 1_000_000 + 1 - 2 * QUANTUM
+
+
+def test_what_is_put_in_front_comes_first_of_all_owners() -> None:
+    turns = make_shared()
+    turns.push("me", "a", ("a", 0, 5))
+    turns.push("another", "b", ("b", 1, 1))
+    turns.push_front("another", "b", ("b", 0, 1))
+    assert expand(turns.take(3)) == [("b", 0), ("b", 1), ("a", 0)]
+    assert len(list(turns)) == 1
+    assert len(expand(turns.take(99))) == 4
+    assert (len(turns), turns.take(1)) == (0, [])
 
 
 @given(
