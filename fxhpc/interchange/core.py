@@ -191,7 +191,7 @@ class Interchange:
             state.outbox.greeted(state.actions)
             present = msg.Present(self.endpoint, self.epoch, __version__, held=state.held())
             state.actions.append(ev.ToForwarder(present))
-            if running := state.running():
+            if running := [*state.running(), *self._recovering.running()]:
                 state.actions.append(ev.ToForwarder(msg.Started(running)))
         elif isinstance(message, msg.Backlog) and self._allocating is not None:
             self._allocating.backlog = message.tasks

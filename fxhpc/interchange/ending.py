@@ -98,6 +98,12 @@ class Ending:
                 for index in wanted:
                     if tasks.pop((ref.stream, index), None):
                         ended.setdefault(ref.stream, []).append(index)
+            if message.forget and self._recovering:
+                for index in wanted:
+                    if claimed_by := self._recovering.disown((ref.stream, index)):
+                        refs = [msg.TaskRefs(ref.stream, [index, 1])]
+                        cancel = msg.Cancel(refs, message.interrupt, forget=True)
+                        self._state.actions.append(ev.ToManager(claimed_by.peer, cancel))
             for manager in self._state.managers.values():
                 there = wanted & manager.held.get(ref.stream, {}).keys()
                 if there:

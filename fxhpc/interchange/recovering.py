@@ -125,6 +125,7 @@ class Recovering:
             return []
         drop: list[msg.TaskRefs] = []
         known = {(ref.stream, index) for ref, index in each(self._state.held())}
+        runs: list[msg.TaskRefs] = []
         for ref, index, running in tasks:
             task = (ref.stream, index)
             if (claim := self._claimed.get(task)) is not None:
@@ -137,7 +138,27 @@ class Recovering:
             self._sent_to.pop(task, None)
             self._fates.pop(task, None)
             self._claimed[task] = Claim(manager.name, ref.epoch, ref.attempt, running)
+            if running:
+                runs.append(msg.TaskRefs(ref.stream, [index, 1]))
+        if runs:
+            # If it was cancelled meanwhile, the forwarder never sends it here: it says so to this.
+            self._state.actions.append(ev.ToForwarder(msg.Started(runs)))
         return drop
+
+    def running(self) -> list[msg.TaskRefs]:
+        """Tasks that run, as managers claim, and that the forwarder has not sent here yet."""
+        return [
+            msg.TaskRefs(stream, [index, 1])
+            for (stream, index), claim in self._claimed.items()
+            if claim.running
+        ]
+
+    def disown(self, task: tuple[bytes, int]) -> Manager | None:
+        """The forwarder does not want a task any more that it has not sent here; who claims it."""
+        self._sent_to.pop(task, None)
+        self._fates.pop(task, None)
+        claim = self._claimed.pop(task, None)
+        return self._state.by_name.get(claim.manager) if claim is not None else None
 
     def _unclaim(self, manager: Manager, task: tuple[bytes, int], epoch: int, attempt: int) -> bool:
         """Whether this manager held a task that the forwarder has not sent here yet; not now."""
