@@ -100,9 +100,22 @@ class DropResults(msgspec.Struct, frozen=True):
 
 
 class DropStream(msgspec.Struct, frozen=True, gc=False):
-    """Forget a stream with everything of it."""
+    """Forget a stream with everything of it: any number of rows."""
 
     stream: bytes
+
+
+class ForgetStream(msgspec.Struct, frozen=True, gc=False):
+    """Forget a stream, but for its rows, which are dropped a few at a time after it."""
+
+    stream: bytes
+
+
+class SetStreamLooked(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has asked for outcomes of a stream: its retention begins anew."""
+
+    stream: bytes
+    at: float  # wall clock
 
 
 class DropBodies(msgspec.Struct, frozen=True):
@@ -123,5 +136,7 @@ Operation = (
     | DropSubmissions
     | DropResults
     | DropStream
+    | ForgetStream
+    | SetStreamLooked
     | DropBodies
 )

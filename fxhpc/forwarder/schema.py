@@ -61,6 +61,19 @@ MIGRATIONS: Sequence[str] = (
         row INTEGER, kind INTEGER, ranges BLOB NOT NULL, PRIMARY KEY (row, kind)
     ) WITHOUT ROWID;
     """,
+    # Checksums of what SQLite itself does not check; when somebody last asked for a stream; streams
+    # that are forgotten, and whose rows are not all dropped yet; which bodies rows refer to, known
+    # without reading the rows.
+    """
+    ALTER TABLE submission ADD COLUMN crc INTEGER;
+    ALTER TABLE submission_large ADD COLUMN crc INTEGER;
+    ALTER TABLE result ADD COLUMN crc INTEGER;
+    ALTER TABLE result_large ADD COLUMN crc INTEGER;
+    ALTER TABLE stream ADD COLUMN crc INTEGER;
+    ALTER TABLE stream ADD COLUMN looked REAL NOT NULL DEFAULT 0;
+    CREATE TABLE dropped (stream BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE INDEX submission_shared ON submission (shared) WHERE shared IS NOT NULL;
+    """,
 )
 
 

@@ -8,19 +8,31 @@ files: to close a second descriptor of them would drop the lock that keeps other
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fxhpc.errors import StoreFull
+from fxhpc.errors import FxhpcError, StoreFull
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
-from fxhpc.forwarder.store_errors import explain
+from fxhpc.forwarder.store_checksums import result_checksum, submission_checksum
+from fxhpc.forwarder.store_errors import explain, is_damage
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
-from fxhpc.forwarder.store_read import MEMORY, Reader, Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_log import last_commit
+from fxhpc.forwarder.store_read import (
+    MEMORY,
+    Reader,
+    Recovered,
+    ResultRow,
+    Sizes,
+    SubmissionRow,
+    check_plausible,
+)
 from fxhpc.forwarder.store_reserve import Reserve
+from fxhpc.forwarder.store_salvage import Salvage
 from fxhpc.forwarder.store_write import Changes
 from fxhpc.hosts import boot_id
 
@@ -54,8 +66,10 @@ class Store(Reader):
         migrations: Sequence[str] = MIGRATIONS,
     ) -> None:
         self.path = path
-        #: What a person should be told of the opening, a sentence each.
+        #: What a person should be told of the opening, in words.
         self.notices: list[str] = []
+        #: What is damaged, if that was found while the store was used.
+        self.damage = ""
         self._full_sync = full_sync
         self._files = None
         self._reserve = None
@@ -81,18 +95,22 @@ class Store(Reader):
 
     def _open_or_begin(self, migrations: Sequence[str]) -> None:
         try:
-            self._open(migrations)
+            if self.path != MEMORY and os.path.exists(self._mark):
+                self._replace("it was found to be so while it was used", migrations)
+            else:
+                self._open(migrations)
         except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:  # which is what damage raises
+            if not is_damage(error):
                 raise explain(error, self.path) from error
-            self._move_aside(str(error))
-            self._open(migrations)
+            self._replace(str(error), migrations)
         except OSError as error:
             raise explain(error, self.path) from error
 
     def _open(self, migrations: Sequence[str]) -> None:
         path = self.path
+        logged, log_is_whole = 0, True
         if path != MEMORY:
+            logged, log_is_whole = last_commit(f"{path}-wal")
             # SQLite gives its log the mode of the database; the umask decides nothing here. A file
             # that exists is not opened: another store of this process might have its lock.
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -123,15 +141,30 @@ class Store(Reader):
                 connection.execute(f"PRAGMA synchronous = {level}")
                 connection.execute("PRAGMA journal_size_limit = 67108864")
                 connection.execute("PRAGMA cache_size = -16000")
+                self._compare_log(logged, log_is_whole)
                 if version:
                     self._check_after_crash()
             copy = migrate(connection, path, migrations)
             if copy:
                 self.notices.append(f"The store was migrated; {copy} is its copy from before.")
             self._set_meta_if_new(clean=0, boot=boot_id())
+            if self._files is not None:
+                self._files.measure()
         except BaseException:
             connection.close()
             raise
+
+    def _compare_log(self, logged: int, log_is_whole: bool) -> None:
+        """Tell of commits that are in the log, and that SQLite could not read there."""
+        if logged == 0 and log_is_whole:
+            return
+        _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if read < logged or not log_is_whole:
+            self.notices.append(
+                f"The log {self.path}-wal was damaged, as by a loss of power: what was stored in "
+                f"the last moments before may be missing. Look for it with `fxhpc task list`, and "
+                f"submit again what is not there."
+            )
 
     def _check_after_crash(self) -> None:
         """Look for damage, and for files that nothing refers to.
@@ -159,17 +192,107 @@ class Store(Reader):
             known.add(body_file(digest))
         self._files.sweep(known)
 
-    def _move_aside(self, reason: str) -> None:
-        """Keep a damaged database for whoever wants to look, and begin a new one."""
-        aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    def recover(self) -> Recovered:
+        """What the store holds, without payloads and outcomes. A damaged one is replaced first.
+
+        Raises:
+            ForwarderError: it cannot be read.
+        """
+        try:
+            recovered = super().recover()
+            for kind, rows in zip(
+                ("submission", "result"), check_plausible(recovered), strict=True
+            ):
+                # What a client left that has gone, or rows of another stream with a flipped bit.
+                if not all(self._is_whole(kind, row) for row in rows):
+                    raise ValueError("a row of tasks belongs to no batch")
+        except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
+            if self.path == MEMORY or (isinstance(error, sqlite3.Error) and not is_damage(error)):
+                raise
+            self._connection.close()
+            self._replace(str(error), MIGRATIONS)
+            recovered = super().recover()
+        return recovered
+
+    def _is_whole(self, kind: str, row: int) -> bool:
+        columns, checksum = {
+            "submission": ("row, stream, first, count, shared, payloads", submission_checksum),
+            "result": ("row, stream, ranges, outcomes", result_checksum),
+        }[kind]
+        *values, stored = self._connection.execute(
+            f"SELECT {columns}, crc FROM {kind} WHERE row = ?", (row,)
+        ).fetchone()
+        return stored in (None, checksum(*values))
+
+    def note_damage(self, error: BaseException) -> None:
+        """Remember, also for the next opening, if an error came of a damaged database.
+
+        An open one cannot be replaced: whoever has it open sees `damage`, and opens it anew.
+        """
+        cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+        if self.path == MEMORY or self.damage or not is_damage(cause):
+            return
+        self.damage = str(cause)
+        try:
+            os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        except OSError:
+            pass  # a full disk: it will be found again
+
+    @property
+    def _mark(self) -> str:
+        return f"{self.path}.is-damaged"
+
+    def _replace(self, reason: str, migrations: Sequence[str]) -> None:
+        """Keep a damaged database for whoever wants to look, and carry over what can be read."""
+        assert self._files is not None
+        aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         for suffix in ("", "-wal"):
             if os.path.exists(self.path + suffix):
                 os.replace(self.path + suffix, aside + suffix)
-        if self._files is not None and os.path.isdir(self._files.directory):
+        if os.path.isdir(self._files.directory):
             os.replace(self._files.directory, aside + "-payloads")
+        self._open(migrations)
+        saved, told = self._carry_over(aside)
+        if not saved:  # half of it would be worse than nothing
+            self._connection.close()
+            os.unlink(self.path)
+            self._open(migrations)
+        self._files.measure()
+        try:
+            os.unlink(self._mark)
+        except FileNotFoundError:
+            pass
         self.notices.append(
-            f"The store {self.path} was damaged ({reason}) and is now {aside}. A new one was "
-            f"begun: older tasks and functions are unknown to it. Submit again what is missing."
+            f"The store {self.path} was damaged ({reason}), and is now {aside}. {told}"
+        )
+
+    def _carry_over(self, aside: str) -> tuple[bool, str]:
+        """Copy what is whole from a store that was set aside; and what to tell of it."""
+        assert self._files is not None
+        source = sqlite3.connect(aside, timeout=0, isolation_level=None)
+        try:
+            salvage = Salvage(source, f"{aside}-payloads", self._connection, self._files.directory)
+            with self._transaction():
+                salvage.run()
+        except (sqlite3.Error, FxhpcError) as error:
+            return False, (
+                f"Nothing could be carried over ({error}): older tasks and functions are unknown "
+                f"to the new one. Submit again what is missing."
+            )
+        finally:
+            source.close()
+        saved = salvage.saved
+        told = (
+            f"Carried over were {saved['function']:,} functions, {saved['stream']:,} batches, "
+            f"{saved['submission']:,} rows of tasks and {saved['result']:,} of results"
+        )
+        if not salvage.lost and not salvage.incomplete:
+            return True, f"{told}: all that was in it."
+        return True, (
+            f"{told}; {salvage.lost:,} rows were damaged"
+            + (f", and of {', '.join(salvage.incomplete)} a part" if salvage.incomplete else "")
+            + ". Tasks whose results were among them run again; submit again what is missing "
+            "(fxhpc task list)."
         )
 
     def close(self) -> None:
@@ -268,10 +391,21 @@ class Store(Reader):
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._files, self.path)
 
-    def compact(self, pages: int = 1000) -> None:
-        """Give up to so many free pages of 4 KB back to the file system."""
+    def compact(self, pages: int = 1000, truncate: bool = False) -> int:
+        """Give up to so many free pages of 4 KB back to the file system; returns how many are left.
+
+        Args:
+            truncate: give back the room of the log too, which waits for the disk.
+        """
         with self._transaction():
             self._connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        (left,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        if truncate:
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error:
+                pass  # a full disk: the log holds it all the same
+        return int(left)
 
 
 class _Transaction:

@@ -13,6 +13,11 @@ from fxhpc.errors import ForwarderError, FxhpcError, HomeError, StoreFull
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def is_damage(error: object) -> bool:
+    """Whether SQLite has found its database damaged: only then it raises this very class."""
+    return type(error) is sqlite3.DatabaseError
+
+
 def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
     """The error to raise instead of `error`, which the store at `path` met."""
     text = str(error)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from fxhpc.errors import ForwarderError
+from fxhpc.forwarder.store_checksums import matches
 
 #: Payloads above this many bytes lie in files: a database writes each byte twice, and was four
 #: times slower where it was measured (250 KB: 0.33 against 1.3 ms).
@@ -25,7 +26,8 @@ class PayloadFiles:
         self.directory = directory
         self.limit = SYNCED_FILE_LIMIT if full_sync else FILE_LIMIT
         self._full_sync = full_sync
-        self._written: list[str] = []  # in the transaction that is under way
+        self.size = 0  # bytes of all files
+        self._written: dict[str, int] = {}  # in the transaction that is under way, with their bytes
         self._dropped: list[str] = []
 
     def write(self, name: str, data: bytes) -> None:
@@ -38,7 +40,7 @@ class PayloadFiles:
         path = os.path.join(self.directory, name)
         flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
-        self._written.append(name)
+        self._written[name] = len(data)
         try:
             view = memoryview(data)
             while view:
@@ -48,11 +50,11 @@ class PayloadFiles:
         finally:
             os.close(descriptor)
 
-    def read(self, name: str, size: int) -> bytes:
+    def read(self, name: str, size: int, checksum: int | None = None) -> bytes:
         """A file's bytes.
 
         Raises:
-            ForwarderError: it is missing or has not this size.
+            ForwarderError: it is missing, or holds other bytes than were written.
         """
         path = os.path.join(self.directory, name)
         try:
@@ -68,6 +70,11 @@ class PayloadFiles:
                 f"The payload file {path} has {len(data)} bytes instead of {size}; the machine "
                 f"may have lost its power while it was written. Submit that task again."
             )
+        if not matches(checksum, data):
+            raise ForwarderError(
+                f"The payload file {path} is damaged: its checksum is wrong. Submit that task "
+                f"again, and see that the disk is well."
+            )
         return data
 
     def drop(self, name: str) -> None:
@@ -76,7 +83,7 @@ class PayloadFiles:
 
     def commit(self) -> None:
         """The transaction is committed."""
-        self._remove(self._dropped)
+        self.size += sum(self._written.values()) - self._remove(self._dropped)
         self._written.clear()
         self._dropped.clear()
 
@@ -96,6 +103,15 @@ class PayloadFiles:
         finally:
             os.close(descriptor)
 
+    def measure(self) -> None:
+        """Find out how large the files are that there are."""
+        self.size = 0
+        try:
+            with os.scandir(self.directory) as found:
+                self.size = sum(entry.stat().st_size for entry in found)
+        except OSError:
+            pass  # there are none, or they cannot be told now
+
     def sweep(self, known: Iterable[str]) -> int:
         """Remove files that a crash left without a row; returns how many."""
         try:
@@ -106,12 +122,18 @@ class PayloadFiles:
         self._remove(strays)
         return len(strays)
 
-    def _remove(self, names: Iterable[str]) -> None:
+    def _remove(self, names: Iterable[str]) -> int:
+        """Remove these; returns how many bytes they had."""
+        size = 0
         for name in names:
+            path = os.path.join(self.directory, name)
             try:
-                os.unlink(os.path.join(self.directory, name))
+                length = os.stat(path).st_size
+                os.unlink(path)
+                size += length
             except OSError:
                 pass  # it was never made, or `sweep` will find it
+        return size
 
 
 def body_file(digest: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -9,10 +10,18 @@ from typing import NamedTuple
 
 import msgspec
 
+from fxhpc.errors import ForwarderError
+from fxhpc.forwarder.store_checksums import (
+    matches,
+    result_checksum,
+    stream_checksum,
+    submission_checksum,
+)
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_search import full_text_query
+from fxhpc.ids import from_ranges
 from fxhpc.protocol.messages import StreamInfo
-from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
 from fxhpc.protocol.service import FunctionRecord
 
 MEMORY = ":memory:"
@@ -57,6 +66,53 @@ class Recovered(NamedTuple):
     exceptions: list[tuple[bytes, int, int, bytes]]  # stream, index, ExceptionKind, data
     # Of results that are no values: the stream, the OutcomeKind, ranges of indices.
     kinds: list[tuple[bytes, int, list[int]]] = []
+    looked: dict[bytes, float] = {}  # by stream, wall clock: when somebody last asked for it
+    dropped: list[bytes] = []  # streams that are forgotten, and whose rows are not all dropped
+
+
+#: Numbers of tasks that a stream may have lost before those that it has, in a whole store.
+_PLAUSIBLE_GAP = 50_000_000
+
+
+def check_plausible(recovered: Recovered) -> tuple[list[int], list[int]]:
+    """Make sure that numbers can be what was written: a flipped bit makes them as large as memory.
+
+    Returns the rows of submissions and of results that belong to no stream.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    known = {info.stream for info, _ in recovered.streams}
+    tasks: dict[bytes, int] = dict.fromkeys(known, 0)
+    ends: dict[bytes, int] = dict.fromkeys(known, 0)
+    spans = [(row.stream, row.first, row.tasks) for row in recovered.submissions]
+    for result in recovered.results:
+        firsts, counts = result.ranges[::2], result.ranges[1::2]
+        spans += [
+            (result.stream, first, count) for first, count in zip(firsts, counts, strict=True)
+        ]
+    for stream, first, count in spans:
+        if first < 0 or not 0 <= count <= 2**32:
+            raise ValueError("a row of tasks has impossible numbers")
+        if stream in ends:
+            tasks[stream] += count
+            ends[stream] = max(ends[stream], first + count)
+    for stream, end in ends.items():
+        if end > 2 * tasks[stream] + _PLAUSIBLE_GAP or end > 2**32:
+            raise ValueError(f"a batch of {tasks[stream]:,} tasks has numbers up to {end:,}")
+    for _, index, _, _ in recovered.exceptions:
+        if not 0 <= index < 2**32:
+            raise ValueError("what is known of a task belongs to nothing")
+    for stream, _, ranges in recovered.kinds:
+        spans_of = zip(ranges[::2], ranges[1::2], strict=True)
+        end = max((first + count for first, count in spans_of), default=0)
+        if min(ranges, default=0) < 0 or (stream in ends and end > ends[stream]):
+            raise ValueError("how a task ended belongs to nothing")
+    known.update(recovered.dropped)
+    return (
+        [row.row for row in recovered.submissions if row.stream not in known],
+        [row.row for row in recovered.results if row.stream not in known],
+    )
 
 
 class Sizes(NamedTuple):
@@ -102,8 +158,10 @@ class Reader:
             next_result=results[-1].row + 1 if results else 1,
             bodies=dict(execute("SELECT digest, size FROM body").fetchall()),
             streams=[
-                (_decode_info(info), owner)
-                for info, owner in execute("SELECT info, owner FROM stream ORDER BY number")
+                (_stream_info(*row), owner)
+                for owner, *row in execute(
+                    "SELECT owner, stream, info, crc FROM stream ORDER BY number"
+                )
             ],
             submissions=submissions,
             results=results,
@@ -115,6 +173,8 @@ class Reader:
                     "FROM result_kind JOIN result USING (row)"
                 )
             ],
+            looked=dict(execute("SELECT stream, looked FROM stream WHERE looked").fetchall()),
+            dropped=[stream for (stream,) in execute("SELECT stream FROM dropped")],
         )
 
     def load_submission(self, row: int) -> tuple[list[bytes], list[bytes]]:
@@ -122,52 +182,94 @@ class Reader:
 
         Raises:
             KeyError: there is no such row.
-            ForwarderError: a payload's file is damaged.
+            ForwarderError: the row, or a payload's file, is damaged.
         """
         found = self._connection.execute(
-            "SELECT shared, payloads FROM submission WHERE row = ?", (row,)
+            "SELECT stream, first, count, size, shared, payloads, crc FROM submission "
+            "WHERE row = ?",
+            (row,),
         ).fetchone()
         if found is None:
             raise KeyError(row)
-        shared, encoded = found
+        stream, first, count, size, shared, encoded, checksum = found
+        if checksum not in (None, submission_checksum(row, stream, first, count, shared, encoded)):
+            raise ForwarderError(f"Row {row} of {self.path} is damaged: its checksum is wrong.")
         payloads = _decode_payloads(encoded)
         for position, data in self._large("submission", row):
             payloads[position] = data
+        if sum(map(len, payloads)) != size:
+            raise ForwarderError(
+                f"Row {row} of {self.path} is damaged: large payloads are missing."
+            )
         digests = [shared[at : at + 32] for at in range(0, len(shared), 32)] if shared else []
         return payloads, digests
 
     def load_results(self, row: int) -> tuple[list[Outcome], float, str]:
         """The outcomes of a row, when they ended (wall clock) and on which host.
 
+        Damaged outcomes are told as losses: whoever waits for them is not to wait for ever.
+
         Raises:
             KeyError: there is no such row.
-            ForwarderError: a result's file is damaged.
         """
         found = self._connection.execute(
-            "SELECT outcomes, ended, host FROM result WHERE row = ?", (row,)
+            "SELECT stream, ranges, size, outcomes, ended, host, crc FROM result WHERE row = ?",
+            (row,),
         ).fetchone()
         if found is None:
             raise KeyError(row)
-        encoded, ended, host = found
+        stream, ranges, size, encoded, ended, host, checksum = found
+        if checksum not in (None, result_checksum(row, stream, ranges, encoded)):
+            damage = f"row {row} of {self.path} has a wrong checksum"
+            lost = [_lost(index, damage) for index in from_ranges(_decode_ranges(ranges))]
+            return lost, ended, host
         outcomes = _decode_outcomes(encoded)
-        for position, data in self._large("result", row):
-            outcomes[position].data = data
+        whole = True
+        for position, name, length, data, check in self._large_rows("result", row):
+            outcome = outcomes[position]
+            try:
+                outcome.data = self._whole(name, length, data, check)
+            except ForwarderError as error:
+                whole = False
+                outcomes[position] = _lost(outcome.index, str(error).partition(". ")[0])
+        if whole and sum(len(outcome.data) for outcome in outcomes) != size:
+            damage = f"large outcomes of row {row} of {self.path} are missing"
+            outcomes = [out if out.data else _lost(out.index, damage) for out in outcomes]
         return outcomes, ended, host
 
     def _large(self, kind: str, row: int) -> list[tuple[int, bytes]]:
-        found = self._connection.execute(
-            f"SELECT position, size, data FROM {kind}_large WHERE row = ?", (row,)
-        )
         return [
-            (position, self._from_file(f"{kind[0]}{row}-{position}", size, data))
-            for position, size, data in found
+            (position, self._whole(name, size, data, checksum))
+            for position, name, size, data, checksum in self._large_rows(kind, row)
         ]
 
-    def _from_file(self, name: str, size: int, data: bytes | None) -> bytes:
-        if data is not None:
-            return data
-        assert self._files is not None
-        return self._files.read(name, size)
+    def _large_rows(
+        self, kind: str, row: int
+    ) -> list[tuple[int, str, int, bytes | None, int | None]]:
+        found = self._connection.execute(
+            f"SELECT position, size, data, crc FROM {kind}_large WHERE row = ?", (row,)
+        )
+        return [
+            (position, f"{kind[0]}{row}-{position}", size, data, checksum)
+            for position, size, data, checksum in found
+        ]
+
+    def _whole(
+        self, name: str, size: int, data: bytes | None, checksum: int | None = None
+    ) -> bytes:
+        """A large payload: the bytes of its row, or those of its file.
+
+        Raises:
+            ForwarderError: they are not what was stored.
+        """
+        if data is None:
+            assert self._files is not None
+            return self._files.read(name, size, checksum)
+        if not matches(checksum, data):
+            raise ForwarderError(
+                f"Payload {name} of {self.path} is damaged: its checksum is wrong."
+            )
+        return data
 
     def load_body(self, digest: bytes) -> bytes | None:
         """The bytes with this SHA-256, or None.
@@ -178,7 +280,15 @@ class Reader:
         found = self._connection.execute(
             "SELECT size, data FROM body WHERE digest = ?", (digest,)
         ).fetchone()
-        return None if found is None else self._from_file(body_file(digest), *found)
+        if found is None:
+            return None
+        body = self._whole(body_file(digest), *found)
+        if hashlib.sha256(body).digest() != digest:
+            raise ForwarderError(
+                f"The function or shared argument {digest.hex()[:16]} in {self.path} is damaged, "
+                f"or was changed there: its SHA-256 is another. Register it, or submit, again."
+            )
+        return body
 
     def functions(self, function_ids: Iterable[str]) -> list[FunctionRecord]:
         """The records of those of these functions that exist, in this order."""
@@ -234,6 +344,37 @@ class Reader:
         )
         return [_decode_record(record) for (record,) in rows], total
 
+    def usage(self) -> int:
+        """Bytes that the store takes of what it may: pages in use, and files. Costs nothing."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (page,) = self._connection.execute("PRAGMA page_size").fetchone()
+        return int(page) * (int(pages) - int(free)) + (self._files.size if self._files else 0)
+
+    def unreferenced(self, in_use: list[bytes]) -> list[bytes]:
+        """Digests of bodies that no function and no row refers to, nor these streams' digests."""
+        execute = self._connection.execute
+        left = {digest for (digest,) in execute("SELECT digest FROM body")}.difference(in_use)
+        if left:
+            for (record,) in execute("SELECT record FROM function"):
+                left.discard(_decode_record(record).digest)
+        if left:
+            for (shared,) in execute(
+                "SELECT DISTINCT shared FROM submission WHERE shared IS NOT NULL"
+            ):
+                left.difference_update(shared[at : at + 32] for at in range(0, len(shared), 32))
+        return sorted(left)
+
+    def rows_of(self, stream: bytes) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The rows of submissions and of results of a stream, each with its bytes."""
+        found = [
+            self._connection.execute(
+                f"SELECT row, size FROM {kind} WHERE stream = ? ORDER BY row", (stream,)
+            ).fetchall()
+            for kind in ("submission", "result")
+        ]
+        return found[0], found[1]
+
     def sizes(self) -> Sizes:
         """What the store takes."""
 
@@ -260,3 +401,15 @@ class Reader:
             functions=one("SELECT count(*) FROM function"),
             free=page * one("PRAGMA freelist_count"),
         )
+
+
+def _stream_info(stream: bytes, encoded: bytes, checksum: int | None) -> StreamInfo:
+    info = _decode_info(encoded)
+    if info.stream != stream or checksum not in (None, stream_checksum(stream, encoded)):
+        raise ValueError("what the tasks of a batch share has a wrong checksum")
+    return info
+
+
+def _lost(index: int, damage: str) -> Outcome:
+    text = f"its result was stored, and cannot be read any more: {damage}"
+    return Outcome(index, OutcomeKind.LOST, pack_loss(Loss(LossCause.UNDELIVERED, text)))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.store_checksums import (
+    result_checksum,
+    stream_checksum,
+    submission_checksum,
+)
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.units import LARGE_PAYLOAD
@@ -38,6 +44,8 @@ class Changes:
             op.DropSubmissions: lambda drop: self._drop_rows("submission", drop.rows),
             op.DropResults: lambda drop: self._drop_rows("result", drop.rows),
             op.DropStream: self._drop_stream,
+            op.ForgetStream: self._forget_stream,
+            op.SetStreamLooked: self._set_stream_looked,
             op.DropBodies: self._drop_bodies,
         }
 
@@ -87,9 +95,10 @@ class Changes:
             )
 
     def _add_stream(self, add: op.AddStream) -> None:
+        name, encoded = add.info.stream, _encode(add.info)
         self._connection.execute(
-            "INSERT OR IGNORE INTO stream (stream, owner, info) VALUES (?, ?, ?)",
-            (add.info.stream, add.owner, _encode(add.info)),
+            "INSERT OR IGNORE INTO stream (stream, owner, info, crc) VALUES (?, ?, ?, ?)",
+            (name, add.owner, encoded, stream_checksum(name, encoded)),
         )
 
     def _add_submission(self, add: op.AddSubmission) -> None:
@@ -97,16 +106,21 @@ class Changes:
         sizes = list(map(len, payloads))
         if max(sizes, default=0) > LARGE_PAYLOAD:
             payloads = self._take_large("submission", add.row, payloads)
+        shared, encoded = b"".join(add.shared) or None, _encode(payloads)
+        checksum = submission_checksum(
+            add.row, add.stream, add.first, len(payloads), shared, encoded
+        )
         self._connection.execute(
-            "INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 add.row,
                 add.stream,
                 add.first,
                 len(payloads),
                 sum(sizes),
-                b"".join(add.shared) or None,
-                _encode(payloads),
+                shared,
+                encoded,
+                checksum,
             ),
         )
 
@@ -124,16 +138,18 @@ class Changes:
                 Outcome(outcome.index, outcome.kind, rest, outcome.ran, outcome.output)
                 for outcome, rest in zip(outcomes, data, strict=True)
             ]
+        ranges, encoded = _encode(add.indices), _encode(outcomes)
         self._connection.execute(
-            "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 add.row,
                 add.stream,
-                _encode(add.indices),
+                ranges,
                 sum(sizes),
                 add.ended,
                 add.host,
-                _encode(outcomes),
+                encoded,
+                result_checksum(add.row, add.stream, ranges, encoded),
             ),
         )
 
@@ -149,7 +165,8 @@ class Changes:
                 self._files.write(f"{kind[0]}{row}-{position}", payload)
                 data = None
             self._connection.execute(
-                f"INSERT INTO {kind}_large VALUES (?, ?, ?, ?)", (row, position, size, data)
+                f"INSERT INTO {kind}_large VALUES (?, ?, ?, ?, ?)",
+                (row, position, size, data, zlib.crc32(payload)),
             )
             rest[position] = b""
         return rest
@@ -192,8 +209,19 @@ class Changes:
         for kind in ("submission", "result"):
             rows = self._connection.execute(f"SELECT row FROM {kind} WHERE stream = ?", key)
             self._drop_rows(kind, [row for (row,) in rows.fetchall()])
-        self._connection.execute("DELETE FROM exception WHERE stream = ?", key)
-        self._connection.execute("DELETE FROM stream WHERE stream = ?", key)
+        for table in ("exception", "stream", "dropped"):
+            self._connection.execute(f"DELETE FROM {table} WHERE stream = ?", key)
+
+    def _forget_stream(self, forget: op.ForgetStream) -> None:
+        key = (forget.stream,)
+        self._connection.execute("INSERT OR IGNORE INTO dropped VALUES (?)", key)
+        for table in ("exception", "stream"):
+            self._connection.execute(f"DELETE FROM {table} WHERE stream = ?", key)
+
+    def _set_stream_looked(self, change: op.SetStreamLooked) -> None:
+        self._connection.execute(
+            "UPDATE stream SET looked = ? WHERE stream = ?", (change.at, change.stream)
+        )
 
     def _drop_bodies(self, drop: op.DropBodies) -> None:
         for digest in drop.digests:

@@ -217,6 +217,7 @@ def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:
     try:
         store.apply(operations)
     except Exception as error:  # whatever it is, the loop must hear of it and the thread go on
+        store.note_damage(error)
         return error
     return None
 
@@ -225,4 +226,5 @@ def _answer(store: Store, request: _Read) -> object:
     try:
         return getattr(store, request.method)(*request.arguments)
     except Exception as error:
+        store.note_damage(error)
         return error
