@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
+
 from fxhpc import FuncXClient
 from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.testing.endpoint import RunningEndpoint
@@ -62,6 +64,12 @@ class ScatteredEndpoint(RunningEndpoint):
         logs = client.get_endpoint_status(self.endpoint_id)["logs"]
         return int(logs[0]["managers"]) if logs else 0
 
+    def node_of(self, worker: int) -> int:
+        """The node that a worker belongs to."""
+        managers = [manager.pid for manager in self.managers]
+        parents = [parent.pid for parent in psutil.Process(worker).parents()]
+        return next(node for node, pid in enumerate(managers) if pid in parents)
+
     def log(self) -> str:
         """What the interchange has logged."""
         return self.directory.log.read_text()
@@ -73,6 +81,14 @@ class ScatteredEndpoint(RunningEndpoint):
             self.network.hear(node)
         super().stop()
         self.network.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and not only its remains."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def note(path: str, name: str, seconds: float = 0.0, until: str = "") -> str:

@@ -10,23 +10,8 @@ import pytest
 
 from fxhpc import FuncXClient
 from tests.faults.figures import record_figure
-from tests.network.scattered_endpoint import HEARTBEAT_S, Notes, ScatteredEndpoint, note
+from tests.network.scattered_endpoint import HEARTBEAT_S, Notes, ScatteredEndpoint, is_running, note
 from tests.process.homes import eventually
-
-
-def _node_of(endpoint: ScatteredEndpoint, worker: int) -> int:
-    """The node that a worker belongs to."""
-    managers = [manager.pid for manager in endpoint.managers]
-    return managers.index(
-        next(one.pid for one in psutil.Process(worker).parents() if one.pid in managers)
-    )
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 class Lost:
@@ -47,7 +32,7 @@ class Lost:
         )
         eventually(lambda: self.notes.lines("began"))
         self.first = int(self.notes.lines("began")[0][1])
-        self.node = _node_of(endpoint, self.first)
+        self.node = endpoint.node_of(self.first)
         at = time.monotonic()
         getattr(endpoint.network, fault)(self.node)
         eventually(lambda: len(self.notes.lines("began")) == 2)
@@ -67,9 +52,9 @@ def test_m03_a_node_is_lost_without_a_word(
     lost = Lost(client, endpoint, tmp_path, "cut")
     record_figure("M3", "detection, heartbeats of 1 s", lost.seconds, "s")
     assert lost.seconds < 10 * 3 * HEARTBEAT_S
-    assert _is_running(lost.first)  # nobody can tell it
+    assert is_running(lost.first)  # nobody can tell it
     endpoint.network.mend(lost.node)
-    eventually(lambda: not _is_running(lost.first))  # told at last: nothing runs for nobody
+    eventually(lambda: not is_running(lost.first))  # told at last: nothing runs for nobody
     endpoint.await_managers(client, 2)
     lost.gate.touch()
     assert client.get_result(lost.task, timeout=30) == "task"
@@ -104,7 +89,7 @@ def test_m03_a_late_result_counts_if_it_is_the_first(
     )
     eventually(lambda: notes.lines("began"))
     first = int(notes.lines("began")[0][1])
-    node = _node_of(endpoint, first)
+    node = endpoint.node_of(first)
     endpoint.network.cut(node)
     eventually(lambda: len(notes.lines("began")) == 2)
     second = int(notes.lines("began")[1][1])
@@ -113,7 +98,7 @@ def test_m03_a_late_result_counts_if_it_is_the_first(
     eventually(lambda: psutil.Process(first).cpu_percent(0.1) == 0.0)
     endpoint.network.mend(node)
     assert client.get_result(task, timeout=30) == "attempt 1"
-    eventually(lambda: not _is_running(second))
+    eventually(lambda: not is_running(second))
     assert len(notes.lines("began")) == 2
 
 
@@ -133,7 +118,7 @@ def test_m04_both_sides_of_an_asymmetric_partition_agree(
     log = endpoint.directory.path / f"manager-{lost.node}.log"
     eventually(lambda: "the interchange is lost" in log.read_text())
     endpoint.network.hear(lost.node)
-    eventually(lambda: not _is_running(lost.first))
+    eventually(lambda: not is_running(lost.first))
     endpoint.await_managers(client, 2)
     lost.gate.touch()
     assert client.get_result(lost.task, timeout=30) == "task"
