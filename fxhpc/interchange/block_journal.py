@@ -6,12 +6,13 @@ Whoever starts next learns which jobs may be there, and adopts them or cancels t
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 
 import msgspec
 
 from fxhpc.interchange.events import BlockKnown, RecoveredBlocks
-from fxhpc.interchange.records import RecordFile, read_records
+from fxhpc.interchange.records import RecordFile, Records
 from fxhpc.protocol.provision import BlockRef
 
 #: A journal that has grown beyond this is written anew at the next start.
@@ -20,9 +21,14 @@ COMPACT_BYTES = 64 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(BlockKnown)
 
+log = logging.getLogger("fxhpc.interchange")
+
 
 class BlockJournal:
     """Appends to the journal of blocks; what it held is read before.
+
+    Attributes:
+        damage: what could not be read of it, in words; empty: all could.
 
     Raises:
         OSError: the file cannot be opened.
@@ -31,15 +37,25 @@ class BlockJournal:
     def __init__(self, path: str) -> None:
         self._blocks: dict[int, BlockRef] = {}
         self._last = 0
-        end = 0
-        for position, data in read_records(path):
+        self.damage = ""
+        records = Records(path, ("block",))
+        for position, data in records:
             try:
                 self._note(_decoder.decode(data))
             except msgspec.DecodeError:
-                break
-            end = position
-        if end > COMPACT_BYTES:
-            end = self._rewrite(path)
+                records.damaged.append((position - len(data) - 8, position))
+        end = records.end
+        if records.damaged:
+            kept = records.keep_damaged()
+            self.damage = (
+                f"{records.describe()}: jobs of this endpoint may be there that it does not know, "
+                f"and does not cancel; look for them in the batch system"
+            )
+            self.damage += f"; the damaged part is kept as {kept}" if kept else ""
+            log.error("%s", self.damage)
+        if records.damaged or end > COMPACT_BYTES:
+            with contextlib.suppress(OSError):  # a full disk: at another start
+                end = self._rewrite(path)
         self._records = RecordFile(path)
         self._records.cut(end)
 

@@ -128,7 +128,8 @@ class Interchange:
         elif isinstance(event, ev.Spooled):
             state.outbox.spooled(event, actions)
         elif isinstance(event, ev.Unspooled):
-            state.outbox.unspooled(event.batch, actions)
+            if lost := state.outbox.unspooled(event, actions):
+                self._recovering.unreadable(lost)
         elif isinstance(event, ev.Left):
             self._ending.left(event)
         elif isinstance(event, ev.Recovered):
@@ -289,6 +290,7 @@ class Interchange:
         self._losses.lose_tasks(manager, why, cause)
 
     def _tick(self, now: float) -> None:
+        self._state.outbox.tick(now, self._state.actions)
         for manager in list(self._state.managers.values()):
             silent = now - manager.heard
             if silent > self._heartbeat_s * self._missed_heartbeats:

@@ -37,6 +37,7 @@ class Recovered(msgspec.Struct, frozen=True):
     spooled: list[tuple[int, list[messages.TaskRefs]]] = []  # numbers of Results, and their tasks
     incomplete: bool = False  # the disk was full: managers may hold what is not in `sent`
     blocks: dict[str, str] = {}  # of the managers, as far as they were in any
+    damaged: bool = False  # outcomes that the spool had may be lost
 
 
 class ForwarderGone(msgspec.Struct, frozen=True):
@@ -50,9 +51,10 @@ class Spooled(msgspec.Struct, frozen=True):
 
 
 class Unspooled(msgspec.Struct, frozen=True):
-    """The answer to ReadSpool."""
+    """The answer to ReadSpool: as many as there is room for, the first ones first."""
 
     batch: list[messages.Results]
+    missing: list[int] = []  # numbers of those that cannot be read: the disk has damaged them
 
 
 class Left(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from fxhpc.interchange.events import ManagerKnown, Recovered, Sent
-from fxhpc.interchange.records import RecordFile, is_marked, read_records
+from fxhpc.interchange.records import RecordFile, Records, is_marked
 
 #: The journal is begun anew when nothing is outstanding and it has grown beyond this.
 COMPACT_BYTES = 2**20
@@ -29,20 +29,32 @@ class Owner(msgspec.Struct, array_like=True, frozen=True, tag="owner"):
     started: float
 
 
+class Boot(msgspec.Struct, array_like=True, frozen=True, tag="boot"):
+    """What follows was written since this boot of the host: nothing of it was synchronised."""
+
+    boot: str
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decoder: msgspec.msgpack.Decoder[Owner | Sent | ManagerKnown] = msgspec.msgpack.Decoder(
-    Owner | Sent | ManagerKnown
+_decoder: msgspec.msgpack.Decoder[Owner | Boot | Sent | ManagerKnown] = msgspec.msgpack.Decoder(
+    Owner | Boot | Sent | ManagerKnown
 )
+_TAGS = ("owner", "boot", "sent", "manager")
 
 
 class Journal:
     """Appends to a journal file. A full disk is no error: see `incomplete`.
+
+    Nothing is synchronised, so that sending costs no disk's time: the file survives the end of
+    this process. Whether the host has ended since too, a record of its boot tells: what the file
+    lacks then is as if the disk had been full.
 
     Args:
         path: the file; it is created if it is not there.
         owner: written first, if the file is new.
         managers: those that the journal knows already, from `read_journal`.
         blocks: theirs, likewise.
+        boot: the host's boot; empty: the end of the host is of no interest.
     """
 
     def __init__(
@@ -51,9 +63,11 @@ class Journal:
         owner: Owner | None = None,
         managers: Iterable[str] = (),
         blocks: Mapping[str, str] | None = None,
+        boot: str = "",
     ) -> None:
         self._path = path
         self._owner = owner
+        self._boot = boot
         self._managers = {manager: (blocks or {}).get(manager, "") for manager in managers}
         self._unwritten: list[bytes] = []
         self._failed = False
@@ -64,8 +78,33 @@ class Journal:
             self._note_failure(error)
         # Of an earlier process: what it could not write, nobody knows any more.
         self._was_incomplete = self._records is not None and self._records.marked
+        if self._records is not None and self._records.size:
+            self._look_for_damage(self._records, boot)
         if owner is not None and not (self._records is not None and self._records.size):
             self._append(_encode(owner))
+        if boot:
+            self._append(_encode(Boot(boot)))
+
+    def _look_for_damage(self, file: RecordFile, boot: str) -> None:
+        """What is appended must be readable; and once incomplete, it stays so until it is empty."""
+        records = Records(self._path, _TAGS)
+        last = ""
+        for _, data in records:
+            with contextlib.suppress(msgspec.DecodeError):
+                record = _decoder.decode(data)
+                last = record.boot if isinstance(record, Boot) else last
+        with contextlib.suppress(OSError):
+            if records.damaged:
+                kept = records.keep_damaged()
+                log.warning(
+                    "%s: tasks that were sent before wait until it is known which of them run%s",
+                    records.describe(),
+                    f"; the damaged part is kept as {kept}" if kept else "",
+                )
+                file.cut(records.end)
+            if records.damaged or (boot and last != boot):
+                self._was_incomplete = True
+                file.mark(True)
 
     @property
     def incomplete(self) -> bool:
@@ -117,6 +156,8 @@ class Journal:
         self._was_incomplete = False
         if self._owner is not None:
             self._append(_encode(self._owner))
+        if self._boot:
+            self._append(_encode(Boot(self._boot)))
         for manager, block in self._managers.items():
             self._append(_encode(ManagerKnown(manager, True, block)))
 
@@ -149,23 +190,36 @@ class Journal:
             )
 
 
-def read_journal(path: str) -> tuple[Owner | None, Recovered]:
-    """What a journal tells: its owner, the managers that were there, and what they were sent."""
+def read_journal(path: str, boot: str = "") -> tuple[Owner | None, Recovered]:
+    """What a journal tells: its owner, the managers that were there, and what they were sent.
+
+    Args:
+        boot: of this host; a journal that was written before its last start may lack records.
+    """
     owner: Owner | None = None
     managers: dict[str, str] = {}
     sent: list[Sent] = []
-    for _, data in read_records(path):
+    last = ""
+    records = Records(path, _TAGS)
+    incomplete = is_marked(path)
+    for _, data in records:
         try:
             record = _decoder.decode(data)
         except msgspec.DecodeError:
-            break
+            incomplete = True  # of a version that is not this one
+            continue
         if isinstance(record, Owner):
             owner = record
+        elif isinstance(record, Boot):
+            last = record.boot
         elif isinstance(record, Sent):
             sent.append(record)
         elif record.present:
             managers[record.manager] = record.block
         else:
             managers.pop(record.manager, None)
+    incomplete = incomplete or bool(records.damaged)
+    if boot and records.end and last != boot:
+        incomplete = True
     blocks = {manager: block for manager, block in managers.items() if block}
-    return owner, Recovered(list(managers), sent, incomplete=is_marked(path), blocks=blocks)
+    return owner, Recovered(list(managers), sent, incomplete=incomplete, blocks=blocks)

@@ -12,6 +12,13 @@ from fxhpc.protocol import messages as msg
 #: Messages that are read back from the spool before the forwarder has stored them.
 READ_AT_ONCE = 64
 
+#: Bytes of outcomes that are kept in memory while the forwarder is slow: what is beyond goes to the
+#: spool. Where that is full, managers keep theirs, and stop when they hold too many.
+KEPT_BYTES = 64 * 2**20
+
+#: Seconds until what could not be spooled is tried again.
+RETRY_S = 5.0
+
 
 def result_refs(results: msg.Results) -> list[msg.TaskRefs]:
     """The tasks that a message tells the outcomes of."""
@@ -19,6 +26,14 @@ def result_refs(results: msg.Results) -> list[msg.TaskRefs]:
         msg.TaskRefs(run.stream, to_ranges(outcome.index for outcome in run.outcomes))
         for run in results.runs
     ]
+
+
+def _size(results: msg.Results) -> int:
+    return sum(
+        len(outcome.data) + len(outcome.output or b"")
+        for run in results.runs
+        for outcome in run.outcomes
+    )
 
 
 class Outbox:
@@ -34,6 +49,10 @@ class Outbox:
         self._next_number = first
         # By number: the manager's connection, its own number, and the message.
         self._kept: dict[int, tuple[bytes, int, msg.Results]] = {}
+        self._sizes: dict[int, int] = {}
+        self._kept_bytes = 0
+        self._unsent: dict[int, None] = {}  # of those kept: what the forwarder was not sent yet
+        self._retry_at = 0.0
         self._spooled: dict[int, list[msg.TaskRefs]] = {}
         self._to_read: deque[int] = deque()
         self._reading: set[int] = set()
@@ -54,8 +73,8 @@ class Outbox:
         """Send outcomes on. `peer` and `number`: whom to tell when they are durable."""
         results = msg.Results(self._next_number, runs)
         self._next_number += 1
-        self._kept[results.number] = (peer, number, results)
-        actions.append(ev.ToForwarder(results) if self.connected else ev.Spool([results]))
+        self._keep(peer, number, results)
+        self._send_or_spool([results], actions)
 
     def add_left(
         self, path: str, batch: list[list[msg.ResultRun]], actions: list[ev.Action]
@@ -66,12 +85,23 @@ class Outbox:
         ]
         self._next_number += len(messages)
         self._left[path] = {results.number for results in messages}
-        self._kept.update({results.number: (b"", 0, results) for results in messages})
-        if self.connected:
+        for results in messages:
+            self._keep(b"", 0, results)
+        self._send_or_spool(messages, actions)
+        self._discard_left((), actions)
+
+    def _keep(self, peer: bytes, number: int, results: msg.Results) -> None:
+        self._kept[results.number] = (peer, number, results)
+        self._sizes[results.number] = size = _size(results)
+        self._kept_bytes += size
+
+    def _send_or_spool(self, messages: list[msg.Results], actions: list[ev.Action]) -> None:
+        """To the forwarder, as much as it may be behind; the rest to the spool."""
+        if self.connected and not self._unsent and self._kept_bytes <= KEPT_BYTES:
             actions.extend(map(ev.ToForwarder, messages))
         elif messages:
+            self._unsent.update(dict.fromkeys(results.number for results in messages))
             actions.append(ev.Spool(messages))
-        self._discard_left((), actions)
 
     def stored(self, numbers: list[int], actions: list[ev.Action]) -> None:
         """The forwarder has stored these."""
@@ -80,12 +110,35 @@ class Outbox:
             self._reading.discard(number)
             if self._spooled.pop(number, None) is not None and not self._spooled:
                 actions.append(ev.ClearSpool())
+        self._send_unsent(actions)
         self._read_on(actions)
+
+    def _send_unsent(self, actions: list[ev.Action]) -> None:
+        """What could not be spooled goes to the forwarder as it stores what was sent before."""
+        if not (self.connected and self._unsent):
+            return
+        under_way = self._kept_bytes - sum(self._sizes[number] for number in self._unsent)
+        for number in list(self._unsent):
+            if under_way > KEPT_BYTES:
+                break
+            del self._unsent[number]
+            under_way += self._sizes[number]
+            actions.append(ev.ToForwarder(self._kept[number][2]))
+
+    def tick(self, now: float, actions: list[ev.Action]) -> None:
+        """Time has passed: there may be room for what could not be spooled."""
+        if self._unsent and now >= self._retry_at:
+            if self._retry_at:
+                actions.append(ev.Spool([self._kept[number][2] for number in self._unsent]))
+            self._retry_at = now + RETRY_S
+        elif not self._unsent:
+            self._retry_at = 0.0
 
     def greeted(self, actions: list[ev.Action]) -> None:
         """The forwarder is there: send all that it may not have."""
         self.connected = True
-        actions.extend(ev.ToForwarder(results) for _, _, results in self._kept.values())
+        self._unsent = dict.fromkeys(self._kept)
+        self._send_unsent(actions)
         self._to_read = deque(sorted(self._spooled))
         self._reading.clear()
         self._read_on(actions)
@@ -93,6 +146,7 @@ class Outbox:
     def forwarder_gone(self, actions: list[ev.Action]) -> None:
         """The forwarder is away: what is kept in memory goes to the spool."""
         if self.connected and self._kept:
+            self._unsent = dict.fromkeys(self._kept)
             actions.append(ev.Spool([results for _, _, results in self._kept.values()]))
         self.connected = False
 
@@ -106,10 +160,22 @@ class Outbox:
             self._to_read.extend(event.kept)
             self._read_on(actions)
 
-    def unspooled(self, batch: list[msg.Results], actions: list[ev.Action]) -> None:
-        """These were read back: on to the forwarder."""
-        if self.connected:
-            actions.extend(ev.ToForwarder(results) for results in batch)
+    def unspooled(self, event: ev.Unspooled, actions: list[ev.Action]) -> list[msg.TaskRefs]:
+        """These were read back: on to the forwarder. Returns the tasks whose outcomes were there
+        and cannot be read.
+        """
+        lost = [ref for number in event.missing for ref in self._spooled.pop(number, [])]
+        if not self.connected:
+            return lost
+        actions.extend(ev.ToForwarder(results) for results in event.batch)
+        read = {results.number for results in event.batch}
+        self._to_read.extendleft(sorted(self._reading - read - set(event.missing), reverse=True))
+        self._reading &= read
+        if event.missing and not self._spooled:
+            actions.append(ev.ClearSpool())
+        if event.batch or event.missing:
+            self._read_on(actions)
+        return lost
 
     def spooled_tasks(self) -> list[msg.TaskRefs]:
         """Tasks that have ended, whose outcomes the forwarder does not have yet."""
@@ -126,6 +192,9 @@ class Outbox:
         by_peer: dict[bytes, list[int]] = {}
         for number in numbers:
             kept = self._kept.pop(number, None)
+            if kept is not None:
+                self._kept_bytes -= self._sizes.pop(number)
+                self._unsent.pop(number, None)
             if kept is not None and kept[0]:
                 by_peer.setdefault(kept[0], []).append(kept[1])
         actions.extend(

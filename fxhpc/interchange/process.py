@@ -168,10 +168,14 @@ class InterchangeProcess:
             made_from=pro.blocks_digest(spec),
         )
         self._spool = Spool(str(directory.spool))
-        _, recovered = read_journal(str(directory.journal))
-        self._journal = Journal(str(directory.journal), None, recovered.managers, recovered.blocks)
+        boot = boot_id()
+        _, recovered = read_journal(str(directory.journal), boot)
+        self._journal = Journal(
+            str(directory.journal), None, recovered.managers, recovered.blocks, boot
+        )
         self._block_journal = BlockJournal(str(directory.known_blocks))
-        self._handle(msgspec.structs.replace(recovered, spooled=self._spool.found))
+        damaged = bool(self._spool.damage)
+        self._handle(msgspec.structs.replace(recovered, spooled=self._spool.found, damaged=damaged))
         self._handle(self._block_journal.recovered)
         self._left_results = LeftResults(directory.manager_results)
         self._look_for_results()
@@ -340,7 +344,7 @@ class InterchangeProcess:
             elif isinstance(action, ev.Spool):
                 self._handle(ev.Spooled(self._spool.add(action.batch)))
             elif isinstance(action, ev.ReadSpool):
-                self._handle(ev.Unspooled(list(self._spool.read(set(action.numbers)))))
+                self._handle(ev.Unspooled(*self._spool.read(action.numbers)))
             elif isinstance(action, ev.ClearSpool):
                 self._spool.clear()
             elif isinstance(action, (ev.Sent, ev.ManagerKnown)):

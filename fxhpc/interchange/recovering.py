@@ -40,6 +40,7 @@ class Recovering:
         # have become of them.
         self._claimed: dict[tuple[bytes, int], Claim] = {}
         self._fates: dict[tuple[bytes, int], Loss] = {}
+        self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
     def __bool__(self) -> bool:
         """Whether anything of before is still to be settled."""
@@ -49,6 +50,7 @@ class Recovering:
         """Take in the journal."""
         self.expected = dict.fromkeys(event.managers, now + self._return_s)
         self._blocks = dict(event.blocks)
+        self._damaged = event.damaged
         if event.incomplete:
             self.expected[UNKNOWN] = now + self._return_s
         for sent in event.sent:
@@ -82,6 +84,8 @@ class Recovering:
                 gone = Manager(b"", name or "of before", 0, "", 0.0)
                 loss = manager_lost(gone, "it was gone before its interchange started", False)
                 self._losses.lose(single(run, index), loss)
+            elif self._damaged and run.retries == 0:
+                self._losses.lose(single(run, index), _unreadable())
             else:
                 continue
             elsewhere.add(index)
@@ -95,8 +99,17 @@ class Recovering:
             or self._claimed
             or self._fates
             or self._state.outbox
+            or self._damaged
             or UNKNOWN in self.expected
         )
+
+    def unreadable(self, tasks: list[msg.TaskRefs]) -> None:
+        """The outcomes of these were in the spool, and are lost: the forwarder is to send them
+        again, which it does when it greets again.
+        """
+        for ref, index in each(tasks):
+            self._fates[ref.stream, index] = _unreadable()
+        self._state.actions.append(ev.ToForwarder(msg.Reset()))
 
     def adopt(self, claim: Claim, task: msg.TaskRun) -> None:
         """A manager holds this already: take note, and send it nothing."""
@@ -278,3 +291,11 @@ class Recovering:
             # If it is known what has ended the manager, none of its tasks is to blame.
             task.suspect = task.suspect or cause == LossCause.MANAGER_LOST
             self._losses.lose(task, loss)
+
+
+def _unreadable() -> Loss:
+    return Loss(
+        LossCause.INTERRUPTED,
+        "the task may have ended, but the endpoint's spool, which kept its result while the "
+        "home's forwarder was away, was damaged on the disk",
+    )
