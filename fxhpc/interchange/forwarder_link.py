@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fxhpc.interchange import events as ev
@@ -20,18 +20,32 @@ class ForwarderLink:
 
     Args:
         acceptor: where they connect.
+        clock: the time; None: `time.monotonic`.
+
+    Attributes:
+        epoch: of the last one that was let in.
     """
 
-    def __init__(self, acceptor: Acceptor[msg.ToInterchange]) -> None:
+    def __init__(
+        self,
+        acceptor: Acceptor[msg.ToInterchange],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._acceptor = acceptor
+        self._clock = clock if clock is not None else lambda: time.monotonic()
         self._peer: bytes | None = None
-        self._epoch = 0
+        self.epoch = 0
         self._heard = 0.0
 
     @property
     def socket(self) -> Any:
         """What to poll for reading."""
         return self._acceptor.socket
+
+    @property
+    def undecodable(self) -> int:
+        """Messages that nobody could read, since the start."""
+        return self._acceptor.undecodable
 
     def receive(self) -> Iterator[ev.ForwarderSaid | ev.ForwarderGone]:
         """What it has said, and whether it has gone."""
@@ -42,12 +56,12 @@ class ForwarderLink:
                     continue
                 if self._peer is not None and self._peer != peer:
                     self._acceptor.forget(self._peer)
-                self._peer, self._epoch = peer, message.epoch
+                self._peer, self.epoch = peer, message.epoch
             elif peer != self._peer:
                 self._acceptor.send(peer, msg.Reset())
                 self._acceptor.forget(peer)
                 continue
-            self._heard = time.monotonic()
+            self._heard = self._clock()
             if isinstance(message, msg.Heartbeat):
                 self._acceptor.send(peer, msg.Heartbeat())
             elif isinstance(message, msg.Bye):
@@ -67,7 +81,7 @@ class ForwarderLink:
 
     def is_lost(self) -> bool:
         """Whether it has just been given up, since it is silent."""
-        if self._peer is None or time.monotonic() - self._heard <= SILENCE_S:
+        if self._peer is None or self._clock() - self._heard <= SILENCE_S:
             return False
         self._forget()
         return True
@@ -80,9 +94,9 @@ class ForwarderLink:
 
     def _refusal(self, hello: msg.Hello) -> str:
         """Why a forwarder cannot be spoken with; empty: it can."""
-        if hello.epoch < self._epoch:
+        if hello.epoch < self.epoch:
             return (
-                f"a forwarder of epoch {self._epoch} was here; this one, of epoch "
+                f"a forwarder of epoch {self.epoch} was here; this one, of epoch "
                 f"{hello.epoch}, does not own the home's store any more"
             )
         if hello.oldest_protocol > msg.PROTOCOL or hello.protocol < msg.OLDEST_PROTOCOL:

@@ -20,6 +20,7 @@ _ANSWERS = (
     service.Cancelled,
     service.Functions,
     service.EndpointStatus,
+    service.TaskList,
 )
 
 
@@ -160,7 +161,7 @@ class Client:
                 for state in stream.states:
                     if state.outcome is not None:
                         self._note((stream.stream, state.index), state.outcome)
-                    elif state.status not in states.PENDING:
+                    elif state.status == states.UNKNOWN:
                         assert (stream.stream, state.index) not in self.outcomes, (
                             f"a task that had ended is now {state.status}"
                         )

@@ -12,10 +12,10 @@ from typing import Any
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import LOCAL_ENDPOINT, Forwarder, endpoint_key
 from fxhpc.interchange import events as iev
-from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
 from fxhpc.testing.clients import Client, ClientLink, new_client_link
-from fxhpc.testing.clock import FakeClock
+from fxhpc.testing.clock import FakeClock, HostClock
+from fxhpc.testing.forwarders import Forwarders
 from fxhpc.testing.hosts import InterchangeHost
 from fxhpc.testing.link import LossyLink
 from fxhpc.testing.nodes import Node, NodeLink, Task, new_node_link
@@ -53,14 +53,15 @@ class Cluster:
         self._client_links: dict[bytes, tuple[bytes, ClientLink]] = {}  # client's name, link
         self._node_peers: dict[bytes, tuple[str, InterchangeHost]] = {}
         self._doubtful: set[str] = set()  # managers that were given up while they lived
+        self._by_name: dict[str, Node] = {}
         self._counter = 0
         self._events: deque[ev.Event] = deque()
         self._closing: dict[bytes, float] = {}
         self._expected: set[bytes] = set()
         self._named_heard = self._named_said = 0.0  # the forwarder, of and to the interchange
-        self._forwarder_heard = 0.0  # the interchange, of the forwarder
-        self._forwarder_there = False
-        self.named = self._new_host(NAMED_ENDPOINT, NAMED_KEY, 1)
+        clock = self._host_clock()
+        self.named = self._new_host(NAMED_ENDPOINT, NAMED_KEY, 1, clock)
+        self.forwarders = Forwarders(self._count, clock)
         self._start_forwarder()
 
     # --- clients and nodes ----------------------------------------------------------------------
@@ -87,11 +88,14 @@ class Cluster:
             self._expected.discard(client.instance)
             self.feed(ev.LocalGone(client.instance))
 
-    def new_node(self, client: Client | None, slots: int = 2, lasts_s: float = 0.0) -> Node:
+    def new_node(
+        self, client: Client | None, slots: int = 2, lasts_s: float = 0.0, keeps: bool = False
+    ) -> Node:
         """Start a manager: of a client's `local`, or of the named endpoint.
 
         Args:
             lasts_s: how long its batch job lasts; 0: it is not in one.
+            keeps: it can leave results where its interchange looks for them.
         """
         key = NAMED_KEY if client is None else client.instance
         name = f"manager-{self._count()}"
@@ -100,12 +104,14 @@ class Cluster:
             key,
             slots,
             lambda: self._node_link(name, key),
-            self.clock,
+            self._host_clock(),
             self._on_begin,
             self._on_kill,
             lasts_s,
+            self._on_keep if keeps else None,
         )
         self.nodes.append(node)
+        self._by_name[name] = node
         return node
 
     def kill_node(self, node: Node) -> None:
@@ -137,12 +143,34 @@ class Cluster:
         self._start_forwarder()
 
     def restart_named(self) -> None:
-        """Kill the named endpoint's interchange, and start another."""
-        self.named_link.forget()
-        self.named_link.up.clear()
-        self._forwarder_there = False
+        """Kill the named endpoint's interchange, and start another, maybe on another host."""
         self.deaths.clear()
-        self.named.restart(self.named.epoch + 1)
+        clock = self._host_clock()
+        self.forwarders.restart(clock)
+        self.named.restart(self.named.epoch + 1, clock)
+
+    def suspend(self, host: Node | InterchangeHost, seconds: float, stands_still: bool) -> None:
+        """Nothing happens in a manager or the named interchange for so long.
+
+        Args:
+            stands_still: its clock stood still too, as that of a machine that was suspended.
+        """
+        host.suspended = True
+        while seconds > 0:
+            step = min(seconds, HEARTBEAT_S)
+            self.tick(step)
+            self.settle()
+            if stands_still:
+                host.clock.stand_still(step)
+            seconds -= step
+        host.suspended = False
+
+    def hear_old_owner(self, messages: list[msg.ToInterchange]) -> list[iev.Event]:
+        """Who owned the store before greets the named interchange, and says this to it."""
+        events = self.forwarders.hear_old_owner(self.store.epoch - 1, messages)
+        for event in events:
+            self.named.tell(event)
+        return list(events)
 
     def _start_forwarder(self) -> None:
         recovered = self.store.recover()
@@ -151,9 +179,7 @@ class Cluster:
         self._events.clear()
         self._closing.clear()
         self._expected.clear()
-        self.named_link: LossyLink[msg.ToInterchange, msg.FromInterchange] = LossyLink(
-            codec.TO_INTERCHANGE, codec.FROM_INTERCHANGE, msg.Hello, self._count
-        )
+        self.named_link = self.forwarders.connect()
         self._named_heard = self.clock()
         before, self.locals = self.locals, {}
         alive = {client.instance for client in self.clients if client.alive}
@@ -163,7 +189,7 @@ class Cluster:
             fresh = self.locals[instance] = self._new_host(
                 LOCAL_ENDPOINT, instance, self.store.epoch
             )
-            fresh.journal = host.journal
+            fresh.take_over(host)
             for peer, link in host.links.items():
                 link.forget()
                 link.up.clear()
@@ -235,22 +261,7 @@ class Cluster:
     def _interchange_says(self, key: bytes, message: msg.FromInterchange) -> None:
         if key != NAMED_KEY:
             self._events.append(ev.InterchangeSaid(key, message))
-        elif not self.named_link.answer(message):
-            self._lose_forwarder()
-
-    def _hear_forwarder(self, message: msg.ToInterchange) -> None:
-        """What the shell of the named endpoint's interchange does with a message."""
-        self._forwarder_heard = self.clock()
-        self._forwarder_there = True
-        if isinstance(message, msg.Heartbeat):
-            self.named_link.answer(message)
-        else:
-            self.named.tell(iev.ForwarderSaid(message))
-
-    def _lose_forwarder(self) -> None:
-        if self._forwarder_there:
-            self._forwarder_there = False
-            self.named_link.forget()
+        elif not self.forwarders.link.send(message):
             self.named.tell(iev.ForwarderGone())
 
     # --- steps ----------------------------------------------------------------------------------
@@ -272,9 +283,11 @@ class Cluster:
         if not link.up:
             return False
         if link is self.named_link:
-            message = link.deliver_up()
-            if message is not None:
-                self._hear_forwarder(message)
+            if self.named.suspended:
+                return False
+            for event in self.forwarders.hear():
+                self.named.tell(event)
+            self._run()
             return True
         for peer, (_, client_link) in list(self._client_links.items()):
             if client_link is link:
@@ -285,7 +298,8 @@ class Cluster:
         for host in self.hosts():
             for peer, node_link in list(host.links.items()):
                 if node_link is link:
-                    host.hear(peer)
+                    if not host.hear(peer):
+                        return False
                     self._run()
                     return True
         return False
@@ -322,9 +336,8 @@ class Cluster:
             client.turn(self.clock())
         now = self.clock()
         for node in self.nodes:
-            if node.alive and 0 < node.ends <= now:
-                node.end("its job is over", signalled=True)
-            node.turn()
+            if node.alive:
+                node.turn()
         self._bury_nodes()
         if now - self._named_heard > 3 * HEARTBEAT_S:
             self._named_heard = now
@@ -336,14 +349,15 @@ class Cluster:
         elif now - self._named_said >= HEARTBEAT_S:
             self._named_said = now
             self.named_link.say(msg.Heartbeat())
-        if self._forwarder_there and now - self._forwarder_heard > 3 * HEARTBEAT_S:
-            self._lose_forwarder()
+        if not self.named.suspended and self.forwarders.link.is_lost():
+            self.named.tell(iev.ForwarderGone())
 
     def tick(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
         for host in self.hosts():
-            host.tell(iev.Tick())
+            if not host.suspended:
+                host.tell(iev.Tick())
         self.feed(ev.Tick())
         self.turn()
 
@@ -359,9 +373,9 @@ class Cluster:
             while self.work_store():
                 moved = True
             for link in self.links():
-                while self.deliver_up(link):
+                while link.up.frames and self.deliver_up(link):
                     moved = True
-                while self.deliver_down(link):
+                while link.down.frames and self.deliver_down(link):
                     moved = True
             if not moved:
                 return
@@ -399,10 +413,9 @@ class Cluster:
 
     def _bury_nodes(self) -> None:
         """Who watches a manager's process learns of its end when all that it said was heard."""
-        by_name = {node.name: node for node in self.nodes}
         for peer, (name, host) in list(self._node_peers.items()):
-            node, link = by_name.get(name), host.links.get(peer)
-            if node is None or link is None or link.up:
+            node, link = self._by_name[name], host.links.get(peer)
+            if link is None or link.up.frames or host.suspended:
                 continue
             if not node.alive or node.link is not link:
                 if node.alive:
@@ -412,11 +425,17 @@ class Cluster:
                 del self._node_peers[peer]
         self._run()
 
-    def _new_host(self, endpoint: str, key: bytes, epoch: int) -> InterchangeHost:
+    def _host_clock(self) -> HostClock:
+        """A clock as another host has it: of any other it tells nothing."""
+        return HostClock(self.clock, 77_777.0 * (self._count() % 7))
+
+    def _new_host(
+        self, endpoint: str, key: bytes, epoch: int, clock: HostClock | None = None
+    ) -> InterchangeHost:
         return InterchangeHost(
             endpoint,
             epoch,
-            self.clock,
+            clock or HostClock(self.clock),  # a `local` one lives with the forwarder
             lambda message: self._interchange_says(key, message),
             self._on_lost,
         )
@@ -428,6 +447,9 @@ class Cluster:
 
     def _on_kill(self, node: Node, task: Task) -> None:
         self.excuses[task] += 1
+
+    def _on_keep(self, node: Node, batch: list[msg.Results]) -> None:
+        self.named.left[f"/results/{node.name}"] = batch
 
     def _on_lost(self, manager: str) -> None:
         self.given_up += 1

@@ -9,6 +9,7 @@ from fxhpc.interchange import events as ev
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.outbox import result_refs
 from fxhpc.protocol import messages as msg
+from fxhpc.testing.clock import HostClock
 from fxhpc.testing.nodes import NodeLink
 
 
@@ -23,6 +24,9 @@ class InterchangeHost:
     Attributes:
         journal: the records that were written, in order. It survives `restart`.
         spool: outcomes by number. It survives `restart`.
+        left: what managers have left in files, by path. It survives too.
+        full: nothing can be written to journal and spool.
+        suspended: nothing happens in it.
         closing: it refuses managers and waits for those that are there to end.
     """
 
@@ -30,7 +34,7 @@ class InterchangeHost:
         self,
         endpoint: str,
         epoch: int,
-        clock: Callable[[], float],
+        clock: HostClock,
         to_forwarder: Callable[[msg.FromInterchange], None],
         on_lost: Callable[[str], None],
     ) -> None:
@@ -40,21 +44,37 @@ class InterchangeHost:
         self.spool: dict[int, msg.Results] = {}
         self.links: dict[bytes, NodeLink] = {}
         self.known: set[bytes] = set()  # connections of managers that have registered
+        self.left: dict[str, list[msg.Results]] = {}
+        self.full = False
+        self.suspended = False
         self.closing = False
-        self._clock = clock
+        self._unwritten: list[ev.Sent | ev.ManagerKnown] = []
+        self._incomplete = False  # since before a restart
+        self._told: set[str] = set()  # of what was left
+        self.clock = clock
         self._to_forwarder = to_forwarder
         self._on_lost = on_lost
         self.core = Interchange(endpoint, epoch)
 
-    def restart(self, epoch: int) -> None:
-        """A new process in the place of one that was killed: it has journal and spool alone."""
+    def restart(self, epoch: int, clock: HostClock) -> None:
+        """A new process in the place of one that was killed: it has what lies on disk alone."""
         self.epoch = epoch
+        self.clock = clock
+        self.suspended = False
+        self._incomplete = self._incomplete or bool(self._unwritten)
+        self._unwritten.clear()
+        self._told.clear()
         self.core = Interchange(self.endpoint, epoch)
         self.known.clear()
         for link in self.links.values():
             link.forget()
             link.up.clear()
         self.recover()
+
+    def take_over(self, before: InterchangeHost) -> None:
+        """Find the journal of a `local` one whose process was killed."""
+        self.journal = before.journal
+        self._incomplete = before._incomplete or bool(before._unwritten)
 
     def recover(self) -> None:
         """Read journal and spool."""
@@ -68,19 +88,35 @@ class InterchangeHost:
             else:
                 managers.pop(record.manager, None)
         spooled = [(number, result_refs(results)) for number, results in self.spool.items()]
-        self.tell(ev.Recovered(list(managers), sent, spooled))
+        self.tell(ev.Recovered(list(managers), sent, spooled, self._incomplete))
 
     def tell(self, event: ev.Event) -> None:
         """Let the core know of something, and do what it wants."""
-        for action in self.core.handle(event, self._clock()):
+        for action in self.core.handle(event, self.clock()):
             self._carry_out(action)
-        if self.core.is_idle and isinstance(event, ev.Tick):
+        if isinstance(event, ev.Tick):
+            self._look_after_files()
+
+    def _look_after_files(self) -> None:
+        """As its process does with each tick."""
+        for path, batch in list(self.left.items()):
+            if path not in self._told:
+                self._told.add(path)
+                self.tell(ev.Left(path, batch))
+        if self.full:
+            return
+        self.journal += self._unwritten
+        self._unwritten.clear()
+        if self.core.is_idle:
             # As `Journal.compact` does: what was sent is of no use any more.
-            self.journal = [
-                record
-                for record in self.journal
-                if isinstance(record, ev.ManagerKnown) and record.present
-            ]
+            self._incomplete = False
+            managers: dict[str, ev.Sent | ev.ManagerKnown] = {}
+            for record in self.journal:
+                if isinstance(record, ev.ManagerKnown):
+                    managers.pop(record.manager, None)
+                    if record.present:
+                        managers[record.manager] = record
+            self.journal = list(managers.values())
 
     def hear(self, peer: bytes) -> bool:
         """Handle a manager's next message; whether there was one on the way."""
@@ -129,14 +165,20 @@ class InterchangeHost:
             if link := self.links.get(action.peer):
                 link.forget()
         elif isinstance(action, ev.Spool):
-            self.spool.update((results.number, results) for results in action.batch)
-            self.tell(ev.Spooled([results.number for results in action.batch]))
+            batch = [] if self.full else action.batch
+            self.spool.update((results.number, results) for results in batch)
+            self.tell(ev.Spooled([results.number for results in batch]))
         elif isinstance(action, ev.ReadSpool):
             self.tell(ev.Unspooled([self.spool[number] for number in action.numbers]))
         elif isinstance(action, ev.ClearSpool):
             self.spool.clear()
+        elif isinstance(action, ev.DiscardLeft):
+            del self.left[action.path]
         else:
-            self.journal.append(action)
+            if self.full or self._unwritten:
+                self._unwritten.append(action)  # in their order
+            else:
+                self.journal.append(action)
             if isinstance(action, ev.ManagerKnown) and not action.present:
                 self._on_lost(action.manager)
 

@@ -1,4 +1,4 @@
-"""A link that loses, repeats and reorders messages when it is told to. No sockets.
+"""A link that loses, repeats, reorders and garbles messages when it is told to. No sockets.
 
 Every message goes through the codec of its direction, and is numbered and judged by the rules that
 `fxhpc.transport.opener` and `fxhpc.transport.acceptor` follow: a gap breaks the link, and the
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from fxhpc.protocol.codec import Codec
+from fxhpc.protocol.codec import Codec, DecodeError
 from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Reset
 
@@ -43,6 +43,13 @@ class Wire:
         if at + 1 < len(self.frames):
             self.frames[at], self.frames[at + 1] = self.frames[at + 1], self.frames[at]
 
+    def garble(self, at: int = 0) -> None:
+        """Let a message arrive so that nobody can read it."""
+        if at < len(self.frames):
+            head, *rest = self.frames[at]
+            # Some of these end within their first bytes, others in the middle of a payload.
+            self.frames[at] = [head[: len(head) * (len(self.frames) % 3) // 3], *rest]
+
     def clear(self) -> None:
         """Lose all that is on the way."""
         self.frames.clear()
@@ -59,6 +66,7 @@ class LossyLink(Generic[U, D]):
 
     Attributes:
         broken: the opening side has found a gap, or was told to greet again.
+        undecodable: messages that nobody could read.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class LossyLink(Generic[U, D]):
         self.up = Wire()
         self.down = Wire()
         self.broken = False
+        self.undecodable = 0
         self._up_codec = up
         self._down_codec = down
         self._greeting = greeting
@@ -90,7 +99,11 @@ class LossyLink(Generic[U, D]):
         """Take the next message from the way down: what the opening side is to handle, if any."""
         if not self.down.frames:
             return None
-        envelope = self._down_codec.decode(self.down.frames.popleft())
+        try:
+            envelope = self._down_codec.decode(self.down.frames.popleft())
+        except DecodeError:
+            self.undecodable += 1
+            return None
         if envelope.session != self._opener.session or self.broken:
             return None
         if isinstance(envelope.message, Reset):
@@ -121,7 +134,13 @@ class LossyLink(Generic[U, D]):
         """Take the next message from the way up: what the accepting side is to handle, if any."""
         if not self.up.frames:
             return None
-        envelope = self._up_codec.decode(self.up.frames.popleft())
+        try:
+            envelope = self._up_codec.decode(self.up.frames.popleft())
+        except DecodeError as error:
+            self.undecodable += 1
+            if self._acceptor is not None and error.envelope is not None:
+                self._acceptor.check(error.envelope)
+            return None
         if type(envelope.message) is self._greeting and envelope.number == 0:
             if self._acceptor is None or self._acceptor.session != envelope.session:
                 self._acceptor = Link(envelope.session)

@@ -15,6 +15,7 @@ from fxhpc.manager import events as ev
 from fxhpc.manager.core import Manager
 from fxhpc.protocol import codec, messages, pool
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.testing.clock import HostClock
 from fxhpc.testing.link import LossyLink
 
 Task = tuple[bytes, int]
@@ -112,6 +113,10 @@ class Node:
         on_kill: called with the task that a worker ran when it was killed, and with all that
             it ever began when it leaves.
         lasts_s: how long its job lasts; 0: for ever.
+        on_keep: takes the results that it leaves in a file; None: it can write nowhere.
+
+    Attributes:
+        suspended: nothing happens in it.
     """
 
     def __init__(
@@ -120,12 +125,15 @@ class Node:
         endpoint: bytes,
         slots: int,
         new_link: Callable[[], NodeLink],
-        clock: Callable[[], float],
+        clock: HostClock,
         on_begin: Callable[[Node, Task], None],
         on_kill: Callable[[Node, Task], None],
         lasts_s: float = 0.0,
+        on_keep: Callable[[Node, list[messages.Results]], None] | None = None,
     ) -> None:
         self.name = name
+        self.slots = slots
+        self.suspended = False
         self.ends = clock() + lasts_s if lasts_s else 0.0
         self.endpoint = endpoint
         self.alive = True
@@ -134,12 +142,21 @@ class Node:
         self.began: set[Task] = set()  # all that it ever began
         self.link = new_link()
         self._new_link = new_link
-        self._clock = clock
+        self.clock = clock
         self._on_begin = on_begin
         self._on_kill = on_kill
+        self._on_keep = on_keep
         self.connected = False
-        self.heard = clock()
-        host = ev.Host(name, endpoint, slots, host=name, walltime_s=lasts_s, ends=self.ends)
+        self.heard = self.clock()
+        host = ev.Host(
+            name,
+            endpoint,
+            slots,
+            host=name,
+            walltime_s=lasts_s,
+            ends=self.ends,
+            keeps=on_keep is not None,
+        )
         self.core = Manager(host, clock())
         self._do(self.core.start())
 
@@ -148,13 +165,15 @@ class Node:
     def tell(self, event: ev.Event) -> None:
         """Let the core know of something, and do what it wants."""
         if self.alive:
-            self._do(self.core.handle(event, self._clock()))
+            self._do(self.core.handle(event, self.clock()))
 
     def turn(self) -> None:
         """What the shell does each time round its loop."""
-        if not self.alive:
+        if not self.alive or self.suspended:
             return
-        if self.connected and self._clock() - self.heard > 3 * self.core.heartbeat_s:
+        if self.ends and self.clock() >= self.ends:
+            self.end("its job is over", signalled=True)
+        if self.connected and self.clock() - self.heard > 3 * self.core.heartbeat_s:
             self.connected = False
             self.link.cut()
             self.tell(ev.LinkLost())
@@ -172,17 +191,17 @@ class Node:
         """Open a connection, under which the interchange does not know it yet."""
         self.link = self._new_link()
         self.connected = True
-        self.heard = self._clock()
+        self.heard = self.clock()
         self._look()
         self.tell(ev.LinkOpened())
 
     def hear(self) -> bool:
         """Handle the next message of the interchange; whether there was one on the way."""
-        if not (self.alive and self.link.down):
+        if not (self.alive and self.link.down) or self.suspended:
             return False
         message = self.link.deliver_down()
         if message is not None:
-            self.heard = self._clock()
+            self.heard = self.clock()
             self._look()
             self.tell(ev.Said(message))
         return True
@@ -197,6 +216,11 @@ class Node:
         """End as by SIGTERM; `signalled` if the batch system sends it."""
         self._look()
         self.tell(ev.Ended(reason, signalled))
+
+    def drain(self) -> None:
+        """Finish what runs, return the rest, and leave, as by SIGUSR1."""
+        self._look()
+        self.tell(ev.DrainAsked())
 
     # --- the workers ----------------------------------------------------------------------------
 
@@ -265,7 +289,8 @@ class Node:
             self.tell(ev.WorkerStarted(action.worker, 1000 + action.worker))
             self.tell(ev.WorkerSaid(action.worker, pool.Batch(0, 0.0, [])))
         elif isinstance(action, ev.Keep):
-            pass  # as on a node that can write nowhere
+            if self._on_keep is not None:
+                self._on_keep(self, action.batch)
         elif isinstance(action, ev.Leave):
             self.left = action.reason
             self.alive = False

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections import Counter
-from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
-from fxhpc.forwarder.streams import RUNNING, SENT, STORING
-from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
-from fxhpc.protocol.outcome import OutcomeKind
 from fxhpc.testing.clients import Client
 from fxhpc.testing.cluster import NAMED_ENDPOINT, NAMED_KEY, Cluster
-from fxhpc.testing.hosts import InterchangeHost
-from fxhpc.testing.nodes import Node, Task
-
-BODY = b"a function"
-DIGEST = hashlib.sha256(BODY).digest()
-UNKNOWN_DIGEST = hashlib.sha256(b"what nobody ever stored").digest()
+from fxhpc.testing.nodes import Node
+from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
+from tests.model.promises import Promises, Submitted
 
 #: Small numbers in the place of those that would need thousands of tasks to be reached.
 SMALL = {
@@ -53,17 +44,7 @@ def payload_of(stream: bytes, index: int, size: int) -> bytes:
     return stream + index.to_bytes(4, "big") + b"x" * size
 
 
-class Submitted:
-    """A stream as its client sees it."""
-
-    def __init__(self, info: msg.StreamInfo, client: Client) -> None:
-        self.info = info
-        self.client = client
-        self.count = 0
-        self.failed = False
-
-
-class FxhpcMachine(RuleBasedStateMachine):
+class FxhpcMachine(Promises):
     """Every fault that the promises speak of, in every order."""
 
     def __init__(self) -> None:
@@ -72,9 +53,12 @@ class FxhpcMachine(RuleBasedStateMachine):
         for name, value in SMALL.items():
             self.patches.enter_context(mock.patch(name, value))
         self.cluster = Cluster()
-        self.streams: list[Submitted] = []
-        self.cancelled: set[Task] = set()
-        self.fetches: list[tuple[Client, int]] = []
+        self.streams = []
+        self.cancelled = set()
+        self.fetches = []
+
+    def close(self) -> None:
+        self.patches.close()
 
     @initialize(named=st.integers(0, 2), local=st.integers(0, 2), busy=st.booleans())
     def begin(self, named: int, local: int, busy: bool) -> None:
@@ -195,6 +179,21 @@ class FxhpcMachine(RuleBasedStateMachine):
             tasks = {stream.info.stream: list(range(stream.count))}
             self.fetches.append((client, client.fetch(tasks, wait_s)))
 
+    @rule(who=small, each=st.booleans(), then=thens)
+    def asks(self, who: int, each: bool, then: str) -> None:
+        """How is everything, and what is there? Any answer will do, but there must be one."""
+        client = self.client(who)
+        client.call(lambda number: service.ListTasks(number, each=each))
+        client.call(lambda number: service.GetStatus(number, NAMED_ENDPOINT))
+        client.call(lambda number: service.GetStatus(number, LOCAL_ENDPOINT))
+        client.call(lambda number: service.GetFunctions(number, ["f"]))
+        record = service.FunctionRecord("f", DIGEST, "f")
+        client.call(lambda number: service.RegisterFunction(number, record, BODY))
+        kept = [stream for stream in self.streams if stream.info.keep][:3]
+        tasks = [service.StreamRanges(stream.info.stream, [0, 9]) for stream in kept]
+        client.call(lambda number: service.Fetch(number, tasks, outcomes=False, details=True))
+        self.then(then)
+
     @rule()
     def client_starts(self) -> None:
         if len(self.living_clients()) < 3:
@@ -228,13 +227,16 @@ class FxhpcMachine(RuleBasedStateMachine):
         named=st.booleans(),
         slots=st.integers(1, 3),
         lasts_s=st.sampled_from([0.0, 0.0, 8.0, 40.0]),
+        keeps=st.booleans(),
         then=thens,
     )
-    def manager_starts(self, who: int, named: bool, slots: int, lasts_s: float, then: str) -> None:
+    def manager_starts(
+        self, who: int, named: bool, slots: int, lasts_s: float, keeps: bool, then: str
+    ) -> None:
         client = None if named else self.client(who)
         key = NAMED_KEY if client is None else client.instance
         if len(self.cluster.live_nodes(key)) < 3:
-            self.cluster.new_node(client, slots, lasts_s if named else 0.0)
+            self.cluster.new_node(client, slots, lasts_s if named else 0.0, keeps and named)
         self.then(then)
 
     @rule(which=small, then=thens)
@@ -257,6 +259,37 @@ class FxhpcMachine(RuleBasedStateMachine):
                 node.link.cut()
                 self.cluster.tick(5.0)
         self.then(then)
+
+    @rule(
+        which=small,
+        seconds=st.sampled_from([4.0, 20.0, 40.0]),
+        stands_still=st.booleans(),
+        then=thens,
+    )
+    def manager_is_suspended(
+        self, which: int, seconds: float, stands_still: bool, then: str
+    ) -> None:
+        """SIGSTOP, or its machine sleeps: nobody notices until its heartbeats are missed."""
+        if node := self.node(which):
+            self.cluster.suspend(node, seconds, stands_still)
+        self.then(then)
+
+    @rule(which=small, then=thens)
+    def manager_drains(self, which: int, then: str) -> None:
+        """Whoever started it wants its node back."""
+        if node := self.node(which):
+            node.drain()
+        self.then(then)
+
+    @rule(seconds=st.sampled_from([20.0, 650.0]))
+    def managers_are_alone(self, seconds: float) -> None:
+        """The named interchange is away, for longer than its managers wait perhaps."""
+        self.cluster.suspend(self.cluster.named, min(seconds, 20.0), False)
+        if seconds > 20:
+            self.cluster.named.suspended = True
+            self.cluster.tick(seconds)
+            self.cluster.settle()
+            self.cluster.named.suspended = False
 
     @rule(which=small, worker=small)
     def worker_begins(self, which: int, worker: int) -> None:
@@ -297,7 +330,7 @@ class FxhpcMachine(RuleBasedStateMachine):
         which=st.integers(0, 12),
         up=st.booleans(),
         at=st.integers(0, 3),
-        fault=st.sampled_from(["drop", "repeat", "swap"]),
+        fault=st.sampled_from(["drop", "repeat", "swap", "garble"]),
         then=thens,
     )
     def fault(self, which: int, up: bool, at: int, fault: str, then: str) -> None:
@@ -325,9 +358,12 @@ class FxhpcMachine(RuleBasedStateMachine):
             self.cluster.work_store()
         self.then(then)
 
-    @rule(full=st.booleans())
-    def disk_fills(self, full: bool) -> None:
-        self.cluster.store.full = full
+    @rule(full=st.booleans(), of_endpoint=st.booleans())
+    def disk_fills(self, full: bool, of_endpoint: bool) -> None:
+        if of_endpoint:
+            self.cluster.named.full = full  # its spool and its journal
+        else:
+            self.cluster.store.full = full
 
     # --- restarts -------------------------------------------------------------------------------
 
@@ -336,169 +372,34 @@ class FxhpcMachine(RuleBasedStateMachine):
         self.cluster.restart_forwarder(committed)
         self.then(then)
 
+    @rule(seconds=st.sampled_from([4.0, 20.0]), stands_still=st.booleans(), then=thens)
+    def interchange_is_suspended(self, seconds: float, stands_still: bool, then: str) -> None:
+        self.cluster.suspend(self.cluster.named, seconds, stands_still)
+        self.then(then)
+
+    @precondition(lambda self: self.cluster.store.epoch > 1 and self.streams)
+    @rule(which=st.integers(0, 20), count=st.integers(1, 9))
+    def old_owner_speaks(self, which: int, count: int) -> None:
+        """Who owned the store before still lives, and thinks that it is the forwarder."""
+        if self.cluster.forwarders.link.epoch < self.cluster.store.epoch:
+            return  # this interchange has not met the new owner yet
+        info = self.stream(which).info
+        told = self.cluster.hear_old_owner(
+            [
+                msg.ResultsStored(list(range(50))),
+                msg.Cancel([msg.TaskRefs(info.stream, [0, 50])], interrupt=True, forget=True),
+                msg.Tasks([msg.TaskRun(info.stream, 0, DIGEST, [b"old"] * count)]),
+                msg.Bye("I own the store"),
+            ]
+        )
+        assert not told, f"an interchange has listened to an earlier epoch: {told}"
+
     @rule(then=thens)
     def interchange_restarts(self, then: str) -> None:
         self.cluster.restart_named()
         self.then(then)
 
-    # --- invariants -----------------------------------------------------------------------------
-
-    @invariant()
-    def promises_hold(self) -> None:
-        self.no_task_runs_more_often_than_faults_explain()
-        self.no_task_runs_at_two_managers()
-        self.deaths_that_count_are_few()
-        self.one_outcome_is_stored()
-        self.what_is_accepted_is_stored()
-        self.counts_are_right()
-
-    def no_task_runs_more_often_than_faults_explain(self) -> None:
-        cluster = self.cluster
-        for task, count in cluster.executions.items():
-            allowed = 1 if self.retries(task) == 0 else 1 + cluster.excuses[task]
-            assert count <= allowed, f"{name(task)} was begun {count} times instead of {allowed}"
-
-    def no_task_runs_at_two_managers(self) -> None:
-        running: Counter[Task] = Counter()
-        for node in self.cluster.live_nodes():
-            if not self.cluster.is_doubtful(node):
-                running.update(node.running())
-        assert all(count == 1 for count in running.values()), running.most_common(1)
-
-    def deaths_that_count_are_few(self) -> None:
-        for task, count in self.cluster.deaths.items():
-            assert count <= self.retries(task) + 1, f"{name(task)} killed {count} workers"
-
-    def one_outcome_is_stored(self) -> None:
-        for stream in self.streams:
-            for index, outcomes in self.cluster.store.stored_outcomes(stream.info.stream).items():
-                assert len(outcomes) == 1, f"task {index} of a stream has {outcomes}"
-
-    def what_is_accepted_is_stored(self) -> None:
-        store = self.cluster.store
-        for stream in self.streams:
-            accepted = stream.client.accepted.get(stream.info.stream, 0)
-            if stream.client.alive and (stream.info.keep or stream.info.stream in store.streams()):
-                assert store.stored_tasks(stream.info.stream) >= accepted
-
-    def counts_are_right(self) -> None:
-        forwarder = self.cluster.forwarder
-        for key, endpoint in forwarder._state.endpoints.items():
-            out = 0
-            for stream in forwarder._state.by_endpoint.get(key, {}).values():
-                pending = [state for state in stream.states if state < STORING]
-                assert stream.pending == len(pending)
-                out += pending.count(SENT) + pending.count(RUNNING)
-            if endpoint.greetings:  # else it is not known yet what is out
-                assert endpoint.out_tasks == out, (endpoint.out_tasks, out)
-        for host in self.cluster.hosts():
-            for manager in host.core._state.managers.values():
-                assert manager.held_tasks == len(list(manager.tasks()))
-                assert manager.held_bytes == sum(
-                    len(run.payloads[index - run.first]) for _, index, run in manager.tasks()
-                )
-
-    # --- the end --------------------------------------------------------------------------------
-
-    def teardown(self) -> None:
-        try:
-            if self.cluster.clients:
-                self.finish()
-        finally:
-            self.patches.close()
-
-    def finish(self) -> None:
-        """Heal everything: then all tasks end, all calls are answered, nothing is left over."""
-        cluster = self.cluster
-        cluster.store.full = False
-        cluster.settle()
-        heir = cluster.new_client()
-        cluster.settle()
-        heir.call(lambda number: service.PutBody(number, DIGEST, BODY))
-        for client in [None, *self.living_clients()]:
-            cluster.new_node(client)
-        kept = [stream for stream in self.streams if stream.info.keep and stream.count]
-        asked = False
-        for number in range(300):
-            cluster.tick(1.0)
-            cluster.settle()
-            self.work()
-            cluster.settle()
-            self.promises_hold()
-            if not asked:
-                if number < 40 and self.unanswered():
-                    continue
-                asked = True
-                heir.call(service.Resume)
-                for stream in kept:
-                    # What was never accepted is unknown, and does not keep the answer waiting.
-                    tasks = {stream.info.stream: list(range(stream.count))}
-                    self.fetches.append((heir, heir.fetch(tasks, 3600.0)))
-            elif number >= 25 and self.is_over() and not self.unanswered():
-                break
-        self.check_end(heir)
-
-    def unanswered(self) -> bool:
-        return any(client.calls for client in self.living_clients())
-
-    def is_over(self) -> bool:
-        forwarder = self.cluster.forwarder
-        return all(stream.pending == 0 for stream in forwarder._state.streams.values()) and all(
-            is_done(host) for host in self.cluster.hosts()
-        )
-
-    def check_end(self, heir: Client) -> None:
-        forwarder = self.cluster.forwarder
-        for stream in forwarder._state.streams.values():
-            left = [index for index, state in enumerate(stream.states) if state < STORING]
-            assert not left, f"tasks {to_ranges(left)} of {stream.info.stream.hex()} never end"
-        for endpoint in forwarder._state.endpoints.values():
-            assert endpoint.out_tasks == 0, "an endpoint keeps credit for tasks that have ended"
-        for host in self.cluster.hosts():
-            assert is_done(host), f"the interchange of {host.endpoint} keeps something"
-        for client in self.living_clients():
-            assert not client.calls, f"calls that nobody answers: {client.calls}"
-        for stream in self.streams:
-            self.check_outcomes(stream, heir)
-
-    def check_outcomes(self, stream: Submitted, heir: Client) -> None:
-        info, client = stream.info, stream.client
-        accepted = client.accepted.get(info.stream, 0)
-        if not info.keep and (not client.alive or info.stream in client.forgotten):
-            return
-        told = {**client.outcomes, **heir.outcomes}
-        for index in range(accepted):
-            task = (info.stream, index)
-            outcome = told.get(task)
-            assert outcome is not None, f"{name(task)} was accepted, and has no outcome"
-            if outcome.kind == OutcomeKind.VALUE:
-                expected = info.stream + index.to_bytes(4, "big")
-                assert outcome.data[:16] == expected, f"{name(task)} has the outcome of another"
-                assert self.cluster.executions[task], f"{name(task)} has a value, and never ran"
-            elif outcome.kind == OutcomeKind.CANCELLED:
-                assert task in self.cancelled, f"{name(task)} was cancelled by nobody"
-            else:
-                lost = outcome.kind == OutcomeKind.LOST
-                # A suspect whose manager is lost is charged, though it may not have begun there.
-                explained = (
-                    self.cluster.excuses[task]
-                    or self.cluster.given_up > info.retries
-                    or info.function == UNKNOWN_DIGEST
-                )
-                assert lost, f"{name(task)} ended as {outcome}"
-                assert explained or info.retries == 0, f"{name(task)} was lost for no reason"
-
     # --- help -----------------------------------------------------------------------------------
-
-    def work(self) -> None:
-        """Each worker ends what it runs, and begins what is next."""
-        for node in self.cluster.live_nodes():
-            for number in list(node.workers):
-                node.finish(number)
-                node.begin(number)
-
-    def living_clients(self) -> list[Client]:
-        return [client for client in self.cluster.clients if client.alive]
 
     def client(self, which: int) -> Client:
         clients = self.living_clients()
@@ -514,23 +415,3 @@ class FxhpcMachine(RuleBasedStateMachine):
     def worker(self, node: Node, which: int) -> int | None:
         numbers = list(node.workers)
         return numbers[which % len(numbers)] if numbers else None
-
-    def retries(self, task: Task) -> int:
-        found: Any = next(s for s in self.streams if s.info.stream == task[0])
-        return int(found.info.retries)
-
-
-def is_done(host: InterchangeHost) -> bool:
-    """Whether an interchange holds nothing that has not ended."""
-    state = host.core._state
-    return not (
-        state.queue
-        or state.suspects
-        or state.outbox
-        or state.waiting
-        or any(manager.held_tasks for manager in state.managers.values())
-    )
-
-
-def name(task: Task) -> str:
-    return f"task {task[1]} of stream {int.from_bytes(task[0], 'big')}"
