@@ -17,15 +17,19 @@ _PRIVATE = ("docker", "virbr", "veth", "cni", "lxc", "podman")
 
 
 def bind(
-    context: zmq.SyncContext, address: str, curve: sockets.CurveServer, name: str
+    context: zmq.SyncContext,
+    address: str,
+    curve: sockets.CurveServer,
+    name: str,
+    silence_s: float = sockets.SILENCE_S,
 ) -> zmq.SyncSocket:
-    """The socket for managers of the endpoint `name`.
+    """The socket for managers of the endpoint `name`, which may be silent for so many seconds.
 
     Raises:
         FxhpcError: the address cannot be bound; the text says why, and what to do.
     """
     try:
-        return sockets.router(context, address, curve=curve)
+        return sockets.router(context, address, curve=curve, silence_s=silence_s)
     except zmq.ZMQError as error:
         where = address.removeprefix("tcp://")
         port = where.rpartition(":")[2]

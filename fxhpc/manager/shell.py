@@ -266,7 +266,7 @@ class Shell:
         if ended or now - self._heard > patience:
             log.info("the interchange is lost: %s", "it ended" if ended else "it is silent")
             self._give_up(now, "it ends connections" if ended else "it gives no welcome")
-            self._disconnect()
+            self._disconnect(lost=True)
             self._later(now)
             self._tell(ev.LinkLost())
         elif opener.broken:
@@ -275,7 +275,7 @@ class Shell:
                 self._greet()
             else:  # it does not get any better by saying it again at once
                 self._give_up(now, "it does not take what is said")
-                self._disconnect()
+                self._disconnect(lost=True)
                 self._later(now)
 
     def _give_up(self, now: float, why: str) -> None:
@@ -315,13 +315,13 @@ class Shell:
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
         self._retry_s = min(2 * self._retry_s, RECONNECT_LAST_S)
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, lost: bool = False) -> None:
         if self._opener is None or self._monitor is None:
             return
         for one in (self._opener.socket, self._monitor.socket):
             self._selector.unregister(_descriptor(one))
         self._monitor.close()
-        self._opener.close()
+        self._opener.close(lost=lost)
         self._opener = self._monitor = None
 
 

@@ -82,6 +82,11 @@ class Opener(Generic[M]):
                 self.broken = True
                 return
 
-    def close(self) -> None:
-        """Close the socket; what was sent already still goes out."""
-        self.socket.close(linger=200)
+    def close(self, *, lost: bool = False) -> None:
+        """Close the socket; what was sent already still goes out.
+
+        Args:
+            lost: the peer is not there. What is still on the way to it stays unsaid: it could
+                arrive after what the next socket says, and be taken for newer.
+        """
+        self.socket.close(linger=0 if lost else 200)

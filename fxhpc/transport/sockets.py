@@ -18,11 +18,13 @@ HIGH_WATER_MARK = 10_000
 #: The largest frame that is accepted, in bytes: a connection that announces more is closed.
 MAX_FRAME = 1 << 30
 
+#: A tcp peer that is silent for so many seconds is disconnected, unless a socket is to wait longer.
+SILENCE_S = 15.0
+
 #: Frames above this many bytes are sent without a copy; below it, the bookkeeping costs more.
 COPY_LIMIT = 64 * 1024
 
 _HEARTBEAT_MS = 5_000
-_HEARTBEAT_LIMIT_MS = 15_000
 _HANDSHAKE_LIMIT_MS = 10_000
 _TCP_SCHEME = "tcp://"
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
@@ -105,11 +107,16 @@ def router(
     *,
     curve: CurveServer | None = None,
     max_frame: int = MAX_FRAME,
+    silence_s: float = SILENCE_S,
 ) -> zmq.SyncSocket:
     """A bound socket: whoever accepts links has one. Its messages begin with the peer's identity.
 
     With `curve`, an `Authenticator` of the same context must exist already. `tcp://HOST:*` takes
     any free port: `bound_address` tells which.
+
+    Args:
+        silence_s: how long a peer may be silent before its connection is closed, if that is longer
+            than usual.
 
     Raises:
         ValueError: the address is neither ipc nor tcp, or tcp without keys.
@@ -122,6 +129,9 @@ def router(
     socket = context.socket(zmq.ROUTER)
     try:
         _set_house_options(socket, address, max_frame)
+        if address.startswith(_TCP_SCHEME):
+            limit_ms = min(1000 * max(silence_s, SILENCE_S), 2**31 - 1)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(limit_ms))
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A peer that connects again before the loss of its first connection was noticed here
         # would be ignored without this.
@@ -213,10 +223,10 @@ def _set_house_options(socket: zmq.SyncSocket, address: str, max_frame: int) -> 
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_LIMIT_MS)
     if address.startswith(_TCP_SCHEME):
         # These find a node that lost its power or a firewall that forgot the connection. Over
-        # ipc the kernel tells of a peer's end at once.
+        # ipc the kernel tells of a peer's end at once. Each side decides for itself how long it
+        # waits, so nobody gets a time to live from the other.
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_LIMIT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TTL, _HEARTBEAT_LIMIT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(1000 * SILENCE_S))
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
         socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 15)

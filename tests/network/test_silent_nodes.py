@@ -136,3 +136,30 @@ def test_m03_with_heartbeats_as_they_come(
     record_figure("M3", "detection, heartbeats of 5 s", lost.seconds, "s")
     lost.gate.touch()
     assert client.get_result(lost.task, timeout=30) == "task"
+
+
+@pytest.mark.load
+def test_m03_a_silent_node_is_waited_for_as_long_as_the_configuration_says(
+    client: FuncXClient, endpoint: ScatteredEndpoint, tmp_path: Path
+) -> None:
+    """`heartbeat_threshold: 60`: a node whose switch starts anew for 25 s goes on with its task."""
+    endpoint.start_hub(heartbeat_s=5.0, missed_heartbeats=12)
+    endpoint.start_node(0)
+    endpoint.await_managers(client, 1)
+    notes, gate = Notes(tmp_path / "notes"), tmp_path / "gate"
+    task = client.run(
+        str(notes.path),
+        "task",
+        until=str(gate),
+        endpoint_id=endpoint.endpoint_id,
+        function_id=client.register_function(note),
+    )
+    eventually(lambda: notes.lines("began"))
+    back = time.monotonic() + 25.0
+    endpoint.network.cut(0)
+    eventually(lambda: time.monotonic() > back)
+    endpoint.network.mend(0)
+    gate.touch()
+    assert client.get_result(task, timeout=40) == "task"
+    assert notes.begun() == {"task": 1}
+    assert "is gone" not in endpoint.log()
