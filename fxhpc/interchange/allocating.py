@@ -117,12 +117,31 @@ class Allocating:
             return
         block.managers.discard(manager.name)
         block.workers = self._workers(block)
+        # A task that had the manager for itself is to blame for its loss, and not the block.
+        block.useful = block.useful or manager.ended > 0 or manager.alone
         if block.managers:
             return
         block.empty_since = now
         self.scheduler.want(now)
         if report := block.ended:
             self._is_gone(block, report, now)
+
+    def set_aside(self, manager: Manager, why: str, now: float) -> None:
+        """A manager is of no use; its block is let go if it has no other."""
+        block = self.blocks.of(manager.block)
+        if block is None:
+            return
+        known = map(self._state.by_name.get, block.managers)
+        if block.leaving or any(other is not None and other.takes_work for other in known):
+            return
+        where = f"{self.blocks.describe(block)} on {manager.host or 'its node'}"
+        self._drain(block, why, now)
+        if not block.counted:
+            block.counted = True
+            paused = self.backoff.paused
+            self.backoff.short_lived(f"{where} was of no use: {why}", now)
+            if self.backoff.paused and not paused:
+                self._state.note(self.backoff.reason(now), "error")
 
     def explain(self, manager: Manager, why: str, now: float) -> tuple[str, LossCause]:
         """Why a manager is gone, as far as its block tells; and whether a task is to blame."""
@@ -252,7 +271,11 @@ class Allocating:
             if block.unclear and not block.leaving:
                 # Reached, asked, and there is no job: that is a refusal, in whatever words.
                 self._failed(block, block.unclear, now)
-        elif block.registered and not block.leaving and self._is_short(block, words):
+        elif (
+            block.registered
+            and not (block.leaving or block.useful)
+            and self._is_short(block, words)
+        ):
             said = report.fatal or _tail(report.stderr) or words
             lasted = format_duration(block.empty_since - block.registered_at)
             why = f"block {block.number} ended {lasted} after its manager had registered: {said}"
@@ -380,7 +403,7 @@ class Allocating:
         out_of_time = count_out_of_time(state, self.longest_task_s)
         held = sum(manager.held_tasks for manager in state.managers.values())
         waiting = sum(map(len, state.waiting.values()))
-        outstanding = len(state.queue) + len(state.suspects) + held + waiting - out_of_time.never
+        outstanding = len(state.queue) + len(state.apart) + held + waiting - out_of_time.never
         return View(
             [self._view_of(block, now) for block in self.blocks],
             max(0, outstanding) + self.backlog,

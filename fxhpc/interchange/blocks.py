@@ -41,6 +41,7 @@ class Block:
         seen: the batch system has told this process that it exists.
         registered: a manager of it has registered with this process.
         counted: it has counted as failed already.
+        useful: tasks have ended well there, or one of them is to blame for the end of its manager.
         managers: the names of those that are connected.
     """
 
@@ -58,6 +59,7 @@ class Block:
         self.seen = False
         self.registered = False
         self.counted = False
+        self.useful = False
         self.refused = ""  # why a manager of it was not let in
         self.unclear = ""  # what the batch system said when it was submitted, if it was no answer
         self.managers: set[str] = set()

@@ -6,7 +6,8 @@ queue or ends as lost. Everything here can be rebuilt: from the forwarder, which
 owed; from the managers, which say what they hold; from the journal, which says what to wait for.
 
 `dispatching` is who gets what, `registering` a manager's greeting, `ending` outcomes and
-cancelling, `losses` what is tried again, `walltimes` what the ends of blocks mean, `recovering`
+cancelling, `losses` what is tried again, `bad_nodes` which hosts are to blame, `walltimes` what the
+ends of blocks mean, `recovering`
 what is known after a restart, `bodies` functions and shared arguments; `allocating` is which blocks
 there are, `leaving` how all this ends, `reporting` what is told of it.
 """
@@ -18,6 +19,7 @@ from typing import Any
 from fxhpc.interchange import events as ev
 from fxhpc.interchange import walltimes
 from fxhpc.interchange.allocating import Allocating
+from fxhpc.interchange.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.dispatching import Dispatching
 from fxhpc.interchange.ending import Ending
@@ -82,12 +84,13 @@ class Interchange:
         self._state = State(endpoint, epoch, name, notes, remedy)
         self._state.made_from = made_from
         self._bodies = Bodies(self._state)
-        self._dispatching = Dispatching(self._state, self._bodies)
-        self._losses = Losses(self._state)
+        self._allocating = None if scaling is None else Allocating(self._state, scaling)
+        self._bad_nodes = BadNodes(self._state, self._allocating)
+        self._dispatching = Dispatching(self._state, self._bodies, self._bad_nodes)
+        self._losses = Losses(self._state, self._bad_nodes)
         self._recovering = Recovering(self._state, self._losses, return_s)
         self._registering = Registering(self._state, self._recovering, heartbeat_s)
         self._ending = Ending(self._state, self._losses, self._recovering, self._registering)
-        self._allocating = None if scaling is None else Allocating(self._state, scaling)
         self._leaving = Leaving(self._state, self._allocating, self._recovering)
         self._reporting = Reporting(
             self._state,
@@ -95,6 +98,7 @@ class Interchange:
             {} if details is None else details,
             wall_offset_s,
             self._recovering.waits_for,
+            self._bad_nodes.reports,
         )
 
     @property
@@ -104,7 +108,7 @@ class Interchange:
         return not (
             self._recovering
             or state.queue
-            or state.suspects
+            or state.apart
             or state.outbox
             or state.waiting
             or any(manager.held_tasks for manager in state.managers.values())
@@ -219,11 +223,16 @@ class Interchange:
         elif isinstance(message, msg.Capacity):
             manager.credit_tasks, manager.credit_bytes = message.tasks, message.bytes
             manager.slots = message.slots
+            manager.touch()
             state.credit_changed = True
         elif isinstance(message, msg.Started):
             for ref, index in each(message.tasks):
+                task = (ref.stream, index)
                 if index in manager.held.get(ref.stream, {}):
-                    manager.running.setdefault((ref.stream, index), now)
+                    manager.running.setdefault(task, now)
+                if state.unwanted.get(task):
+                    continue
+                state.unwanted.pop(task, None)  # it had begun before it could be cancelled
             state.actions.append(ev.ToForwarder(message))
         elif isinstance(message, msg.Lost):
             for lost in message.tasks:
@@ -235,11 +244,14 @@ class Interchange:
                     self._recovering.lost(manager, lost)
         elif isinstance(message, msg.Returned):
             manager.asked_back = False
+            manager.touch()
             self._take_back(manager, message.tasks)
         elif isinstance(message, msg.NeedBody):
             self._bodies.need(manager, message.digests)
         elif isinstance(message, msg.Bye):
-            self._lose_manager(manager, message.reason or "it said goodbye")
+            manager.alone = False  # nothing that ran there has ended it
+            why = message.reason or "it said goodbye"
+            self._lose_manager(manager, why, LossCause.INTERRUPTED)
 
     def _take_back(self, manager: Manager, returned: list[msg.TaskRefs]) -> None:
         for ref, index in reversed(list(each(returned))):
@@ -269,18 +281,19 @@ class Interchange:
         leaving = self._allocating is not None and self._allocating.registered(manager, now)
         if manager.draining or leaving or self._state.stopping:
             self._state.drain(manager)
+        else:
+            self._bad_nodes.registered(manager)
 
-    def _lose_manager(self, manager: Manager, why: str) -> None:
+    def _lose_manager(
+        self, manager: Manager, why: str, cause: LossCause = LossCause.MANAGER_LOST
+    ) -> None:
         state = self._state
-        state.managers.pop(manager.peer, None)
-        if state.by_name.get(manager.name) is manager:
-            del state.by_name[manager.name]
-        state.credit_changed = True
+        state.dismiss(manager)
         state.actions += (ev.CloseManager(manager.peer), ev.ManagerKnown(manager.name, False))
         state.note(f"manager {manager.name} on {manager.host}{in_block(manager)} is gone: {why}")
-        cause = LossCause.MANAGER_LOST
         if self._allocating is not None:
-            why, cause = self._allocating.explain(manager, why, state.now)
+            why, found = self._allocating.explain(manager, why, state.now)
+            cause = cause if found == LossCause.MANAGER_LOST else found
             self._allocating.lost(manager, state.now)
         elif walltimes.is_near_end(manager, state.now):
             cause = LossCause.WALLTIME

@@ -7,61 +7,78 @@ from collections.abc import Callable
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange import walltimes
+from fxhpc.interchange.apart import take_fitting
+from fxhpc.interchange.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.held import Manager, split_run
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 
+#: Of all managers, one in so many is kept free for tasks that are to run alone; at least one is.
+KEPT_FREE = 4
+
 
 class Dispatching:
     """Sends what waits to whoever has room, and asks back what others have not begun."""
 
-    def __init__(self, state: State, bodies: Bodies) -> None:
+    def __init__(self, state: State, bodies: Bodies, bad_nodes: BadNodes) -> None:
         self._state = state
         self._bodies = bodies
+        self._bad_nodes = bad_nodes
+        self._kept_free: list[Manager] = []
 
     def dispatch(self) -> None:
         """Send what can be sent now."""
-        if not (self._state.queue or self._state.suspects):
-            self._balance()
-            return
+        state = self._state
+        state.roster.refresh()
         batches: dict[bytes, list[msg.TaskRun]] = {}
-        for manager in self._state.managers.values():
-            if self._state.suspects and manager.suspect is None and manager.free:
-                self._assign_suspect(manager, batches)
-        progress = True
-        while self._state.queue and progress:
-            progress = False
-            ready = sorted(
-                (manager for manager in self._state.managers.values() if manager.free),
-                key=lambda manager: manager.held_tasks / max(1, manager.slots),
-            )
-            if not ready:
-                break
-            idle = [manager for manager in ready if manager.held_tasks < manager.slots]
-            share = math.ceil(len(self._state.queue) / len(idle or ready))
-            for manager in idle or ready:
-                limit = min(manager.free, share)
-                if idle:  # a worker that has nothing to do comes before look-ahead elsewhere
-                    limit = min(limit, manager.slots - manager.held_tasks)
-                for run in self._state.queue.take(limit, self._room(manager)):
-                    progress = True
-                    for part in self._within_bytes(manager, run):
-                        self._assign(manager, part, batches)
+        if state.apart or self._kept_free:
+            self._place_alone(batches)
+            self._place_suspects(batches)
+            self._place_elsewhere(batches)
+            state.apart.forget_empty()
+        if state.queue:
+            self._place_queue(batches)
+        elif not batches:
+            self._balance()
         for peer, runs in batches.items():
-            self._send(self._state.managers[peer], runs)
+            self._send(state.managers[peer], runs)
+        state.roster.refresh()
+
+    # --- the queue ------------------------------------------------------------------------------
+
+    def _place_queue(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        """The least loaded first, each the same share; a worker that has nothing to do comes
+        before look-ahead elsewhere.
+        """
+        queue, roster = self._state.queue, self._state.roster
+        passed: list[Manager] = []
+        while queue and (ready := roster.ready):
+            share = math.ceil(len(queue) / ready)
+            served: list[Manager] = []
+            for _ in range(ready):
+                manager = roster.take() if queue else None
+                if manager is None:
+                    break
+                limit = min(manager.free, share)
+                if manager.held_tasks < manager.slots:
+                    limit = min(limit, manager.slots - manager.held_tasks)
+                has_taken = False
+                for run in queue.take(limit, self._room(manager)):
+                    for part in self._within_bytes(manager, run):
+                        has_taken = True
+                        self._assign(manager, part, batches)
+                (served if has_taken else passed).append(manager)
+            self._see_again(served)
+        self._see_again(passed)
+
+    def _see_again(self, managers: list[Manager]) -> None:
+        for manager in managers:
+            manager.touch()
+        self._state.roster.refresh()
 
     def _room(self, manager: Manager) -> Callable[[msg.TaskRun], int] | None:
         return walltimes.room(manager, self._state.now) if self._state.declared else None
-
-    def _assign_suspect(self, manager: Manager, batches: dict[bytes, list[msg.TaskRun]]) -> None:
-        """The first suspect that has time to end there."""
-        room = self._room(manager)
-        for suspect in self._state.suspects:
-            if room is None or room(suspect):
-                self._state.suspects.remove(suspect)
-                self._assign(manager, suspect, batches)
-                return
 
     def _within_bytes(self, manager: Manager, run: msg.TaskRun) -> list[msg.TaskRun]:
         """As much of a run as the manager has bytes for; the rest goes back to the queue."""
@@ -77,6 +94,84 @@ class Dispatching:
                 self._state.queue.push_front(run.stream, rest)
                 return [head]
         return [run]
+
+    # --- what is apart --------------------------------------------------------------------------
+
+    def _place_suspects(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        """One for each manager: the first that has time to end there."""
+        suspects, roster = self._state.apart.suspects, self._state.roster
+        placed = True
+        while suspects and placed:
+            placed = False
+            for manager in roster.without_suspect():
+                task = take_fitting(suspects, self._room(manager))
+                if task is not None:
+                    self._assign(manager, task, batches)
+                    placed = True
+            roster.refresh()
+
+    def _place_alone(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        """Each gets a manager that has nothing; until there is one, some take nothing new."""
+        state = self._state
+        for one in self._kept_free:
+            one.kept_free = False
+            one.touch()
+        kept = [one for one in self._kept_free if state.managers.get(one.peer) is one]
+        self._kept_free = []
+        state.roster.refresh()
+        if not state.apart.alone:
+            return
+        most = max(1, len(state.managers) // KEPT_FREE)
+        passed: list[Manager] = []
+        seen: set[Manager] = set()
+        kept.sort(key=lambda manager: manager.load)
+        while state.apart.alone and len(self._kept_free) < most:
+            found = kept.pop(0) if kept else state.roster.take()
+            if found is None:
+                break
+            if found in seen or not found.takes_work:
+                continue
+            manager, task = found, None
+            seen.add(manager)
+            if not manager.held_tasks and manager.free:
+                task = take_fitting(state.apart.alone, self._room(manager))
+            if task is not None:
+                self._assign(manager, task, batches)
+                manager.alone = True
+            elif manager.held_tasks:
+                self._kept_free.append(manager)
+            else:
+                passed.append(manager)
+        for one in self._kept_free:
+            one.kept_free = True
+        self._see_again([*passed, *self._kept_free])
+
+    def _place_elsewhere(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        """To other hosts than those where their workers died, as long as there are any others."""
+        state, roster = self._state, self._state.roster
+        for hosts, tasks in list(state.apart.elsewhere.items()):
+            if not roster.others_than(hosts):
+                while tasks:
+                    last = tasks.pop()
+                    state.queue.push_front(last.stream, last)
+                continue
+            passed: list[Manager] = []
+            while tasks and (manager := roster.take()) is not None:
+                task = None
+                # Rather there again than wait for a worker while that one has nothing to do.
+                idle = not state.queue and manager.held_tasks < manager.slots
+                if manager.host not in hosts or (
+                    idle and not self._bad_nodes.is_doubtful(manager.host)
+                ):
+                    task = take_fitting(tasks, self._room(manager))
+                if task is None:
+                    passed.append(manager)
+                else:
+                    self._assign(manager, task, batches)
+                    roster.refresh()
+            self._see_again(passed)
+
+    # --- sending --------------------------------------------------------------------------------
 
     def _assign(
         self, manager: Manager, run: msg.TaskRun, batches: dict[bytes, list[msg.TaskRun]]
@@ -96,30 +191,28 @@ class Dispatching:
         self._state.actions.append(ev.Sent(manager.name, sent))
         self._state.actions.append(ev.ToManager(manager.peer, msg.Tasks(runs)))
 
+    # --- taking back ----------------------------------------------------------------------------
+
     def _balance(self) -> None:
         """Nothing waits here: let idle managers have what others hold and have not begun."""
-        if len(self._state.managers) < 2:
+        roster = self._state.roster
+        if not roster.idle:
             return
-        idle = [
-            manager
-            for manager in self._state.managers.values()
-            if manager.held_tasks < manager.slots and not manager.draining and manager.credit_tasks
-        ]
-        if not idle:
+        richest = roster.richest()
+        if richest is None:
             return
-        busiest = max(self._state.managers.values(), key=lambda manager: manager.held_tasks)
-        spare = busiest.held_tasks - busiest.slots
-        if spare <= 0 or busiest.asked_back or busiest.draining:
-            return
-        workers = sum(
-            manager.slots - manager.held_tasks
-            for manager in idle
-            if self._has_time_for(manager, busiest)
-        )
+        spare = richest.held_tasks - richest.slots
+        workers = 0
+        for manager in roster.idle:
+            if workers >= spare:
+                break
+            if manager.credit_tasks and self._has_time_for(manager, richest):
+                workers += manager.slots - manager.held_tasks
         if workers:
-            busiest.asked_back = True
+            richest.asked_back = True
+            richest.touch()
             count = min(spare, max(workers, spare // 2))
-            self._state.actions.append(ev.ToManager(busiest.peer, msg.GiveBack(count)))
+            self._state.actions.append(ev.ToManager(richest.peer, msg.GiveBack(count)))
 
     def _has_time_for(self, manager: Manager, other: Manager) -> bool:
         """Whether whatever another manager gives back can end at this one."""

@@ -38,8 +38,11 @@ class Ending:
                     self._state.actions.append(
                         ev.ToManager(manager.peer, msg.Cancel(refs, interrupt=True, forget=True))
                     )
-                if self._losses.histories:
-                    self._losses.histories.forget((stream, outcome.index))
+                if self._losses.watching:
+                    self._losses.ended(run.host or manager.host, stream, outcome)
+                if self._state.unwanted:
+                    self._state.unwanted.pop((stream, outcome.index), None)
+            manager.ended += len(run.outcomes)
         self._state.outbox.add(manager.peer, message.number, message.runs, self._state.actions)
         if manager.unstored:
             manager.unstored.discard(message.number)
@@ -51,8 +54,9 @@ class Ending:
             for run in results.runs:
                 for outcome in run.outcomes:
                     self._late(run.stream, outcome.index)
-                    if self._losses.histories:
-                        self._losses.histories.forget((run.stream, outcome.index))
+                    self._state.unwanted.pop((run.stream, outcome.index), None)
+                    if self._losses.watching:
+                        self._losses.ended(run.host, run.stream, outcome)
         runs = [results.runs for results in event.batch]
         self._state.outbox.add_left(event.path, runs, self._state.actions)
 
@@ -67,9 +71,9 @@ class Ending:
                     stream, [*lane[:at], *without(run, {index}), *lane[at + 1 :]]
                 )
                 return
-        for suspect in self._state.suspects:
+        for suspect in self._state.apart:
             if (suspect.stream, suspect.first) == (stream, index):
-                self._state.suspects.remove(suspect)
+                self._state.apart.remove(suspect)
                 return
         if self._recovering.ended((stream, index)):
             return
@@ -90,9 +94,9 @@ class Ending:
                 ended.setdefault(ref.stream, []).extend(indices)
                 left += without(run, indices) if indices else [run]
             self._state.queue.replace_lane(ref.stream, left)
-            for suspect in [run for run in self._state.suspects if run.stream == ref.stream]:
+            for suspect in [run for run in self._state.apart if run.stream == ref.stream]:
                 if suspect.first in wanted:
-                    self._state.suspects.remove(suspect)
+                    self._state.apart.remove(suspect)
                     ended.setdefault(ref.stream, []).append(suspect.first)
             for tasks in self._state.waiting.values():
                 for index in wanted:
@@ -108,10 +112,13 @@ class Ending:
                 there = wanted & manager.held.get(ref.stream, {}).keys()
                 if there:
                     for index in there:
+                        task = (ref.stream, index)
                         if message.forget:
                             manager.release(ref.stream, index)
-                        else:
-                            manager.cancelled[ref.stream, index] = message.interrupt
+                            self._state.unwanted.pop(task, None)
+                        elif message.interrupt or task not in manager.running:
+                            manager.cancelled[task] = message.interrupt
+                            self._state.unwanted[task] = message.interrupt
                     refs = [msg.TaskRefs(ref.stream, to_ranges(there))]
                     cancel = msg.Cancel(refs, message.interrupt, message.forget)
                     self._state.actions.append(ev.ToManager(manager.peer, cancel))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol.messages import Register, TaskRefs, TaskRun
 from fxhpc.protocol.outcome import Loss, LossCause
+
+#: A task: its stream and its index there.
+Task: TypeAlias = tuple[bytes, int]
 
 
 class Claim(NamedTuple):
@@ -61,6 +64,13 @@ class Manager:
         self.greeted = now
         self.asked_back = False
         self.draining = False
+        self.ended = 0  # tasks that have ended well there
+        # The one suspect that it runs is to run without any others; it takes nothing until it has.
+        self.alone = False
+        self.kept_free = False  # likewise, as soon as what it holds has ended
+        # Those that have changed since somebody looked, see `Roster`.
+        self.changed: list[Manager] = []
+        self.is_changed = False
         # After a greeting: Results that will be sent again, and tasks that only they can explain.
         self.unstored: set[int] = set()
         self.missing: list[tuple[bytes, int]] = []
@@ -68,9 +78,32 @@ class Manager:
     @property
     def free(self) -> int:
         """How many more tasks it wants."""
-        if self.draining or (self.held_tasks and self.held_bytes >= self.credit_bytes):
+        if self.draining or self.is_reserved:
+            return 0
+        if self.held_tasks and self.held_bytes >= self.credit_bytes:
             return 0
         return max(0, self.credit_tasks - self.held_tasks)
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether it takes no more for now, since a task runs or shall run there alone."""
+        return self.alone or self.kept_free
+
+    @property
+    def load(self) -> float:
+        """Tasks for each of its workers; below 1, one of them has nothing to do."""
+        return self.held_tasks / max(1, self.slots)
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it would take tasks if it had room."""
+        return self.slots > 0 and not self.draining
+
+    def touch(self) -> None:
+        """Note that it may have more room now, or less."""
+        if not self.is_changed:
+            self.is_changed = True
+            self.changed.append(self)
 
     def hold(self, run: TaskRun) -> None:
         """Note that these tasks are there now."""
@@ -82,6 +115,7 @@ class Manager:
         self.held_bytes += sum(map(len, run.payloads))
         if run.suspect:
             self.suspect = (run.stream, run.first)
+        self.touch()
 
     def release(self, stream: bytes, index: int) -> TaskRun | None:
         """Note that this task is not there any more; the run that it came in, or None."""
@@ -97,6 +131,8 @@ class Manager:
             self.running.pop((stream, index), None)
         if self.suspect == (stream, index):
             self.suspect = None
+            self.alone = False
+        self.touch()
         if self.cancelled:
             self.cancelled.pop((stream, index), None)
         return run
@@ -121,35 +157,64 @@ class Histories:
     """What happened to tasks that were lost at least once. Empty in good times."""
 
     def __init__(self) -> None:
-        self._charged: dict[tuple[bytes, int], int] = {}
-        self._stories: dict[tuple[bytes, int], list[str]] = {}
+        self._stories: dict[Task, list[str]] = {}
+        self._charges: dict[Task, list[str]] = {}  # the host of each death that counts
         # How often the end of a block cut it off, and how long it ran at most.
-        self._cut_offs: dict[tuple[bytes, int], tuple[int, float]] = {}
+        self._cut_offs: dict[Task, tuple[int, float]] = {}
+        # Suspects that lost a manager where others ran too: how many managers.
+        self._lost_among: dict[Task, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._stories)
 
-    def add(self, task: tuple[bytes, int], loss: Loss, charge: bool) -> int:
-        """Note a loss; how many now count against the task."""
+    def add(self, task: Task, loss: Loss, charges: int) -> int:
+        """Note a loss that counts so often; how many now count against the task."""
         self._stories.setdefault(task, []).append(loss.text)
-        self._charged[task] = self._charged.get(task, 0) + charge
-        return self._charged[task]
+        if charges:
+            self._charges.setdefault(task, []).extend([loss.host] * charges)
+        return self.charged(task)
 
-    def cut_off(self, task: tuple[bytes, int], ran_s: float) -> tuple[int, float]:
+    def charged(self, task: Task) -> int:
+        """How many losses count against it."""
+        return len(self._charges.get(task, ()))
+
+    def charged_on(self, task: Task) -> frozenset[str]:
+        """The hosts where it lost a worker, or a manager, and was to blame for it."""
+        return frozenset(filter(None, self._charges.get(task, ())))
+
+    def take_charges(self, task: Task, host: str) -> None:
+        """That host was to blame, and not the task."""
+        if charges := self._charges.get(task):
+            charges[:] = [each for each in charges if each != host]
+
+    def lost_among_others(self, task: Task) -> None:
+        """A suspect lost a manager, and any of those that ran there may have done it."""
+        self._lost_among[task] = self._lost_among.get(task, 0) + 1
+
+    def must_be_alone(self, task: Task) -> bool:
+        """Whether it is to run on a manager of its own, so that it is known who has done it."""
+        return task in self._lost_among
+
+    def convict(self, task: Task) -> int:
+        """It lost a manager that it had for itself: how many losses count against it now."""
+        among = self._lost_among.get(task, 0)
+        self._lost_among[task] = 0
+        return among + 1
+
+    def cut_off(self, task: Task, ran_s: float) -> tuple[int, float]:
         """Note that the end of a block cut it off; how often that was, and its longest run."""
         count, longest_s = self._cut_offs.get(task, (0, 0.0))
         self._cut_offs[task] = count + 1, max(longest_s, ran_s)
         return self._cut_offs[task]
 
-    def earlier(self, task: tuple[bytes, int]) -> list[str]:
+    def earlier(self, task: Task) -> list[str]:
         """The stories of all losses but the last."""
         return self._stories.get(task, [])[:-1]
 
-    def forget(self, task: tuple[bytes, int]) -> None:
+    def forget(self, task: Task) -> None:
         """The task has ended."""
-        self._stories.pop(task, None)
-        self._charged.pop(task, None)
-        self._cut_offs.pop(task, None)
+        for known in (self._stories, self._charges, self._cut_offs, self._lost_among):
+            known.pop(task, None)
 
 
 def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fxhpc.ids import task_id
 from fxhpc.interchange import events as ev
 from fxhpc.interchange import walltimes
-from fxhpc.interchange.held import Histories, Manager, in_block, manager_lost, single
+from fxhpc.interchange.bad_nodes import BadNodes
+from fxhpc.interchange.held import Manager, in_block, manager_lost, single
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import (
@@ -25,14 +26,36 @@ LOST = ""
 class Losses:
     """Counts what counts against a task, and gives it up when that is too much."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, bad_nodes: BadNodes) -> None:
         self._state = state
-        self.histories = Histories()
+        self._bad_nodes = bad_nodes
+        self.histories = state.histories
 
-    def lose(self, task: msg.TaskRun, loss: Loss, charge: bool = False) -> None:
-        """An attempt has ended without an outcome: try again, or give the task up."""
+    @property
+    def watching(self) -> bool:
+        """Whether anybody wants to know of tasks that end."""
+        return bool(self.histories or self._bad_nodes)
+
+    def ended(self, host: str, stream: bytes, outcome: Outcome) -> None:
+        """A task has ended with an outcome, on this host as far as it is known."""
+        task = (stream, outcome.index)
+        if outcome.kind in (OutcomeKind.VALUE, OutcomeKind.ERROR):
+            self._bad_nodes.ended_well(host, task, self.histories.charged_on(task))
+        else:
+            self._bad_nodes.forget(task)
+        self.histories.forget(task)
+
+    def lose(self, task: msg.TaskRun, loss: Loss, charges: int = 0) -> None:
+        """An attempt has ended without an outcome: try again, or give the task up.
+
+        Args:
+            charges: how often that counts against it, if its cause alone does not say so.
+        """
         key = (task.stream, task.first)
-        charged = self.histories.add(key, loss, charge or is_charged(loss.cause))
+        if self._state.unwanted and self._state.end_unwanted(task):
+            self._bad_nodes.forget(key)
+            return
+        charged = self.histories.add(key, loss, charges or is_charged(loss.cause))
         final = is_final(loss.cause, charged, task.retries)
         if loss.cause == LossCause.WALLTIME:
             cut_offs, longest_s = self.histories.cut_off(key, loss.ran_s)
@@ -47,6 +70,7 @@ class Losses:
         self._state.note(f"task {name} is lost for good: {loss.text}", "warning")
         loss.attempts = self.histories.earlier(key)
         self.histories.forget(key)
+        self._bad_nodes.forget(key)
         if task.retries == 0:
             # It must not run again, even if this outcome is lost with this process.
             ref = msg.TaskRefs(task.stream, [task.first, 1], task.epoch, task.attempt)
@@ -62,7 +86,34 @@ class Losses:
             where.append(in_block(manager).strip())
             loss.text = f"{loss.text.rstrip('. ')} ({', '.join(where)})"
         loss.host = loss.host or manager.host
+        if loss.cause == LossCause.MANAGER_LOST:
+            # The manager lives, but all its workers have ended with the one that starts them.
+            alone = self.histories.must_be_alone((task.stream, task.first))
+            self._lose_suspect(task, loss, alone)
+            return
+        if loss.cause == LossCause.WORKER_KILLED:
+            self._bad_nodes.worker_died(manager, (task.stream, task.first), loss)
+        elif loss.cause == LossCause.WORKER_UNSTARTABLE and self._bad_nodes.cannot_start(
+            manager, loss
+        ):
+            loss.cause = LossCause.UNDELIVERED  # it was not begun, and others can begin it
         self.lose(task, loss)
+
+    def _lose_suspect(self, task: msg.TaskRun, loss: Loss, alone: bool) -> None:
+        """A task ran when its manager was lost, and nobody knows why that was.
+
+        Args:
+            alone: no other task ran there.
+        """
+        key = (task.stream, task.first)
+        if not task.suspect:
+            task.suspect = True
+            self.lose(task, loss)
+        elif alone:
+            self.lose(task, loss, self.histories.convict(key))
+        else:
+            self.histories.lost_among_others(key)
+            self.lose(task, loss)
 
     def lose_tasks(
         self, manager: Manager, why: str, cause: LossCause = LossCause.MANAGER_LOST
@@ -70,24 +121,26 @@ class Losses:
         """A manager is gone.
 
         What ran there is suspect, and runs again one per manager; unless it is known who ended the
-        manager (`cause`), so that no task is to blame.
+        manager (`cause`), so that no task is to blame. Who loses a second manager so runs alone
+        from then on, and is charged for what it loses then.
         """
         unexplained = cause == LossCause.MANAGER_LOST
-        suspect = manager.suspect
         # One that was drained has given back whatever it had not begun.
         first = manager.held_tasks if manager.draining else 2 * manager.slots
         began = manager.running.keys() | manager.oldest(first)
+        if manager.suspect is not None:
+            began.add(manager.suspect)
+        began.difference_update(manager.missing)
         for stream, index, run in reversed(list(manager.tasks())):
             task = single(run, index)
-            if (stream, index) == suspect and unexplained:
-                # It ran alone among its kind when a second manager was lost: it is charged.
-                loss = manager_lost(manager, why, True)
-                self.lose(task, loss, charge=True)
-            elif (stream, index) in began and (stream, index) not in manager.missing:
-                loss = manager_lost(manager, why, (stream, index) in manager.running, cause)
-                self._count_walltime(manager, (stream, index), loss)
-                task.suspect = task.suspect or (unexplained and suspect is None)
-                self.lose(task, loss)
+            key = (stream, index)
+            if key in began:
+                loss = manager_lost(manager, why, key in manager.running, cause)
+                self._count_walltime(manager, key, loss)
+                if unexplained:
+                    self._lose_suspect(task, loss, len(began) == 1)
+                else:
+                    self.lose(task, loss)
             elif run.retries == 0:
                 self.lose(task, manager_lost(manager, why, False))
             else:

@@ -31,14 +31,16 @@ class Registering:
             return reason
         manager = Manager(peer, message.manager, message.slots, message.host, now, message)
         manager.unstored = set(message.unstored)
-        before = self._state.by_name.pop(message.manager, None)
+        before = self._state.by_name.get(message.manager)
         if before is not None:
-            self._state.managers.pop(before.peer, None)
+            self._state.dismiss(before)
             manager.cancelled = dict(before.cancelled)
             manager.draining = before.draining
+            manager.alone, manager.kept_free = before.alone, before.kept_free
+            manager.ended = before.ended
             if before.peer != peer:
                 self._state.actions.append(ev.CloseManager(before.peer))
-        self._state.managers[peer] = self._state.by_name[message.manager] = manager
+        self._state.admit(manager)
         waiting = self._state.waiting.pop(message.manager, {})
         self._recovering.expected.pop(message.manager, None)
         unknown = self._state.waiting.get(UNKNOWN, {})
@@ -95,6 +97,8 @@ class Registering:
                 self._state.actions.append(ev.ToManager(peer, again))
             else:
                 del manager.cancelled[stream, index]
+        if manager.suspect is None:
+            manager.alone = False
         self.requeue_missing(manager)
         self._state.note(
             f"manager {manager.name} on {manager.host}{in_block(manager)} has registered: "

@@ -35,6 +35,7 @@ class Reporting:
         details: of the endpoint's configuration.
         wall_offset_s: the wall clock minus the clock of `now`.
         waits_for: tells which managers of before the restart are waited for; empty: none.
+        set_aside: tells which hosts get no work, and why.
 
     Attributes:
         refused: why a manager was not let in last; empty once one was.
@@ -47,12 +48,14 @@ class Reporting:
         details: dict[str, Any],
         wall_offset_s: float,
         waits_for: Callable[[], str],
+        set_aside: Callable[[], list[str]],
     ) -> None:
         self._state = state
         self._allocating = allocating
         self._details = details
         self._wall_offset_s = wall_offset_s
         self._waits_for = waits_for
+        self._set_aside = set_aside
         self._window = (0, 0)
         self._status: msg.Status | None = None
         self._out_of_time = OutOfTime()
@@ -88,10 +91,10 @@ class Reporting:
                 PASSED_TASKS, self._out_of_time.unfit + self._out_of_time.never
             )
             size = BASE_WINDOW_BYTES + min(PASSED_BYTES, self._out_of_time.size)
-            for manager in self._state.managers.values():
-                if not manager.draining:
-                    tasks += 2 * manager.credit_tasks
-                    size += 2 * manager.credit_bytes
+            roster = self._state.roster
+            roster.refresh()
+            tasks += 2 * roster.credit_tasks
+            size += 2 * roster.credit_bytes
         if (tasks, size) != self._window:
             self._window = (tasks, size)
             self._state.actions.append(ev.ToForwarder(msg.Window(tasks, size)))
@@ -107,7 +110,7 @@ class Reporting:
             held += manager.held_tasks
             cores += manager.cores
             memory += manager.memory
-        queued = len(state.queue) + len(state.suspects)
+        queued = len(state.queue) + len(state.apart)
         waiting = sum(map(len, state.waiting.values()))
         backlog = 0  # tasks that wait at the forwarder, as far as it tells
         report = msg.EndpointReport(
@@ -115,6 +118,7 @@ class Reporting:
             total_cores=cores,
             total_memory=memory,
             details=self._details,
+            set_aside=self._set_aside(),
         )
         if self._allocating is not None:
             allocating = self._allocating

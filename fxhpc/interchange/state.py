@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.held import Manager, refs, split_run
+from fxhpc.interchange.apart import Apart
+from fxhpc.interchange.held import Histories, Manager, refs, split_run
 from fxhpc.interchange.outbox import Outbox
+from fxhpc.interchange.roster import Roster
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.protocol.turns import Turns
 
 #: Lines for the log that one event can cause.
@@ -42,10 +43,15 @@ class State:
         self.declared = False  # whether any task ever declared how long it takes
         self.managers: dict[bytes, Manager] = {}  # by connection
         self.by_name: dict[str, Manager] = {}
+        self.roster = Roster(self.managers)
         self.queue: Turns[msg.TaskRun] = Turns(lambda run: len(run.payloads), split_run)
-        self.suspects: deque[msg.TaskRun] = deque()  # single tasks, one per manager at a time
+        self.apart = Apart()  # single tasks that not every manager may have
+        self.histories = Histories()
         # After a restart, tasks that a manager which may come back was sent; by its name.
         self.waiting: dict[str, dict[tuple[bytes, int], msg.TaskRun]] = {}
+        # Tasks that managers were asked to end, and whether also if they run: should one come back
+        # without an outcome, it is not to run again.
+        self.unwanted: dict[tuple[bytes, int], bool] = {}
         self.outbox = Outbox(first=(epoch << 32) + 1)
 
     def begin(self, now: float) -> list[ev.Action]:
@@ -65,9 +71,25 @@ class State:
         elif self._notes_left == 0:
             self.actions.append(ev.Note(level, "... and more of this kind at the same time"))
 
+    def admit(self, manager: Manager) -> None:
+        """A manager is there."""
+        self.managers[manager.peer] = self.by_name[manager.name] = manager
+        manager.changed = self.roster.changed
+        manager.is_changed = False
+        manager.touch()
+
+    def dismiss(self, manager: Manager) -> None:
+        """A manager, or its connection, is not there any more."""
+        self.managers.pop(manager.peer, None)
+        if self.by_name.get(manager.name) is manager:
+            del self.by_name[manager.name]
+        manager.touch()
+        self.credit_changed = True
+
     def drain(self, manager: Manager) -> None:
         """Have a manager finish what it runs, and leave."""
         manager.draining = True
+        manager.touch()
         self.credit_changed = True
         self.to_manager(manager.peer, msg.Drain())
 
@@ -77,10 +99,29 @@ class State:
 
     def requeue(self, task: msg.TaskRun) -> None:
         """Queue a single task again, before all that waits."""
+        if self.unwanted and self.end_unwanted(task):
+            return
+        key = (task.stream, task.first)
         if task.suspect:
-            self.suspects.appendleft(task)
+            alone = self.histories.must_be_alone(key)
+            (self.apart.alone if alone else self.apart.suspects).appendleft(task)
+            return
+        hosts = self.histories.charged_on(key)
+        if hosts and self.roster.others_than(hosts):
+            self.apart.avoid(hosts, task)
         else:
             self.queue.push_front(task.stream, task)
+
+    def end_unwanted(self, task: msg.TaskRun) -> bool:
+        """End a single task whose attempt left no outcome, if somebody has cancelled it."""
+        key = (task.stream, task.first)
+        if self.unwanted.pop(key, None) is None:
+            return False
+        self.histories.forget(key)
+        outcome = Outcome(task.first, OutcomeKind.CANCELLED)
+        run = msg.ResultRun(task.stream, task.epoch, task.attempt, [outcome])
+        self.outbox.add(b"", 0, [run], self.actions)
+        return True
 
     def running(self) -> list[msg.TaskRefs]:
         """All tasks that are known to run."""
@@ -94,7 +135,7 @@ class State:
         """All tasks that are here, or at a manager, or whose outcome lies in the spool."""
         tasks: dict[bytes, list[int]] = {}
         waiting = [run for kept in self.waiting.values() for run in kept.values()]
-        for run in [*self.queue, *self.suspects, *waiting]:
+        for run in [*self.queue, *self.apart, *waiting]:
             tasks.setdefault(run.stream, []).extend(range(run.first, run.first + len(run.payloads)))
         for manager in self.managers.values():
             for stream, held in manager.held.items():

@@ -311,6 +311,8 @@ class EndpointReport(msgspec.Struct):
     scheduler: str = ""  # "Slurm"; empty: managers come by themselves
     scheduler_trouble: str = ""  # why the last command of the batch system failed, if it did
     details: dict[str, Any] = {}  # of the configuration, see `InterchangeSpec.details`
+    set_aside: list[str] = []  # hosts that get no work, and why: a sentence each
+    notices: list[str] = []  # damage, full disks, limits, messages that nobody could read
 
 
 class Status(msgspec.Struct, array_like=True, tag="status"):

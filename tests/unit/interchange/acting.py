@@ -46,12 +46,11 @@ class Stage:
         tasks: int = 4,
         size: int = MANY,
         slots: int = 2,
+        host: str = "node",
         **held: Any,
     ) -> None:
         """A manager greets, and says what it wants."""
-        self.manager(
-            peer, msg.Register(name or peer.decode(), b"", slots, "1", host="node", **held)
-        )
+        self.manager(peer, msg.Register(name or peer.decode(), b"", slots, "1", host=host, **held))
         self.manager(peer, msg.Capacity(tasks, size, slots))
 
     def submit(self, count: int, *, stream: bytes = STREAM, size: int = 1, **more: Any) -> None:

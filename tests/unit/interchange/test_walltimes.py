@@ -259,7 +259,7 @@ def test_a_manager_that_vanishes_in_the_middle_is_a_mystery() -> None:
     stage.submit(2)
     stage.manager(A, msg.Started([msg.TaskRefs(STREAM, [0, 2], 1, 1)]))
     stage.tell(ev.ManagerGone(A, "its connection was closed"))
-    assert len(stage.core._state.suspects) == 2
+    assert len(stage.core._state.apart) == 2
 
 
 def test_what_scancel_ended_charges_nobody_and_is_told() -> None:
@@ -291,7 +291,7 @@ def test_what_scancel_ended_without_a_word_is_told_by_the_batch_system() -> None
     assert there.journal, "its manager is believed as long as it is there"
     there.tell(ev.ManagerGone(manager.peer, "its connection was closed"))
     assert not there.journal
-    assert not there.core._state.suspects
+    assert not there.core._state.apart
     assert "Slurm says: CANCELLED by 0" in "".join(there.notes)
 
 
