@@ -2,9 +2,75 @@
 
 from __future__ import annotations
 
+import logging
+import logging.handlers
+import os
+import resource
 import sys
 
-from fxhpc.interchange.process import main
+import msgspec
+import zmq
+
+from fxhpc.errors import FxhpcError
+from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.interchange.process import InterchangeProcess
+from fxhpc.protocol.provision import InterchangeSpec
+
+log = logging.getLogger("fxhpc.interchange")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the interchange of an endpoint.
+
+    Args:
+        arguments: the endpoint's directory; a descriptor where it says "ready", or why it cannot
+            start. An `InterchangeSpec` comes on standard input.
+    """
+    report = int(arguments[1])
+    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InterchangeSpec)
+    directory = EndpointDirectory(arguments[0], spec.state_dir)
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
+    _log_to(spec)
+    try:
+        process = InterchangeProcess(directory, spec)
+    except (FxhpcError, OSError, zmq.ZMQError, ValueError) as error:
+        log.error("cannot start: %s", error)
+        _report(report, str(error))
+        return 1
+    _report(report, "ready")
+    try:
+        process.run()
+    except BaseException as error:
+        log.exception("ends by an error")
+        process.note_failure(error)
+        raise
+    finally:
+        process.close()
+    return 0
+
+
+def _log_to(spec: InterchangeSpec) -> None:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if spec.log_file:
+        handler = logging.handlers.RotatingFileHandler(
+            spec.log_file,
+            maxBytes=spec.log_bytes,
+            backupCount=max(1, spec.log_files - 1),
+            encoding="utf-8",
+        )
+    logging.basicConfig(
+        handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
+    )
+
+
+def _report(descriptor: int, text: str) -> None:
+    try:
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+    except OSError:
+        pass  # whoever started this process does not wait any more
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -71,6 +71,7 @@ class Journal:
         self._managers = {manager: (blocks or {}).get(manager, "") for manager in managers}
         self._unwritten: list[bytes] = []
         self._failed = False
+        self._error = ""
         self._records: RecordFile | None = None
         try:
             self._records = RecordFile(path)
@@ -105,6 +106,13 @@ class Journal:
             if records.damaged or (boot and last != boot):
                 self._was_incomplete = True
                 file.mark(True)
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be written now, in words; empty: it can."""
+        if not self._failed:
+            return ""
+        return f"the journal {self._path} cannot be written: {self._error}"
 
     @property
     def incomplete(self) -> bool:
@@ -180,6 +188,7 @@ class Journal:
         if self._records is not None:
             with contextlib.suppress(OSError):
                 self._records.mark(True)
+        self._error = error.strerror or str(error)
         if not self._failed:
             self._failed = True
             log.warning(

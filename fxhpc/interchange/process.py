@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import logging.handlers
 import os
 import platform
-import resource
-import sys
 import time
+from collections import deque
 
 import msgspec
 import zmq
@@ -31,6 +29,7 @@ from fxhpc.interchange.directory import (
 from fxhpc.interchange.forwarder_link import ForwarderLink
 from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.left_results import LeftResults
+from fxhpc.interchange.notices import Notices, OpenFiles, unreadable
 from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
 from fxhpc.interchange.status_file import StatusFile
@@ -56,37 +55,6 @@ _DOMAIN = "managers"
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
 log = logging.getLogger("fxhpc.interchange")
-
-
-def main(arguments: list[str]) -> int:
-    """Run the interchange of an endpoint.
-
-    Args:
-        arguments: the endpoint's directory; a descriptor where it says "ready", or why it cannot
-            start. An `InterchangeSpec` comes on standard input.
-    """
-    report = int(arguments[1])
-    spec = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=InterchangeSpec)
-    directory = EndpointDirectory(arguments[0], spec.state_dir)
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
-    _log_to(spec)
-    try:
-        process = InterchangeProcess(directory, spec)
-    except (FxhpcError, OSError, zmq.ZMQError, ValueError) as error:
-        log.error("cannot start: %s", error)
-        _report(report, str(error))
-        return 1
-    _report(report, "ready")
-    try:
-        process.run()
-    except BaseException as error:
-        log.exception("ends by an error")
-        process.note_failure(error)
-        raise
-    finally:
-        process.close()
-    return 0
 
 
 class InterchangeProcess:
@@ -117,7 +85,8 @@ class InterchangeProcess:
         self._authenticator = Authenticator(context)
         self._authenticator.allow(_DOMAIN, {directory.keys("manager").public: "manager"})
         curve = sockets.CurveServer(keys, _DOMAIN)
-        managers = addresses.bind(context, spec.bind, curve, record.name)
+        silence_s = spec.heartbeat_s * spec.missed_heartbeats
+        managers = addresses.bind(context, spec.bind, curve, record.name, silence_s)
         self._sockets = OwnedDirectory()
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
@@ -151,6 +120,7 @@ class InterchangeProcess:
 
     def _make_core(self, record: EndpointRecord) -> int:
         """The core, and what it learns of the processes before this one; the epoch."""
+        self._events: deque[ev.Event] = deque()
         directory, spec = self._directory, self._spec
         epoch = directory.raise_epoch()
         self._core = Interchange(
@@ -177,6 +147,21 @@ class InterchangeProcess:
         damaged = bool(self._spool.damage)
         self._handle(msgspec.structs.replace(recovered, spooled=self._spool.found, damaged=damaged))
         self._handle(self._block_journal.recovered)
+        self._files = OpenFiles()
+        self._notices = Notices(
+            {
+                "spool": lambda: self._spool.damage,
+                "room": self._spool_trouble,
+                "blocks": lambda: self._block_journal.damage,
+                "journal": lambda: self._journal.trouble,
+                "files": self._files.tell,
+                "ignored": lambda: unreadable(
+                    self._managers.undecodable,
+                    self._forwarder.undecodable,
+                    self._connections.monitor.refused,
+                ),
+            }
+        )
         self._left_results = LeftResults(directory.manager_results)
         self._look_for_results()
         return epoch
@@ -278,8 +263,24 @@ class InterchangeProcess:
         self._journal.retry()
         if self._core.is_idle:
             self._journal.compact()
+        monitor = self._connections.monitor
+        self._files.failed(monitor.accept_error, "managers cannot connect")
+        monitor.accept_error = 0
+        if self._notices.look():
+            self._carry_out(ev.ToForwarder(self._core.status()))
         if self._status.is_due():
-            self._status.update(self._core.status())
+            self._status.update(self._with_notices(self._core.status()))
+
+    def _spool_trouble(self) -> str:
+        if not self._spool.trouble:
+            return ""
+        return f"the spool {self._directory.spool} cannot be written: {self._spool.trouble}"
+
+    def _with_notices(self, status: msg.Status) -> msg.Status:
+        if status.report is None or not self._notices.told:
+            return status
+        report = msgspec.structs.replace(status.report, notices=self._notices.told)
+        return msgspec.structs.replace(status, report=report)
 
     def _look_for_results(self) -> None:
         self._results_at = time.monotonic() + LEFT_S
@@ -333,26 +334,38 @@ class InterchangeProcess:
     # --- the core -------------------------------------------------------------------------------
 
     def _handle(self, event: ev.Event) -> None:
-        for action in self._core.handle(event, time.monotonic()):
-            if isinstance(action, ev.ToManager):
-                self._managers.send(action.peer, action.message)
-            elif isinstance(action, ev.ToForwarder):
-                if not self._forwarder.send(action.message):
-                    self._handle(ev.ForwarderGone())
-            elif isinstance(action, ev.CloseManager):
-                self._managers.forget(action.peer)
-            elif isinstance(action, ev.Spool):
-                self._handle(ev.Spooled(self._spool.add(action.batch)))
-            elif isinstance(action, ev.ReadSpool):
-                self._handle(ev.Unspooled(*self._spool.read(action.numbers)))
-            elif isinstance(action, ev.ClearSpool):
-                self._spool.clear()
-            elif isinstance(action, (ev.Sent, ev.ManagerKnown)):
-                self._journal.write(action)
-            elif isinstance(action, ev.DiscardLeft):
-                self._left_results.discard(action.path)
-            else:
-                self._handle_of_blocks(action)
+        """Let the core know of something, and do what it wants, in order."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return  # the loop below comes to it
+        while self._events:
+            for action in self._core.handle(self._events[0], time.monotonic()):
+                self._carry_out(action)
+            self._events.popleft()
+
+    def _carry_out(self, action: ev.Action) -> None:
+        if isinstance(action, ev.ToManager):
+            self._managers.send(action.peer, action.message)
+        elif isinstance(action, ev.ToForwarder):
+            message = action.message
+            if isinstance(message, msg.Status):
+                message = self._with_notices(message)
+            if not self._forwarder.send(message):
+                self._handle(ev.ForwarderGone())
+        elif isinstance(action, ev.CloseManager):
+            self._managers.forget(action.peer)
+        elif isinstance(action, ev.Spool):
+            self._handle(ev.Spooled(self._spool.add(action.batch)))
+        elif isinstance(action, ev.ReadSpool):
+            self._handle(ev.Unspooled(*self._spool.read(action.numbers)))
+        elif isinstance(action, ev.ClearSpool):
+            self._spool.clear()
+        elif isinstance(action, (ev.Sent, ev.ManagerKnown)):
+            self._journal.write(action)
+        elif isinstance(action, ev.DiscardLeft):
+            self._left_results.discard(action.path)
+        else:
+            self._handle_of_blocks(action)
 
     def _handle_of_blocks(
         self, action: ev.ToProvisioner | ev.BlockKnown | ev.Leave | ev.Note
@@ -365,25 +378,3 @@ class InterchangeProcess:
             self._note_block(action)
         else:
             self._left = action
-
-
-def _log_to(spec: InterchangeSpec) -> None:
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if spec.log_file:
-        handler = logging.handlers.RotatingFileHandler(
-            spec.log_file,
-            maxBytes=spec.log_bytes,
-            backupCount=max(1, spec.log_files - 1),
-            encoding="utf-8",
-        )
-    logging.basicConfig(
-        handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
-    )
-
-
-def _report(descriptor: int, text: str) -> None:
-    try:
-        os.write(descriptor, text.encode())
-        os.close(descriptor)
-    except OSError:
-        pass  # whoever started this process does not wait any more

@@ -1,0 +1,92 @@
+"""What whoever runs an endpoint should know of its interchange beside its work: a sentence each.
+
+Damage, disks without room, limits that are reached, and messages that nobody could read. They stand
+in the log once, when they begin, and in the status as long as they hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import time
+from collections.abc import Callable
+
+#: Seconds between two lines of the log about the same kind of notice.
+LOG_S = 60.0
+
+#: Seconds for which it is told that no more files could be opened.
+FILES_S = 60.0
+
+log = logging.getLogger("fxhpc.interchange")
+
+
+class Notices:
+    """Gathers sentences from whoever has something to tell.
+
+    Args:
+        sources: each tells a sentence, or nothing; under the name of its kind.
+    """
+
+    def __init__(self, sources: dict[str, Callable[[], str]]) -> None:
+        self._sources = sources
+        self._logged: dict[str, float] = {}  # kinds that hold, and when they may be logged again
+        self.told: list[str] = []
+
+    def look(self) -> bool:
+        """Ask all sources: whether there is anything new since the last look."""
+        now = time.monotonic()
+        told: list[str] = []
+        for kind, source in self._sources.items():
+            text = source()
+            if not text:
+                self._logged.pop(kind, None)
+                continue
+            told.append(text)
+            if text not in self.told and now >= self._logged.get(kind, 0.0):
+                self._logged[kind] = now + LOG_S
+                log.warning("%s", text)
+        changed = told != self.told
+        self.told = told
+        return changed
+
+
+class OpenFiles:
+    """Notices when the limit on open files is reached."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._doing = ""
+
+    def failed(self, error: int, doing: str) -> bool:
+        """Something was not possible: whether that was for want of descriptors."""
+        if error not in (errno.EMFILE, errno.ENFILE):
+            return False
+        self._until, self._doing = time.monotonic() + FILES_S, doing
+        return True
+
+    def tell(self) -> str:
+        """What was not possible of late, in words; empty: all was."""
+        if time.monotonic() > self._until:
+            return ""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return (
+            f"the limit of {soft} open files is reached, so that {self._doing}; raise it with "
+            f"`ulimit -n` (up to {hard}) where the endpoint is started, and restart the endpoint"
+        )
+
+
+def unreadable(managers: int, forwarders: int, refused: int) -> str:
+    """What came in and was ignored since the start, in words; empty: nothing."""
+    parts = [
+        f"{count} {what}"
+        for count, what in (
+            (managers, "messages at the managers' port"),
+            (forwarders, "messages at the forwarder's socket"),
+            (refused, "connections without the right key"),
+        )
+        if count
+    ]
+    return f"ignored since the start, since nobody could read them: {', '.join(parts)}" * bool(
+        parts
+    )
