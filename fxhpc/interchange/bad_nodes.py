@@ -48,6 +48,10 @@ class BadNodes:
         """Whether everything may be lost there."""
         return len(self._rows.get(host, ())) >= DOUBTFUL
 
+    def is_aside(self, host: str) -> bool:
+        """Whether it gets no work."""
+        return self._state.now < self._aside.get(host, (0.0, ""))[0]
+
     # --- no worker starts -----------------------------------------------------------------------
 
     def cannot_start(self, manager: Manager, loss: Loss) -> bool:

@@ -91,7 +91,9 @@ class Losses:
             alone = self.histories.must_be_alone((task.stream, task.first))
             self._lose_suspect(task, loss, alone)
             return
-        if loss.cause == LossCause.WORKER_KILLED:
+        if loss.cause == LossCause.WORKER_KILLED and self._bad_nodes.is_aside(loss.host):
+            loss.cause = LossCause.INTERRUPTED  # it is known to be the host's fault
+        elif loss.cause == LossCause.WORKER_KILLED:
             self._bad_nodes.worker_died(manager, (task.stream, task.first), loss)
         elif loss.cause == LossCause.WORKER_UNSTARTABLE and self._bad_nodes.cannot_start(
             manager, loss
