@@ -34,6 +34,7 @@ from fxhpc.protocol.pool import (
     attach_payloads,
 )
 from fxhpc.worker.channel import Channel, Closed
+from fxhpc.worker.orphans import Orphans
 from fxhpc.worker.run import ERROR, Runner
 from fxhpc.worker.state import State
 from fxhpc.worker.surroundings import Surroundings
@@ -85,6 +86,7 @@ class Worker:
             self._surroundings = Surroundings(self._state, os.fsdecode(spec.sandbox))
         self._captured = captured
         self._capture: Capture | None = None
+        self._orphans = Orphans()
         self._pid = os.getpid()
         self._count = 0  # outcomes in the batch
         self._used = 0  # bytes of them
@@ -115,6 +117,8 @@ class Worker:
 
     def _work(self, work: Work) -> None:
         self._runner.loader.refresh()
+        if _clock() >= self._orphans.look_at:
+            self._orphans.look()
         place = work.place
         for run in work.runs:
             place = self._run(run, place)

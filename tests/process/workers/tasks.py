@@ -209,3 +209,8 @@ def write_file(name: str) -> str:
 
 def core_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_CORE)[0]
+
+
+def hang() -> None:
+    while True:
+        pass
