@@ -25,6 +25,7 @@ _warnings = SparingLog(logging.getLogger(__name__))
 
 _QUICK_S = 5.0  # a manager that lives for less is not replaced at once
 _START_LIMIT = 3  # managers in a row that never registered, until their work is given up
+_KILLED_LIMIT = 10  # the same, of those that somebody's signal ended: nothing is wrong with them
 _BACKOFF_S, _BACKOFF_LAST_S = 0.2, 2.0
 _WARNING_S = 10.0  # between warnings that a manager ended
 _RETRY_AFTER_S = 10.0  # after giving up, new work may try again
@@ -77,10 +78,13 @@ class LocalEndpoint:
         with self._lock:
             if self._thread is not None or self._stopping.is_set() or processes.is_exiting():
                 return
-            if self.failure is not None and time.monotonic() - self._failed_at < _RETRY_AFTER_S:
-                return
-            self.failure = None
-            self._thread = threading.Thread(target=self._run, name="fxhpc-local", daemon=True)
+            delay = 0.0
+            if self.failure is not None:
+                # Later, but by itself: nobody else would start it for work that comes meanwhile.
+                delay = max(0.0, self._failed_at + _RETRY_AFTER_S - time.monotonic())
+            self._thread = threading.Thread(
+                target=self._run, args=(delay,), name="fxhpc-local", daemon=True
+            )
             self._thread.start()
 
     def set_address(self, address: str) -> None:
@@ -123,21 +127,26 @@ class LocalEndpoint:
 
     # --- the thread -----------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        quick = unready = 0
+    def _run(self, delay: float = 0.0) -> None:
+        quick = unready = killed = 0
+        if self._stopping.wait(delay):
+            return
+        self.failure = None
         while True:
             began = time.monotonic()
             ready, code, stderr = self._live()
             if self._stopping.is_set():
                 return
             # What kills a manager that had registered is charged to the tasks that it had.
-            unready = 0 if ready else unready + 1
+            is_killed = code in _KILLS
+            unready = 0 if ready else unready + (not is_killed)
+            killed = 0 if ready else killed + is_killed
             quick = quick + 1 if time.monotonic() - began < _QUICK_S else 0
             _warnings.warning(
                 _WARNING_S, "the manager of this process's local endpoint ended with %s", code
             )
-            if unready >= _START_LIMIT:
-                self._give_up(code, stderr)
+            if unready >= _START_LIMIT or killed >= _KILLED_LIMIT:
+                self._give_up(unready + killed, code, stderr)
                 return
             backoff = min(_BACKOFF_S * 2 ** min(quick, 10), _BACKOFF_LAST_S) if quick else 0.0
             if self._stopping.wait(backoff):
@@ -202,9 +211,9 @@ class LocalEndpoint:
             pass  # it has ended already; its stderr says why
         return process
 
-    def _give_up(self, how: str, stderr: str) -> None:
+    def _give_up(self, count: int, how: str, stderr: str) -> None:
         error = errors.WorkerStartFailed(
-            f"the manager of this process's local endpoint ended {_START_LIMIT} times in a row "
+            f"the manager of this process's local endpoint ended {count} times in a row "
             f"before it could register, the last time with {how}",
             stderr=stderr,
         )
@@ -274,6 +283,10 @@ def _signal(process: subprocess.Popen[Any], number: int) -> None:
         process.send_signal(number)
     except OSError:
         pass  # it has gone
+
+
+#: How managers end that others have ended: a kill, a host that shuts down, too little memory.
+_KILLS = frozenset({"signal SIGKILL", "signal SIGTERM"})
 
 
 def _told(status: int) -> str:

@@ -122,6 +122,8 @@ class Submissions:
             stream = self._of_calls.setdefault(
                 key, self._open(endpoint, function_id, group, declared)
             )
+        elif endpoint == LOCAL_ENDPOINT:
+            self._attached().local.want()  # it may have been given up since
         return stream
 
     def _open(self, endpoint: str, function_id: str, group: str, declared: Declared) -> Stream:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fxhpc import Executor, FuncXClient
+from fxhpc.client.futures import TaskFuture
 from fxhpc.errors import TaskLost
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.testing.chaos import Chaos
@@ -134,7 +135,16 @@ def _by_futures(driver: _Driver, executor: Executor, patience_s: float) -> Figur
             driver.outcomes[futures.pop(future)] = future.exception() or future.result()
         return len(futures)
 
-    return driver.run(submit, look, patience_s)
+    figures = driver.run(submit, look, patience_s)
+    for future, index in list(futures.items())[:5]:
+        driver.errors.append(f"task {index} hangs: {_reason(future)}")
+    if futures:
+        executor.shutdown(wait=False, cancel_futures=True)  # so that it can be told
+    return figures
+
+
+def _reason(future: cf.Future[Any]) -> str:
+    return str(future.pending_reason()) if isinstance(future, TaskFuture) else "no reason"
 
 
 def embedded(

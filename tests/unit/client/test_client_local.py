@@ -64,7 +64,7 @@ def test_the_spec_says_what_tasks_need(tmp_path: Path) -> None:
 def test_a_manager_that_died_is_started_again(tmp_path: Path) -> None:
     local = LocalEndpoint(b"", "ipc:///a", 1, command=_command(tmp_path, "time.sleep(60)"))
     local.want()
-    _spec(tmp_path)
+    eventually(lambda: _starts(tmp_path) == 1)  # it is opened before it is written
     assert local._process is not None
     local._process.kill()
     eventually(lambda: (tmp_path / "ready").read_text() == "xx")
@@ -130,6 +130,40 @@ def test_managers_that_do_not_start_are_given_up_in_words(
     assert (tmp_path / "ready").read_text() == "xxx"
     assert "no module named numpy" in str(told[0])
     assert "exit code 1" in str(told[0])
+    local.stop()
+
+
+def test_work_that_comes_right_after_that_is_tried_later_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(module, "_RETRY_AFTER_S", 0.3)
+    told: list[errors.FxhpcError] = []
+    command = _command(tmp_path, "sys.exit(1)")
+    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
+    local.want()
+    eventually(lambda: told)
+    local.want()
+    local.want()
+    assert local.failure is told[0]  # who waits meanwhile is told why
+    eventually(lambda: len(told) == 2)
+    assert _starts(tmp_path) == 6
+    local.stop()
+
+
+def test_kills_from_outside_are_borne_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BACKOFF_LAST_S", 0.001)
+    monkeypatch.setattr(module, "_KILLED_LIMIT", 5)
+    told: list[errors.FxhpcError] = []
+    command = _command(tmp_path, "os.kill(os.getpid(), 9)")
+    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
+    local.want()
+    eventually(lambda: told)
+    assert _starts(tmp_path) == 5
+    assert "5 times in a row" in str(told[0])
+    assert "SIGKILL" in str(told[0])
     local.stop()
 
 
