@@ -2,13 +2,14 @@
 
 Modules that a task imported, and what it did to them, stay: loading them again for each task
 would cost more than most tasks. Working directory, environment, signal handlers and umask are
-looked at after each task, timers and all remaining signals before outcomes are sent. Looking
+looked at after each task; timers, limits and all remaining signals when outcomes are sent. Looking
 costs about a microsecond, so it is done without remembering what a task called.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -28,11 +29,21 @@ _USUAL = tuple(
         signal.SIGUSR2,
     )
 )
+# Limits that, lowered by one task, would fail the next.
+_LIMITS = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_STACK,
+    resource.RLIMIT_NOFILE,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_CORE,
+)
 _FIXED = {int(signal.SIGKILL), int(signal.SIGSTOP)}
 
 # The one of `signal` makes an enum each time, which takes ten times as long.
 _getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
-_unset = object()
+_UNLIMITED = resource.RLIM_INFINITY
 _putenv = os.putenv
 
 
@@ -71,6 +82,7 @@ class State:
             for number in sorted(int(number) for number in signal.valid_signals())
             if number not in _FIXED
         }
+        self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]
         # Copies of the standard streams, for the task that closes them.
         self._streams = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
         self._usual = [(number, self._handlers[number]) for number in _USUAL]
@@ -105,6 +117,9 @@ class State:
         """Put back what is rarely changed: timers, the other signals, replaced objects."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._restore_streams()
+        for which, limits in self._limits:
+            if resource.getrlimit(which) != limits:
+                _set_limit(which, limits)
         for number, handler in self._handlers.items():
             if _getsignal(number) is not handler:
                 _set_handler(number, handler)
@@ -131,6 +146,19 @@ class State:
             if environ.get(name) != value:
                 environ[name] = value
         _Environ.written = False
+
+
+def _set_limit(which: int, limits: tuple[int, int]) -> None:
+    try:
+        resource.setrlimit(which, limits)
+    except (OSError, ValueError):
+        # Only root raises what everybody may lower, the hard limit: as far as that goes, then.
+        hard = resource.getrlimit(which)[1]
+        soft = limits[0] if hard == _UNLIMITED or 0 <= limits[0] <= hard else hard
+        try:
+            resource.setrlimit(which, (soft, hard))
+        except (OSError, ValueError):
+            pass
 
 
 def _set_handler(number: int, handler: Any) -> None:
