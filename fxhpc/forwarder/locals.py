@@ -113,7 +113,11 @@ class LocalHost:
                     self.acceptor.send(peer, msg.Reset())
                     self.acceptor.forget(peer)
                     continue
-            yield instance.name, self._handle(instance, iev.ManagerSaid(peer, message))
+            said = self._handle(instance, iev.ManagerSaid(peer, message))
+            if isinstance(message, msg.Register):
+                # Its process starts one when the one before has ended, whoever noticed that.
+                said += self._handle(instance, iev.OnlyManager(message.manager))
+            yield instance.name, said
 
     def descriptors(self) -> dict[int, bytes]:
         """What to poll for: a descriptor that is readable tells that this manager has ended."""

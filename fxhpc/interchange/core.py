@@ -33,6 +33,7 @@ from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import DEFAULT_RETRIES, LossCause
 from fxhpc.protocol.provision import ScalingPolicy
+from fxhpc.units import format_duration
 from fxhpc.version import __version__
 
 #: Seconds between heartbeats, and how many may be missed before a manager counts as lost.
@@ -124,7 +125,8 @@ class Interchange:
             self._forwarder_said(event.message, now)
         elif isinstance(event, ev.ManagerGone):
             if manager := state.managers.get(event.peer):
-                self._lose_manager(manager, event.why)
+                silent = format_duration(now - manager.heard)
+                self._lose_manager(manager, f"{event.why}, {silent} after its last word")
         elif isinstance(event, ev.ForwarderGone):
             state.outbox.forwarder_gone(actions)
             if self._allocating is not None:
@@ -136,6 +138,8 @@ class Interchange:
                 self._recovering.unreadable(lost)
         elif isinstance(event, ev.Left):
             self._ending.left(event)
+        elif isinstance(event, ev.OnlyManager):
+            self._recovering.replaced(event.manager, now)
         elif isinstance(event, ev.Recovered):
             state.outbox.recover(event.spooled)
             self._recovering.recover(event, now)

@@ -23,6 +23,12 @@ class ManagerGone(msgspec.Struct, frozen=True):
     why: str
 
 
+class OnlyManager(msgspec.Struct, frozen=True):
+    """This one has registered, and there is one at a time: those of before have ended."""
+
+    manager: str
+
+
 class ForwarderSaid(msgspec.Struct, frozen=True):
     """The forwarder's message."""
 
@@ -183,6 +189,7 @@ class Note(msgspec.Struct, frozen=True):
 Event: TypeAlias = (
     ManagerSaid
     | ManagerGone
+    | OnlyManager
     | ForwarderSaid
     | ForwarderGone
     | Spooled

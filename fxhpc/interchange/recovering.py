@@ -278,6 +278,14 @@ class Recovering:
                 why = "its block ended while the endpoint was away"
                 self._give_up(name, block, why, LossCause.INTERRUPTED, now)
 
+    def replaced(self, by: str, now: float) -> None:
+        """A manager has registered that is started when the one before has ended."""
+        if by not in self._state.by_name:
+            return  # it was refused
+        for name in [name for name in self.expected if name != UNKNOWN]:
+            why = "its process ended while nobody watched, and another was started"
+            self._give_up(name, self._blocks.get(name, ""), why, LossCause.MANAGER_LOST, now)
+
     def _give_up(self, name: str, block: str, why: str, cause: LossCause, now: float) -> None:
         del self.expected[name]
         if name != UNKNOWN:

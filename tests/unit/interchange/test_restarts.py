@@ -419,3 +419,27 @@ def test_a_stop_waits_only_so_long() -> None:
     stage.tell(ev.StopAsked(keep_blocks=False, drain_s=0.0))
     stage.tick(SETTLED_S)
     assert [action for action in stage.take() if isinstance(action, ev.Leave)]
+
+
+def test_managers_of_before_are_not_waited_for_when_another_has_taken_their_place() -> None:
+    """A `local` endpoint has one manager at a time: the next one greets when the last has ended."""
+    stage = restarted(managers=("m", "n"))
+    stage.submit(4, sent_before=True)
+    stage.register(A, name="new", tasks=10)
+    assert stage.sent(A) == [(STREAM, 2), (STREAM, 3)]  # m may still run the others
+    stage.tell(ev.OnlyManager("new"))
+    assert ev.ManagerKnown("m", False) in stage.actions
+    assert ev.ManagerKnown("n", False) in stage.actions
+    stage.finish(A, [2, 3], epoch=2)
+    assert {index for _, index in stage.sent(A)} >= {0}
+    assert not stage.losses()  # a lost manager charges nobody
+
+
+def test_a_manager_that_was_refused_takes_nobodys_place() -> None:
+    stage = restarted()
+    stage.submit(2, sent_before=True)
+    stage.tell(ev.OnlyManager("unheard of"))
+    assert stage.sent(A) == []
+    stage.register(B, name="m", tasks=10, running=[HELD])
+    stage.finish(B, [0, 1])
+    assert stage.outcomes().keys() == {0, 1}
