@@ -40,6 +40,7 @@ setup(
     },
     extras_require={
         "test": [
+            "coverage>=7",
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "ipykernel>=6.29",

@@ -147,6 +147,7 @@ class Node:
         self._on_kill = on_kill
         self._on_keep = on_keep
         self.connected = False
+        self._turned_at = -1.0  # when it did so last, if nothing has happened since
         self.heard = self.clock()
         host = ev.Host(
             name,
@@ -165,13 +166,19 @@ class Node:
     def tell(self, event: ev.Event) -> None:
         """Let the core know of something, and do what it wants."""
         if self.alive:
-            self._do(self.core.handle(event, self.clock()))
+            actions = self.core.handle(event, self.clock())
+            if actions or not isinstance(event, ev.Looked | ev.Turn):
+                self._turned_at = -1.0
+            self._do(actions)
 
     def turn(self) -> None:
         """What the shell does each time round its loop."""
         if not self.alive or self.suspended:
             return
-        if self.ends and self.clock() >= self.ends:
+        now = self.clock()
+        if now == self._turned_at and self.connected and not self.link.broken:
+            return  # nothing has happened since
+        if self.ends and now >= self.ends:
             self.end("its job is over", signalled=True)
         if self.connected and self.clock() - self.heard > 3 * self.core.heartbeat_s:
             self.connected = False
@@ -185,6 +192,7 @@ class Node:
             self.tell(ev.LinkOpened())
         self._bury()
         self._look()
+        self._turned_at = now
         self.tell(ev.Turn())
 
     def connect(self) -> None:
@@ -229,6 +237,7 @@ class Node:
         worker = self.workers.get(number)
         if worker is None or worker.task is not None or worker.killed is not None:
             return
+        self._turned_at = -1.0
         for batch in worker.begin():
             self.tell(ev.WorkerSaid(number, batch))
         if worker.task is not None:
@@ -249,6 +258,7 @@ class Node:
         if worker is None or worker.killed is not None:
             return None
         worker.killed = signal
+        self._turned_at = -1.0
         if worker.task is not None:
             self._on_kill(self, worker.task)
         return worker.task
