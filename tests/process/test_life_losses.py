@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -111,37 +109,4 @@ def test_a_task_that_kills_its_worker_says_so_and_harms_no_other(
     notes = tmp_path / "notes"
     assert finish(launch(home, "killed.py", script(KILLED), notes, kind)) == "told\n"
     assert notes.read_text().split() == ["tried"] * 3
-    only_forwarder_left(home)
-
-
-def test_a_worker_that_is_killed_from_outside_costs_one_attempt(
-    home: TestHome, tmp_path: Path
-) -> None:
-    code = """
-    def hold_on(folder):
-        import os, time
-        tries = len(os.listdir(folder))
-        with open(os.path.join(folder, f"{os.getpid()}"), "w"):
-            pass
-        if tries < 2:
-            time.sleep(1000)
-        return tries
-
-    with Executor(2) as executor:
-        future = executor.submit(hold_on, sys.argv[1])
-        others = [executor.submit(double, x) for x in range(200)]
-        assert [other.result(60) for other in others] == [2 * x for x in range(200)]
-        print(future.result(60))
-    """
-    folder = tmp_path / "tries"
-    folder.mkdir()
-    process = launch(home, "outside.py", script(code), folder)
-    killed: set[int] = set()
-    for _ in range(2):
-        found = eventually(lambda: {int(n) for n in os.listdir(folder)} - killed)
-        assert isinstance(found, set)
-        (pid,) = found
-        killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-    assert finish(process) == "2\n"
     only_forwarder_left(home)
