@@ -164,6 +164,9 @@ class Allocating:
                 return why, LossCause.WALLTIME
         if is_near_end(manager, now):
             return f"{why}, at the end of its block's walltime", LossCause.WALLTIME
+        if block is not None and block.job and not block.ended:
+            who = self.blocks.scheduler or "the batch system"
+            why = f"{why}; {who} has not said that its job is over"
         return why, LossCause.MANAGER_LOST
 
     def _workers(self, block: Block) -> int:
