@@ -125,7 +125,13 @@ class Answering:
                 if stream is not None
             }
         reply, missing = answer(
-            waiter, self._state.streams, self._cache, reasons, self._gathering.trouble, summaries
+            waiter,
+            self._state.streams,
+            self._cache,
+            reasons,
+            self._gathering.trouble,
+            summaries,
+            self._state.attempts,
         )
         if reply is not None:
             self._state.say(waiter.peer, reply)

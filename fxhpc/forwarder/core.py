@@ -285,6 +285,8 @@ class Forwarder:
             self._sending.feed(endpoint)
         elif isinstance(message, msg.Started):
             self._started(endpoint, message)
+        elif isinstance(message, msg.Lost):
+            self._state.attempts.lost(message, self._state.streams)
         elif isinstance(message, msg.Status):
             endpoint.status = message
             if message.report is not None:

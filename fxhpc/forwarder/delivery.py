@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 
 from fxhpc.forwarder import causes
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.attempts import Attempts
 from fxhpc.forwarder.streams import DELIVERED, ENDED, PARKED, RUNNING, STORING, Stream
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import service, states
@@ -120,6 +121,7 @@ def answer(
     reasons: dict[bytes, causes.Cause],
     trouble: str = "",
     summaries: dict[bytes, service.StreamSummary] | None = None,
+    attempts: Attempts | None = None,
 ) -> tuple[service.States | None, set[int]]:
     """The answer to a Fetch, or the rows that have to be read for it first.
 
@@ -127,6 +129,7 @@ def answer(
         reasons: for each stream, why its pending tasks wait.
         trouble: why outcomes cannot be stored at the moment.
         summaries: of the streams, if details were asked for.
+        attempts: what became of earlier attempts at pending tasks.
     """
     parts: list[service.StreamStates] = []
     missing: set[int] = set()
@@ -154,6 +157,8 @@ def answer(
                     status, reason = states.RUNNING, ""
                 elif state == PARKED:
                     status, reason = states.WAITING_FOR_ENDPOINT, causes.PARKED
+                if attempts is not None:
+                    reason = attempts.tell(name, index, reason)
                 found.append(service.TaskState(index, status, reason))
                 continue
             number = stream.rows_of[index]

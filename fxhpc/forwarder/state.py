@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.attempts import Attempts
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
@@ -71,6 +72,7 @@ class State:
         self.endpoints: dict[bytes, Endpoint] = {}
         self.named: list[Endpoint] = []  # those of them that are not `local`
         self.by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
+        self.attempts = Attempts()
         self.expected: set[bytes] = set()  # local instances of before that will attach again
         self.bodies = Bodies(BODY_BYTES if durable else None)
         self.next_row = 1

@@ -65,6 +65,8 @@ class Losses:
         name = task_id(task.stream, task.first)
         if not final:
             self._state.note(f"task {name} is tried again: {loss.text}", "warning")
+            told = msg.LostTask(task.stream, task.first, task.epoch, task.attempt, loss)
+            self._state.actions.append(ev.ToForwarder(msg.Lost([told])))
             self._state.requeue(task)
             return
         self._state.note(f"task {name} is lost for good: {loss.text}", "warning")

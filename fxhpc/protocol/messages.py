@@ -148,7 +148,11 @@ class ResultsStored(msgspec.Struct, array_like=True, tag="stored"):
 
 
 class Lost(msgspec.Struct, array_like=True, tag="lost"):
-    """Upwards: attempts that ended without an outcome."""
+    """Upwards: attempts that ended without an outcome.
+
+    From a manager, of all of them. From an interchange, of those that are tried again: so that
+    whoever asks for them is told what became of them.
+    """
 
     tasks: list[LostTask]
 
@@ -343,6 +347,16 @@ ToManager = (
     | Bye
 )
 FromInterchange = (
-    Present | NeedBody | Started | Results | Window | Status | Reset | Refuse | Heartbeat | Bye
+    Present
+    | NeedBody
+    | Started
+    | Results
+    | Lost
+    | Window
+    | Status
+    | Reset
+    | Refuse
+    | Heartbeat
+    | Bye
 )
 ToInterchange = Hello | Tasks | Body | NoBody | Cancel | ResultsStored | Backlog | Heartbeat | Bye
