@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,8 +240,7 @@ class _Clients:
         self._began = time.monotonic()
         self._started = 0
         self._process: subprocess.Popen[bytes] | None = None
-        for name in ("ids", "outcomes"):
-            (directory / name).touch()
+        self._ids, self._outcomes = _Records(directory / "ids"), _Records(directory / "outcomes")
 
     def look(self, seconds: float) -> int:
         """Keep a client alive, and note what clients have written; how much is missing."""
@@ -249,11 +248,8 @@ class _Clients:
         if time.monotonic() > self._began + self._driver.seconds:
             (self._directory / "enough").touch()
         driver = self._driver
-        known = set(driver.submitted)
-        for _, index in _records(self._directory / "ids"):
-            if index not in known:
-                driver.submitted.append(index)
-        for index, kind, told in _records(self._directory / "outcomes"):
+        driver.submitted += (index for _, index in self._ids.read())
+        for index, kind, told in self._outcomes.read():
             driver.outcomes[index] = _outcome(kind, told)
         missing = len(driver.submitted) - len(driver.outcomes)
         if self._process is None or self._process.poll() is not None:
@@ -305,9 +301,9 @@ def _be_client(directory: Path, home: Path, number: int) -> None:
                 wave = _wave(draws, following)
                 following += len(wave)
                 ids = _batch_run(client, function, "local", directory / "marks", wave)
-                given = dict(zip(ids, [index for index, _ in wave], strict=True))
-                _write(directory / "ids", list(given.items()))
-                pending.update(given)
+                new = dict(zip(ids, [index for index, _ in wave], strict=True))
+                _write(directory / "ids", list(new.items()))
+                pending.update(new)
             outcomes: dict[int, object] = {}
             _collect(client, pending, outcomes, 0.1)
             if outcomes:
@@ -369,10 +365,24 @@ def _write(path: Path, records: list[Any]) -> None:
         os.close(descriptor)
 
 
-def _records(path: Path) -> Iterator[Any]:
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield from json.loads(line)
+class _Records:
+    """A file of records that grows; it is made if it is not there."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self._path = path
+        self._position = 0
+
+    def read(self) -> list[Any]:
+        """Those that have come since one last read."""
+        found: list[Any] = []
+        with open(self._path, "rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._position += len(line)
+                    found += json.loads(line)
+        return found
 
 
 #: By the names that tables show.
