@@ -116,11 +116,18 @@ class Endpoint:
             return []
         if self.out_tasks and self.out_bytes >= self.window_bytes:
             return []
-        room = self.window_tasks - self.out_tasks
-        if room <= 0:
-            return []
         taken: list[Segment] = []
-        for segment in self.queue.take(room):
+        # What was cancelled meanwhile, or has ended after all, takes no room: on to what waits.
+        while len(self.queue) and (room := self.window_tasks - self.out_tasks) > 0:
+            segments = self.queue.take(room)
+            if not self._take(segments, taken):
+                break
+        return taken
+
+    def _take(self, segments: list[Segment], taken: list[Segment]) -> bool:
+        """Take what waits of these, as far as there is room for its bytes; whether there was."""
+        fitted = True
+        for segment in segments:
             parts = segment.waiting()
             if parts != [segment]:
                 self.dropped_bytes += segment.memory - sum(part.memory for part in parts)
@@ -131,6 +138,7 @@ class Endpoint:
                 if not self.out_tasks:
                     fits = max(1, fits)  # a task larger than the window goes alone
                 if fits < part.count:
+                    fitted = False
                     if fits <= 0:
                         self.push_front(part)
                         continue
@@ -141,7 +149,7 @@ class Endpoint:
                 self.out_tasks += part.count
                 self.out_bytes += size
                 taken.append(part)
-        return taken
+        return fitted
 
     def came_back(self, stream: Stream, count: int) -> None:
         """So many tasks of a stream are not at the interchange any more."""

@@ -189,6 +189,14 @@ def test_a_task_that_is_named_twice_ends_once(stage: Stage) -> None:
     assert stage.core._state.streams[STREAM].pending == 0
 
 
+def test_what_was_cancelled_is_in_nobodys_way(stage: Stage) -> None:
+    stage.submit(C, 996, first=4, call=2)
+    stage.cancel(C, *range(999))
+    stage.submit(C, 1, first=1000, call=3)
+    stage.up(tasks=2)
+    assert stage.sent() == [999, 1000]
+
+
 def test_a_group_is_cancelled_whoever_has_submitted_it(stage: Stage) -> None:
     group = "5a4e0000-0000-4000-8000-00000000000a"
     stage.attach(b"d")
