@@ -119,7 +119,7 @@ class Account:
     def is_clean(self) -> bool:
         """Whether everything ended once, with its value, and every further run had a cause."""
         wrong = (self.lost, self.failed, self.hung, self.twice, self.unexplained)
-        return self.ended == self.submitted and not any(wrong)
+        return self.ended == self.submitted > 0 and not any(wrong)
 
     def tell(self) -> str:
         """All of it, in lines."""

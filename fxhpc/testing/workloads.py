@@ -291,8 +291,9 @@ def _be_client(directory: Path, home: Path, number: int) -> None:
     following = number * 10**6
     with FuncXClient(home=home, workers=2, retries=_RETRIES) as client:
         function = client.register_function(marked)
-        ended = {record[0] for record in _records(directory / "outcomes")}
-        pending = {name: index for name, index in _records(directory / "ids") if index not in ended}
+        ended = {record[0] for record in _Records(directory / "outcomes").read()}
+        known = _Records(directory / "ids").read()
+        pending = {name: index for name, index in known if index not in ended}
         while True:
             is_enough = (directory / "enough").exists()
             if is_enough and not pending:
