@@ -162,7 +162,7 @@ def test_m02_twenty_managers_are_killed(
         batch = client.create_batch()
         batch.add(str(runs.path), number, endpoint_id=endpoint.endpoint_id, function_id=function)
         ids = client.batch_run(batch)
-        eventually(lambda: runs.begun() and runs.begun()[-1][0] == number)
+        eventually(lambda number=number: runs.begun() and runs.begun()[-1][0] == number)
         pid = runs.begun()[-1][1]
         following = endpoint.start_manager()
         eventually(
