@@ -31,7 +31,7 @@ from fxhpc.serialize import PackedFunction
 
 log = logging.getLogger(__name__)
 
-#: Submit messages that are sent ahead of their answers.
+#: Submit messages, and as many with what is cancelled, that are sent ahead of their answers.
 _IN_FLIGHT = 2
 
 #: Streams kept open for functions that are not in use at the moment.
@@ -73,6 +73,7 @@ class Submitter:
         self._cancelled: dict[Group, None] = {}  # groups with cancels to send
         self._sent_bodies: set[bytes] = set()
         self._in_flight = 0
+        self._cancels_in_flight = 0
         self._open = 0
         self._closing = False
         self._closed = False
@@ -214,8 +215,9 @@ class Submitter:
                     functools.partial(self._on_stored, submissions),
                 )
         for group in [group for group in self._cancelled if not group.pending]:
-            del self._cancelled[group]
-            self._send_cancels(group)
+            if everything or self._cancels_in_flight < _IN_FLIGHT:
+                self._cancelled.pop(group, None)
+                self._send_cancels(group)
 
     def _collect(self) -> list[service.Submission]:
         """What one message takes: all that waits, function by function."""
@@ -242,7 +244,16 @@ class Submitter:
         indices, group.cancels = group.cancels, []
         if indices and self._attachment is not None:
             tasks = [service.StreamRanges(group.stream, ids.to_ranges(indices))]
-            self._attachment.connection.post(service.CancelTasks(0, tasks))
+            self._cancels_in_flight += 1
+            self._attachment.connection.call(service.CancelTasks(0, tasks), self._on_cancels)
+
+    def _on_cancels(self, answer: Any) -> None:
+        """Those that have gathered meanwhile go in one message: very many are cancelled one by one
+        if whoever reads a map's values stops."""
+        with self.condition:
+            self._cancels_in_flight -= 1
+            if not isinstance(answer, BaseException):
+                self.flush()
 
     def interrupt(self, group: Group, indices: list[int]) -> None:
         """Have tasks end that were sent; work that stays without its submitter stays."""
@@ -324,6 +335,7 @@ class Submitter:
         """Number no more tasks in this stream."""
         self._dirty.pop(group, None)
         self._cancelled.pop(group, None)
+        self._send_cancels(group)
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
         self._streams.pop(group.stream, None)
@@ -374,7 +386,7 @@ class Submitter:
             group.pending = []  # nothing comes after these, so there is no gap
             self._dirty.pop(group, None)
             # What was sent may run: it ends here when it is known there.
-            group.cancels = [index for index in group.futures if index < group.first]
+            group.cancels += [index for index in group.futures if index < group.first]
             if group.cancels and self._attachment is not None:
                 tasks = [service.StreamRanges(group.stream, ids.to_ranges(group.cancels))]
                 group.cancels = []
@@ -402,6 +414,8 @@ class Submitter:
             if self._closed:
                 return
             self._closed = True
+            for group in list(self._cancelled):
+                self._send_cancels(group)
             attachment, self._attachment = self._attachment, None
             groups = list(self._streams.values())
             self._groups, self._streams = {}, {}
