@@ -153,6 +153,10 @@ class Manager:
                 yield stream, index, run
 
 
+#: So many lost managers are remembered, in case that they come back.
+MOST_BLAMED = 1_000
+
+
 class Histories:
     """What happened to tasks that were lost at least once. Empty in good times."""
 
@@ -163,6 +167,8 @@ class Histories:
         self._cut_offs: dict[Task, tuple[int, float]] = {}
         # Suspects that lost a manager where others ran too: how many managers.
         self._lost_among: dict[Task, int] = {}
+        # Suspects that lost a manager, by its name: should it come back, they did not.
+        self._blamed: dict[str, list[Task]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._stories)
@@ -200,6 +206,20 @@ class Histories:
         among = self._lost_among.get(task, 0)
         self._lost_among[task] = 0
         return among + 1
+
+    def blame(self, task: Task, manager: str) -> None:
+        """A suspect may have lost this manager; or it is only cut off, and comes back."""
+        self._blamed.setdefault(manager, []).append(task)
+        if len(self._blamed) > MOST_BLAMED:
+            del self._blamed[next(iter(self._blamed))]
+
+    def acquit(self, manager: str) -> None:
+        """This manager lives: nothing that ran there has ended it."""
+        for task in self._blamed.pop(manager, ()):
+            if charges := self._charges.get(task):
+                charges.pop()
+            elif self._lost_among.get(task):
+                self._lost_among[task] -= 1
 
     def cut_off(self, task: Task, ran_s: float) -> tuple[int, float]:
         """Note that the end of a block cut it off; how often that was, and its longest run."""

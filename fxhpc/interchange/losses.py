@@ -142,6 +142,8 @@ class Losses:
                 loss = manager_lost(manager, why, key in manager.running, cause)
                 self._count_walltime(manager, key, loss)
                 if unexplained:
+                    if task.suspect:
+                        self.histories.blame(key, manager.name)
                     self._lose_suspect(task, loss, len(began) == 1)
                 else:
                     self.lose(task, loss)

@@ -41,6 +41,7 @@ class Registering:
             if before.peer != peer:
                 self._state.actions.append(ev.CloseManager(before.peer))
         self._state.admit(manager)
+        self._state.histories.acquit(manager.name)
         waiting = self._state.waiting.pop(message.manager, {})
         self._recovering.expected.pop(message.manager, None)
         unknown = self._state.waiting.get(UNKNOWN, {})
