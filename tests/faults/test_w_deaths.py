@@ -33,17 +33,6 @@ def record(row: str, name: str, seconds: list[float]) -> None:
     )
 
 
-def note_and_hold(folder: str) -> tuple[int, float]:
-    """The first time: leave the pid, and hold on. The second time: when that begins."""
-    began = time.monotonic()
-    if before := os.listdir(folder):
-        return int(before[0]), began
-    with open(os.path.join(folder, str(os.getpid())), "x"):
-        pass
-    time.sleep(1000)
-    return 0, began
-
-
 def double(x: int) -> int:
     return 2 * x
 
@@ -59,7 +48,7 @@ def test_w01_a_busy_worker_killed_its_task_runs_again(tmp_path: Path, kills: int
         for number in range(kills):
             folder = tmp_path / str(number)
             folder.mkdir()
-            future = executor.submit(note_and_hold, str(folder))
+            future = executor.submit(tasks.note_and_hold, str(folder))
             (pid,) = map(int, eventually(lambda folder=folder: os.listdir(folder)))  # type: ignore[misc]
             killed = time.monotonic()
             os.kill(pid, signal.SIGKILL)
