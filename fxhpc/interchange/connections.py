@@ -15,6 +15,9 @@ COME_BACK_S = 0.6
 #: Seconds in which it shows which connection it was that ended, and between two looks.
 _PROBE_S, PROBE_EVERY_S = 0.5, 0.05
 
+#: Seconds between two looks for each connection that there is: very many cost more than a moment.
+_PROBE_EACH_S = 1e-4
+
 
 class Connections:
     """Looks after the connections of managers.
@@ -25,7 +28,7 @@ class Connections:
     def __init__(self, managers: Acceptor[msg.FromManager]) -> None:
         self._managers = managers
         self.monitor = Monitor(managers.socket)
-        self._probe_until = 0.0
+        self._probe_until = self._probe_next = 0.0
         self._closed: dict[bytes, float] = {}  # those that ended, and until when to wait
 
     @property
@@ -36,10 +39,13 @@ class Connections:
     def look(self) -> list[bytes]:
         """Those that have ended, and did not come back in time. Their links are forgotten."""
         now = time.monotonic()
-        if self.monitor.look().ended:
-            self._probe_until = now + _PROBE_S
-        if now < self._probe_until:
-            for peer in self._managers.peers():
+        seen = self.monitor.look()
+        if seen.ended > seen.unborn:
+            self._probe_until = max(now, self._probe_next) + _PROBE_S
+        if self._probe_next <= now < self._probe_until:
+            peers = self._managers.peers()
+            self._probe_next = now + max(PROBE_EVERY_S, _PROBE_EACH_S * len(peers))
+            for peer in peers:
                 if peer not in self._closed and not self._managers.send(peer, msg.Heartbeat()):
                     self._closed[peer] = now + COME_BACK_S
         gone = [peer for peer, until in self._closed.items() if now >= until]

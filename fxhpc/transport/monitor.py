@@ -27,6 +27,7 @@ class Connections:
     opened: int = 0
     ended: int = 0  # or could not be made
     refused: tuple[str, ...] = ()  # a reason for each
+    unborn: int = 0  # of those that ended: before their handshake had
 
 
 class Monitor:
@@ -45,7 +46,7 @@ class Monitor:
 
     def look(self) -> Connections:
         """Everything since the last call."""
-        opened = ended = 0
+        opened = ended = unborn = 0
         refused: list[str] = []
         while True:
             try:
@@ -61,8 +62,10 @@ class Monitor:
                 self.accept_error = value
             elif event in _REFUSED:
                 refused.append(_REFUSED[event])
+                # Told as ended too; it was nobody's. Managers try so which address answers.
+                unborn += event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         self.refused += len(refused)
-        return Connections(opened, ended, tuple(refused))
+        return Connections(opened, ended, tuple(refused), unborn)
 
     def close(self) -> None:
         """Stop watching. To be called before the watched socket is closed."""
