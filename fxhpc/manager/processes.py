@@ -70,8 +70,12 @@ def show_where(pid: int, within_s: float = 0.05) -> None:
     """
     os.kill(pid, signal.SIGABRT)
     until = time.monotonic() + within_s
-    options = os.WEXITED | os.WNOWAIT | os.WNOHANG
-    while os.waitid(os.P_PID, pid, options) is None and time.monotonic() < until:
+    while time.monotonic() < until:
+        # macOS has no such call that leaves the child to be waited for later.
+        if hasattr(os, "waitid"):
+            options = os.WEXITED | os.WNOWAIT | os.WNOHANG
+            if os.waitid(os.P_PID, pid, options) is not None:
+                return
         time.sleep(0.001)
 
 
