@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.held import Claim, Manager, each, manager_lost, one_ref, single, without
+from fxhpc.interchange.held import (
+    Claim,
+    Manager,
+    Task,
+    each,
+    manager_lost,
+    one_ref,
+    single,
+    without,
+)
 from fxhpc.interchange.losses import Losses
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
@@ -39,6 +48,9 @@ class Recovering:
         # Of tasks that the forwarder has not sent again yet: who holds them, and what is known to
         # have become of them.
         self._claimed: dict[tuple[bytes, int], Claim] = {}
+        # The same by manager, as far as it is still so: thousands of them may come back at once.
+        self._sent_of: dict[str, list[Task]] = {}
+        self._claims_of: dict[str, list[Task]] = {}
         self._fates: dict[tuple[bytes, int], Loss] = {}
         self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
@@ -56,6 +68,7 @@ class Recovering:
         for sent in event.sent:
             for ref, index in each(sent.tasks):
                 self._sent_to[ref.stream, index] = sent.manager
+                self._sent_of.setdefault(sent.manager, []).append((ref.stream, index))
 
     def accept(self, run: msg.TaskRun) -> None:
         """Queue tasks of the forwarder, but for those that are elsewhere already."""
@@ -121,9 +134,18 @@ class Recovering:
             started = msg.Started([msg.TaskRefs(task.stream, [task.first, 1])])
             self._state.actions.append(ev.ToForwarder(started))
 
+    def _sent(self, name: str) -> set[Task]:
+        """What this manager was sent; it is asked for once."""
+        return {task for task in self._sent_of.pop(name, ()) if self._sent_to.get(task) == name}
+
+    def _claims(self, name: str) -> set[Task]:
+        """What this manager claims; it is asked for once."""
+        found = self._claims_of.pop(name, ())
+        return {task for task in found if self._claimed.get(task, ("",))[0] == name}
+
     def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
         """Forget what a manager claimed when it greeted before; it claims anew."""
-        claimed = {task for task, claim in self._claimed.items() if claim.manager == manager.name}
+        claimed = self._claims(manager.name)
         for task in claimed:
             del self._claimed[task]
         return claimed
@@ -151,6 +173,7 @@ class Recovering:
             self._sent_to.pop(task, None)
             self._fates.pop(task, None)
             self._claimed[task] = Claim(manager.name, ref.epoch, ref.attempt, running)
+            self._claims_of.setdefault(manager.name, []).append(task)
             if running:
                 runs.append(msg.TaskRefs(ref.stream, [index, 1]))
         if runs:
@@ -202,7 +225,7 @@ class Recovering:
 
     def told_all(self, name: str) -> None:
         """It has told all: what else it was sent has not arrived there."""
-        for task in [task for task, manager in self._sent_to.items() if manager == name]:
+        for task in self._sent(name):
             del self._sent_to[task]
 
     def manager_gone(
@@ -211,7 +234,7 @@ class Recovering:
         """What a manager claimed, or may have, is lost with it."""
         if cause == LossCause.WALLTIME:
             cause = LossCause.INTERRUPTED  # how long these ran is not known here
-        for key in [key for key, claim in self._claimed.items() if claim.manager == manager.name]:
+        for key in self._claims(manager.name):
             del self._claimed[key]
             self._fates[key] = manager_lost(manager, why, True, cause)
         self._give_up_sent(manager, why)
@@ -220,7 +243,7 @@ class Recovering:
         self, manager: Manager, why: str, cause: LossCause = LossCause.MANAGER_LOST
     ) -> None:
         """A manager is gone that was sent tasks which the forwarder has not sent here yet."""
-        for task in [task for task, name in self._sent_to.items() if name == manager.name]:
+        for task in self._sent(manager.name):
             del self._sent_to[task]
             self._fates[task] = manager_lost(manager, why, False, cause)
 
