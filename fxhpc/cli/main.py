@@ -13,6 +13,7 @@ from fxhpc.version import __version__
 _GROUPS = {
     "endpoint": ("fxhpc.cli.endpoint:endpoint", "Configure, start, stop and look at endpoints."),
     "task": ("fxhpc.cli.task:task", "List, explain and cancel tasks."),
+    "store": ("fxhpc.cli.store:store", "See what the store holds, make room, set its limits."),
     "config": ("fxhpc.cli.config:config", "Check endpoint configurations; their JSON schema."),
     "manager": ("fxhpc.cli.manager:manager", "Join a running endpoint from inside an allocation."),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,8 @@ class Attachment:
 
     def _on_attached(self, attached: Attached) -> None:
         self.local.set_address(attached.managers)
+        for notice in attached.notices:
+            print(f"fxhpc: {notice}", file=sys.stderr)
 
     def _on_local_failure(self, error: errors.FxhpcError) -> None:
         self._tell(error, LOCAL_ENDPOINT)

@@ -37,6 +37,8 @@ _ANSWERS = (
     | service.Functions
     | service.EndpointStatus
     | service.TaskList
+    | service.StoreUsage
+    | service.Purged
 )
 
 

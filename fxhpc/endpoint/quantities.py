@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from fxhpc.durations import finite, parse_duration
-
-_SIZE_EXAMPLES = "write for example 4GB, '512 MiB' or a number of"
-
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)")
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+from fxhpc.durations import parse_duration
+from fxhpc.units import parse_size
 
 
 def clock(seconds: float) -> str:
@@ -25,32 +20,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{rest:02d}"
-
-
-def parse_size(value: Any, unit: int = 1, unit_name: str = "bytes") -> int:
-    """Bytes of a size: '4GB', '512 MiB', or a plain number in `unit`s. A KB is 1,024 bytes.
-
-    Raises:
-        ValueError: it is none; the text names the ways to write one.
-
-    >>> parse_size("512 MiB"), parse_size(4, 2**30)
-    (536870912, 4294967296)
-    """
-    wrong = f"{value!r} is not a size; {_SIZE_EXAMPLES} {unit_name}"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(wrong)
-    if not isinstance(value, str):
-        return int(finite(float(value), value) * unit)
-    match = _SIZE.fullmatch(value.strip())
-    if match is None:
-        raise ValueError(wrong)
-    letters = match[2].lower()
-    if not letters:
-        return int(float(match[1]) * unit)
-    power = _POWERS.get(letters.removesuffix("b").removesuffix("i"))
-    if power is None or letters in ("i", "ib"):
-        raise ValueError(wrong)
-    return int(float(match[1]) * 1024**power)
 
 
 def _gigabytes(value: Any) -> int:

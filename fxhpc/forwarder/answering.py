@@ -7,6 +7,7 @@ from typing import Any
 from fxhpc.forwarder import causes
 from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
 from fxhpc.forwarder.gathering import Gathering, StoredRow
+from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.state import State, error_words
 from fxhpc.forwarder.streams import DELIVERED
@@ -16,7 +17,10 @@ from fxhpc.protocol import service
 class Answering:
     """Answers Fetch calls, and pushes what clients want without asking."""
 
-    def __init__(self, state: State, gathering: Gathering, listing: Listing) -> None:
+    def __init__(
+        self, state: State, gathering: Gathering, listing: Listing, keeping: Keeping
+    ) -> None:
+        self._keeping = keeping
         self._state = state
         self._listing = listing
         self._gathering = gathering
@@ -28,6 +32,9 @@ class Answering:
         """A call, and which of its tasks are pending."""
         waiter = Waiter(client.peer, message, self._state.now + message.wait_s)
         waiter.look(self._state.streams)
+        for name, _ in waiter.wanted:
+            if waiter.outcomes and (stream := self._state.streams.get(name)):
+                self._keeping.looked(stream)
         return waiter
 
     def answer_or_wait(self, waiter: Waiter) -> None:
@@ -43,6 +50,7 @@ class Answering:
         told: set[bytes] = set()
         for stream, number, row, indices in rows:
             stream.end(indices, number)
+            self._keeping.ended(stream)
             self._cache.add(number, row)
             name = stream.info.stream
             if client := self._state.clients.get(stream.pusher):
@@ -92,6 +100,7 @@ class Answering:
             if stream := self._state.streams.get(name):
                 for index in indices:
                     stream.states[index] = DELIVERED
+                self._keeping.delivered(stream, indices)
         self.push(client)
 
     def push(self, client: Client) -> None:

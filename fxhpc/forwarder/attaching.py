@@ -11,6 +11,7 @@ from fxhpc.forwarder.cancelling import Cancelling
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering
+from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, ignore, is_local
 from fxhpc.forwarder.streams import DELIVERED, ENDED, RUNNING, SENT, Stream
@@ -35,6 +36,7 @@ class Attaching:
         sending: Sending,
         answering: Answering,
         cancelling: Cancelling,
+        keeping: Keeping,
         managers: str,
     ) -> None:
         self._state = state
@@ -42,6 +44,7 @@ class Attaching:
         self._sending = sending
         self._answering = answering
         self._cancelling = cancelling
+        self._keeping = keeping
         self._managers = managers
         # A closing instance: which client asks for which tasks of which stream of it.
         self._adopters: dict[bytes, list[tuple[bytes, bytes, list[int] | None]]] = {}
@@ -80,10 +83,16 @@ class Attaching:
             ev.ToClient(
                 peer,
                 service.Attached(
-                    self._state.epoch, __version__, msg.PROTOCOL, self._managers, older
+                    self._state.epoch,
+                    __version__,
+                    msg.PROTOCOL,
+                    self._managers,
+                    older,
+                    self._state.notices,
                 ),
             )
         )
+        self._state.notices = []
         self.open_local(message.local)
         forgotten: list[bytes] = []
         for name in message.streams:
@@ -110,6 +119,9 @@ class Attaching:
         ended = [stream for stream in self._state.streams.values() if stream.pusher == peer]
         self.end_streams(ended)
         self.close_local(client.instance)
+        if not self._state.clients:
+            self._state.purged.clear()
+            self._keeping.sweep()
 
     def open_local(self, instance: bytes) -> None:
         """Have an interchange hosted for a client's `local`."""
@@ -160,7 +172,7 @@ class Attaching:
 
     def end_streams(self, streams: Iterable[Stream]) -> None:
         """Work that ends with its client: what has not ended is cancelled, and all is forgotten."""
-        operations: list[op.Operation] = []
+        streams = list(streams)
         for stream in streams:
             out = [i for i, state in enumerate(stream.states) if state in (SENT, RUNNING)]
             endpoint = self._state.endpoint_of(stream)
@@ -172,9 +184,8 @@ class Attaching:
                 )
             stream.states[:] = bytes([DELIVERED]) * stream.count
             self._state.forget_stream(stream)
-            operations.append(op.DropStream(stream.info.stream))
-        if operations and self._state.durable:
-            self._state.store(operations, ignore)
+        if streams and self._state.durable:
+            self._keeping.forget(streams)
 
     def _drop_calls(self, peer: bytes) -> None:
         self._answering.forget(peer)

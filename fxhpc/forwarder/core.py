@@ -8,6 +8,7 @@ what nobody wants any more. The store is the only truth: everything here is rebu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fxhpc.forwarder import causes
@@ -19,6 +20,7 @@ from fxhpc.forwarder.cancelling import Cancelling
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering, StoredRow
+from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, endpoint_key, error_words
@@ -43,15 +45,19 @@ class Forwarder:
         epoch: of the store's owner.
         managers: the address where local managers register, told to clients.
         durable: whether what is not kept is stored too. A private forwarder in memory does not.
+        notices: what a person is to be told of the store: the first client that comes is.
     """
 
-    def __init__(self, epoch: int, *, managers: str = "", durable: bool = True) -> None:
-        self._state = State(epoch, durable)
+    def __init__(
+        self, epoch: int, *, managers: str = "", durable: bool = True, notices: Iterable[str] = ()
+    ) -> None:
+        self._state = State(epoch, durable, notices)
         self._gathering = Gathering(self._state)
+        self._keeping = Keeping(self._state)
         self._sending = Sending(self._state, self._gathering)
-        self._submitting = Submitting(self._state, self._sending)
+        self._submitting = Submitting(self._state, self._sending, self._keeping)
         self._listing = Listing(self._state, self._gathering)
-        self._answering = Answering(self._state, self._gathering, self._listing)
+        self._answering = Answering(self._state, self._gathering, self._listing, self._keeping)
         self._cancelling = Cancelling(self._state, self._gathering, self._sending)
         self._attaching = Attaching(
             self._state,
@@ -59,6 +65,7 @@ class Forwarder:
             self._sending,
             self._answering,
             self._cancelling,
+            self._keeping,
             managers,
         )
         self._gathering.on_ended = self._ended
@@ -74,19 +81,29 @@ class Forwarder:
         self._recovered = True
         state.next_row = max(recovered.next_submission, recovered.next_result)
         for info, owner in recovered.streams:
-            state.add_stream(Stream(info, owner))
-        for row in recovered.submissions:
+            new = Stream(info, owner)
+            new.noted = recovered.looked.get(info.stream, 0.0)
+            new.touched = max(new.noted, info.created)
+            state.add_stream(new)
+        left = {*recovered.dropped, *(row.stream for row in recovered.submissions)}
+        left.update(result.stream for result in recovered.results)
+        self._keeping.go_on_with(sorted(left.difference(state.streams)))
+        for row in sorted(recovered.submissions, key=lambda row: row.first):
             if stream := state.streams.get(row.stream):
+                stream.skip_to(row.first)  # what was before it is delivered, and not kept
                 stream.extend(row.row, row.first, row.tasks, row.size)
                 if stream.info.retries:
                     # Whether they had been sent is not known here: journals and managers know.
                     stream.states[row.first : row.first + row.tasks] = bytes([SENT]) * row.tasks
         for name, index, kind, _ in recovered.exceptions:
             if kind == op.ExceptionKind.SENT and (stream := state.streams.get(name)):
-                stream.states[index] = SENT
+                stream.states[index : index + 1] = bytes([SENT])[: stream.count - index]
         for result in recovered.results:
             if stream := state.streams.get(result.stream):
-                stream.end(from_ranges(result.ranges), result.row)
+                indices = from_ranges(result.ranges)
+                stream.skip_to(max(indices, default=-1) + 1)
+                stream.end(indices, result.row)
+                stream.touched = max(stream.touched, result.ended)
         for name, kind, ranges in recovered.kinds:
             if stream := state.streams.get(name):
                 stream.note_kinds({kind: ranges})
@@ -162,6 +179,8 @@ class Forwarder:
             if endpoint := state.endpoints.get(event.key):
                 endpoint.away, endpoint.deleted = event.away, event.deleted
                 endpoint.seen, endpoint.longest_s = event.seen, event.longest_s
+        elif isinstance(event, ev.StoreLimits):
+            self._keeping.set_limits(event.max_bytes, event.retention_s)
         elif isinstance(event, ev.InterchangeUp):
             if endpoint := state.endpoints.get(event.key):
                 # Nothing more is sent before it has said what it holds: that would not be in it.
@@ -177,7 +196,7 @@ class Forwarder:
                 if event.nothing_runs:
                     endpoint.forget_begun()
         else:
-            self._tick()
+            self._tick(event.wall)
         return state.actions
 
     # --- clients --------------------------------------------------------------------------------
@@ -205,6 +224,9 @@ class Forwarder:
         elif isinstance(message, service.CancelTasks):
             self._cancelling.cancel(client, message)
         elif isinstance(message, service.RegisterFunction):
+            if full := self._keeping.refusal(len(message.body)):
+                state.fail(client, message.call, "StoreFull", [full])
+                return
             digest = message.record.digest
             state.bodies.keep(digest, message.body)
             operations: list[op.Operation] = [
@@ -213,6 +235,9 @@ class Forwarder:
             ]
             state.store_for(client, message.call, operations)
         elif isinstance(message, service.PutBody):
+            if full := self._keeping.refusal(len(message.body)):
+                state.fail(client, message.call, "StoreFull", [full])
+                return
             state.bodies.keep(message.digest, message.body)
             state.store_for(client, message.call, [op.AddBody(message.digest, message.body)])
         elif isinstance(message, service.GetFunctions):
@@ -224,6 +249,10 @@ class Forwarder:
             self._status(client, message)
         elif isinstance(message, service.ListTasks):
             state.say(peer, self._listing.answer(message))
+        elif isinstance(message, service.GetStoreUsage):
+            self._keeping.usage(client, message)
+        elif isinstance(message, service.PurgeTasks):
+            self._keeping.purge(client, message, self._attaching.end_streams)
         elif isinstance(message, service.Resume):
             for stream in list(state.streams.values()):
                 self._attaching.adopt(stream, None, client)
@@ -355,8 +384,9 @@ class Forwarder:
             self._cancelling.settle(stream.info.stream, row.by_index.values())
         self._answering.stored(rows)
 
-    def _tick(self) -> None:
+    def _tick(self, wall: float) -> None:
         state = self._state
+        self._keeping.tick(wall)
         if self._recovered:
             # Those whose process did not outlive the forwarder before this one.
             self._recovered = False

@@ -97,8 +97,17 @@ class EndOfTurn(msgspec.Struct, frozen=True):
     """All that had come in is handled: what was gathered can go out."""
 
 
+class StoreLimits(msgspec.Struct, frozen=True):
+    """What the store may hold, and for how long: at first, and when it has been changed."""
+
+    max_bytes: int
+    retention_s: float
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed."""
+
+    wall: float = 0.0  # the wall clock; 0: nobody knows it
 
 
 class ToClient(msgspec.Struct, frozen=True):
@@ -162,6 +171,7 @@ Event: TypeAlias = (
     | Stored
     | Loaded
     | EndOfTurn
+    | StoreLimits
     | Tick
 )
 Action: TypeAlias = ToClient | ToInterchange | Store | Load | OpenLocal | CloseLocal | DropClient

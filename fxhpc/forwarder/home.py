@@ -40,6 +40,7 @@ class Home:
         chosen = path or os.environ.get(HOME_VARIABLE) or os.path.expanduser("~/.fxhpc")
         self.path = Path(os.path.abspath(chosen))
         self.store = self.path / "store.db"
+        self.limits = self.path / "store.json"
         self.lock = self.path / "lock"
         self.owner = self.path / "forwarder.json"
         self.log = self.path / "forwarder.log"

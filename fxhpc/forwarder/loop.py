@@ -110,7 +110,7 @@ class Loop:
             self._interchanges_said(self.host.tick())
             if self.remotes is not None:
                 self._events.extend(self.remotes.tick())
-            self._events.append(ev.Tick())
+            self._events.append(ev.Tick(time.time()))
         self._handle_all()
 
     def _poller(self, watched: list[Any]) -> zmq.Poller:

@@ -20,6 +20,7 @@ from fxhpc.forwarder.clients import HomeClients
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.filesystems import network_type
 from fxhpc.forwarder.home import ForwarderAddress, Home
+from fxhpc.forwarder.limits import WatchedLimits
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
@@ -84,11 +85,13 @@ class ForwarderProcess:
         self._lock = lock
         self._grace_s = grace_s
         self._stopping = False
+        self._limits = WatchedLimits(home)
         before = home.read_owner()
         network = network_type(os.fspath(home.path))
         if network:
             log.info("the home is on %s: every commit is synchronised", network)
-        store = Store(str(home.store), full_sync=bool(network))
+        store = self._store = Store(str(home.store), full_sync=bool(network))
+        recovered = store.recover()  # which replaces a store that turns out to be damaged
         for notice in store.notices:
             log.warning("%s", notice)
         epoch = store.raise_epoch()
@@ -108,10 +111,11 @@ class ForwarderProcess:
         )
         self._waker = Waker()
         self._writer = Writer(store, self._waker.wake, inline=not network)
-        core = Forwarder(epoch, managers=managers)
-        core.recover(store.recover())
+        core = Forwarder(epoch, managers=managers, notices=store.notices)
+        core.recover(recovered)
         self._remotes = RemoteInterchanges(context, home.endpoints)
         self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker, self._remotes)
+        self._set_limits()
         self._expect_clients(host)
         home.write_owner(
             ForwarderAddress(
@@ -142,6 +146,15 @@ class ForwarderProcess:
                 if not self._home.is_locked_by(self._lock):
                     log.error("the home %s was removed; ending", self._home.path)
                     return
+                if self._store.damage:
+                    log.error(
+                        "the store is damaged (%s); ending, so that the next forwarder saves "
+                        "what can be read",
+                        self._store.damage,
+                    )
+                    return
+                if self._limits.changed() is not None:
+                    self._set_limits()
             core = self._loop.core
             waits = not core.is_idle and time.monotonic() - began < _RETURN_S
             if core.has_clients or waits or not self._remotes.is_idle:
@@ -163,6 +176,10 @@ class ForwarderProcess:
         self._writer.close()
         self._directory.remove()
         log.info("ended")
+
+    def _set_limits(self) -> None:
+        limits = self._limits.current
+        self._loop.feed(ev.StoreLimits(limits.max_bytes, limits.retention_s))
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fxhpc.forwarder import events as ev
@@ -60,11 +60,13 @@ class State:
     Args:
         epoch: of the store's owner.
         durable: whether what is not kept is stored too.
+        notices: what a person is to be told of the store, until a client was told.
     """
 
-    def __init__(self, epoch: int, durable: bool) -> None:
+    def __init__(self, epoch: int, durable: bool, notices: Iterable[str] = ()) -> None:
         self.epoch = epoch
         self.durable = durable
+        self.notices = list(notices)
         self.now = 0.0  # monotonic, of the event that is being handled
         self.actions: list[ev.Action] = []
         self.clients: dict[bytes, Client] = {}
@@ -72,6 +74,8 @@ class State:
         self.endpoints: dict[bytes, Endpoint] = {}
         self.named: list[Endpoint] = []  # those of them that are not `local`
         self.by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
+        # Streams that were purged while their client was there: the number of their next task.
+        self.purged: dict[bytes, int] = {}
         self.attempts = Attempts()
         self.expected: set[bytes] = set()  # local instances of before that will attach again
         self.bodies = Bodies(BODY_BYTES if durable else None)

@@ -215,14 +215,12 @@ class Store(Reader):
         return recovered
 
     def _is_whole(self, kind: str, row: int) -> bool:
-        columns, checksum = {
-            "submission": ("row, stream, first, count, shared, payloads", submission_checksum),
-            "result": ("row, stream, ranges, outcomes", result_checksum),
-        }[kind]
+        columns = "first, count, shared, payloads" if kind == "submission" else "ranges, outcomes"
         *values, stored = self._connection.execute(
-            f"SELECT {columns}, crc FROM {kind} WHERE row = ?", (row,)
+            f"SELECT row, stream, {columns}, crc FROM {kind} WHERE row = ?", (row,)
         ).fetchone()
-        return stored in (None, checksum(*values))
+        found = submission_checksum(*values) if kind == "submission" else result_checksum(*values)
+        return stored in (None, found)
 
     def note_damage(self, error: BaseException) -> None:
         """Remember, also for the next opening, if an error came of a damaged database.
@@ -257,6 +255,9 @@ class Store(Reader):
             self._connection.close()
             os.unlink(self.path)
             self._open(migrations)
+        if not self._connection.execute("SELECT 1 FROM meta WHERE name = 'epoch'").fetchone():
+            # Endpoints have seen epochs that nobody knows any more, and refuse lower ones.
+            self._set_meta(epoch=int(time.time()))
         self._files.measure()
         try:
             os.unlink(self._mark)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -127,6 +128,9 @@ class Sizes(NamedTuple):
     result_rows: int
     functions: int
     free: int  # inside the database, to be used again
+    log: int = 0  # of `database`
+    reserve: int = 0  # what is set aside so that a full disk stops submissions alone
+    aside: Sequence[tuple[str, int]] = ()  # what was damaged: paths and bytes
 
 
 class Reader:
@@ -344,12 +348,29 @@ class Reader:
         )
         return [_decode_record(record) for (record,) in rows], total
 
-    def usage(self) -> int:
-        """Bytes that the store takes of what it may: pages in use, and files. Costs nothing."""
+    def usage(self) -> tuple[int, int]:
+        """Bytes of pages in use and of files, and bytes of free pages. Costs nothing."""
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (page,) = self._connection.execute("PRAGMA page_size").fetchone()
-        return int(page) * (int(pages) - int(free)) + (self._files.size if self._files else 0)
+        files = self._files.size if self._files else 0
+        return int(page) * (int(pages) - int(free)) + files, int(page) * int(free)
+
+    def disk(self) -> int:
+        """Bytes that the store takes on the disk, with its log and files."""
+        used, free = self.usage()
+        return used + free + self._log_size()
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # to stat it drops no lock
+        except OSError:
+            return 0  # nothing was written yet, or it is in memory
+
+    def sizes_by_stream(self) -> tuple[Sizes, dict[bytes, int]]:
+        """What the store takes, and the bytes of each stream's results."""
+        results = self._connection.execute("SELECT stream, sum(size) FROM result GROUP BY stream")
+        return self.sizes(), dict(results.fetchall())
 
     def unreferenced(self, in_use: list[bytes]) -> list[bytes]:
         """Digests of bodies that no function and no row refers to, nor these streams' digests."""
@@ -382,12 +403,7 @@ class Reader:
             return int(self._connection.execute(query).fetchone()[0] or 0)
 
         page = one("PRAGMA page_size")
-        log = 0
-        if self.path != MEMORY:
-            try:
-                log = os.stat(f"{self.path}-wal").st_size  # to stat it drops no lock
-            except FileNotFoundError:
-                pass  # nothing was written yet
+        log = self._log_size()
         in_files = "SELECT sum(size) FROM {} WHERE data IS NULL"
         tables = ("submission_large", "result_large", "body")
         return Sizes(
@@ -400,6 +416,11 @@ class Reader:
             result_rows=one("SELECT count(*) FROM result"),
             functions=one("SELECT count(*) FROM function"),
             free=page * one("PRAGMA freelist_count"),
+            log=log,
+            reserve=_size_of(f"{self.path}.reserve"),
+            aside=sorted(
+                (path, _size_of(path)) for path in glob.glob(f"{glob.escape(self.path)}.damaged-*")
+            ),
         )
 
 
@@ -408,6 +429,17 @@ def _stream_info(stream: bytes, encoded: bytes, checksum: int | None) -> StreamI
     if info.stream != stream or checksum not in (None, stream_checksum(stream, encoded)):
         raise ValueError("what the tasks of a batch share has a wrong checksum")
     return info
+
+
+def _size_of(path: str) -> int:
+    """Bytes of a file, or of all files in a directory; 0 if there is none."""
+    try:
+        if not os.path.isdir(path):
+            return os.stat(path).st_size
+        with os.scandir(path) as found:
+            return sum(entry.stat().st_size for entry in found)
+    except OSError:
+        return 0
 
 
 def _lost(index: int, damage: str) -> Outcome:

@@ -115,6 +115,9 @@ class Stream:
         self.accepted = 0
         self.refusing = False
         self.uncommitted = 0  # submissions on their way into the store
+        self.touched = 0.0  # wall clock: when something ended, or was asked for, last
+        self.noted = 0.0  # wall clock: what the store knows of that
+        self._looked_rows = 0  # of `rows`, for `take_delivered`
 
     @property
     def count(self) -> int:
@@ -142,6 +145,38 @@ class Stream:
         self.rows.append((row, first, count, size))
         self.size += size
         self.accepted = max(self.accepted, first + count)
+
+    def skip_to(self, index: int) -> None:
+        """What is before this index was delivered, as far as nothing is known of it."""
+        missing = index - len(self.states)
+        if missing > 0:
+            self.states.extend(bytes([DELIVERED]) * missing)
+            self.rows_of.extend([0] * missing)
+        self.accepted = max(self.accepted, index)
+
+    def take_delivered(self, limit: int) -> list[int]:
+        """Submission rows all of whose tasks were delivered; they are not its rows any more.
+
+        The last row stays.
+
+        Args:
+            limit: so many rows are looked at, the others the next time.
+        """
+        start = self._looked_rows if self._looked_rows < len(self.rows) - 1 else 0
+        stop = min(len(self.rows) - 1, start + limit)
+        left: list[tuple[int, int, int, int]] = []
+        taken: list[int] = []
+        for entry in self.rows[start:stop]:
+            row, first, count, _ = entry
+            if self.states.count(DELIVERED, first, first + count) == count:
+                taken.append(row)
+                self.shared.pop(row, None)
+            else:
+                left.append(entry)
+        if taken:
+            self.rows[start:stop] = left
+        self._looked_rows = start + len(left)
+        return taken
 
     def end(self, indices: Iterable[int], row: int) -> None:
         """Note where the outcomes of these tasks lie."""

@@ -6,6 +6,7 @@ from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
+from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, error_words, ignore
 from fxhpc.forwarder.streams import Segment, Stream
@@ -19,15 +20,20 @@ PAYLOAD_BYTES = 64 * 2**20
 class Submitting:
     """Takes tasks in."""
 
-    def __init__(self, state: State, sending: Sending) -> None:
+    def __init__(self, state: State, sending: Sending, keeping: Keeping) -> None:
         self._state = state
         self._sending = sending
+        self._keeping = keeping
 
     def submit(self, client: Client, message: service.Submit) -> None:
         """Store what a client submits, and queue it when it is stored."""
         refused = self._reason_to_refuse(message.submissions)
         if refused is not None:
             self._state.fail(client, message.call, *refused)
+            return
+        size = sum(len(data) for part in message.submissions for data in part.payloads)
+        if full := self._keeping.refusal(size):
+            self._state.fail(client, message.call, "StoreFull", [full])
             return
         operations: list[op.Operation] = []
         accepted: list[tuple[Stream, Segment, int]] = []
@@ -37,6 +43,7 @@ class Submitting:
             stream = self._state.streams.get(info.stream)
             if stream is None:
                 stream = Stream(info, client.instance)
+                stream.skip_to(self._state.purged.pop(info.stream, 0))
                 self._state.add_stream(stream)
                 operations.append(op.AddStream(info, client.instance))
             if not info.keep:
@@ -94,7 +101,8 @@ class Submitting:
             if info.walltime_s and (refusal := self._too_long(info)):
                 return refusal
             stream = self._state.streams.get(info.stream)
-            known = accepted.get(info.stream, 0 if stream is None else stream.accepted)
+            known = self._state.purged.get(info.stream, 0) if stream is None else stream.accepted
+            known = accepted.get(info.stream, known)
             refusing = stream is not None and stream.refusing
             if first + count > known and (first != known or refusing):
                 reason = f"task {first} of a stream came where {known} was next"

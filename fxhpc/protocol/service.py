@@ -210,6 +210,23 @@ class ListTasks(msgspec.Struct, array_like=True, tag="list"):
     prefix: bytes = b""  # of streams whose name begins so
 
 
+class GetStoreUsage(msgspec.Struct, array_like=True, tag="usage"):
+    """What does the store hold? Answered by StoreUsage."""
+
+    call: int
+
+
+class PurgeTasks(msgspec.Struct, array_like=True, tag="purge"):
+    """Forget batches all of whose tasks have ended; answered by Purged when the room is free."""
+
+    call: int
+    older_s: float = 0.0  # ended, and not looked at, for so long at least
+    group: str = ""  # of this task group alone
+    endpoint: str = ""  # of this endpoint alone, by its UUID
+    pending: bool = False  # those too that have not ended: they are cancelled
+    dry_run: bool = False  # tell what would go, and leave it
+
+
 class Resume(msgspec.Struct, array_like=True, tag="resume"):
     """Run all older work of `local` endpoints that are gone on this client's; answered by Done."""
 
@@ -227,6 +244,7 @@ class Attached(msgspec.Struct, array_like=True, tag="attached"):
     protocol: int
     managers: str  # the address where this client's local manager registers
     older: int = 0  # pending tasks of `local` endpoints that are gone
+    notices: list[str] = []  # what a person is to be told of the store, such as damage
 
 
 class Done(msgspec.Struct, array_like=True, tag="done"):
@@ -293,6 +311,50 @@ class TaskList(msgspec.Struct, array_like=True, tag="list"):
     total: int = 0  # streams that match, in all
 
 
+class StoreEntry(msgspec.Struct, array_like=True):
+    """Batches in the store that share endpoint, function and whether all of them have ended."""
+
+    endpoint: str
+    endpoint_name: str
+    function_id: str  # empty for an Executor's
+    unfinished: bool
+    keep: bool
+    batches: int = 0
+    tasks: int = 0
+    pending: int = 0
+    argument_bytes: int = 0
+    result_bytes: int = 0
+    oldest: float = 0.0  # wall clock: when the first of them was submitted
+
+
+class StoreUsage(msgspec.Struct, array_like=True, tag="storeusage"):
+    """The answer to GetStoreUsage: bytes, but for what is said to be something else."""
+
+    call: int
+    database: int
+    files: int  # of large payloads
+    log: int
+    reserve: int
+    free: int  # within the database, to be used again
+    bodies: int  # of these: functions and large shared arguments
+    functions: int  # their number
+    used: int  # what counts against max_bytes
+    max_bytes: int
+    retention_s: float
+    entries: list[StoreEntry] = []
+    aside: list[tuple[str, int]] = []  # what was damaged and set aside: paths and bytes
+
+
+class Purged(msgspec.Struct, array_like=True, tag="purged"):
+    """The answer to PurgeTasks."""
+
+    call: int
+    batches: int
+    tasks: int
+    cancelled: int  # of the tasks: those that had not ended
+    freed_bytes: int = 0  # that the file system has back
+
+
 class Push(msgspec.Struct, array_like=True, tag="push"):
     """Results of this client's own streams, unasked; acknowledged by Delivered."""
 
@@ -323,6 +385,8 @@ FromClient = (
     | GetStatus
     | ListTasks
     | Resume
+    | GetStoreUsage
+    | PurgeTasks
     | Heartbeat
     | Bye
 )
@@ -337,6 +401,8 @@ ToClient = (
     | Functions
     | EndpointStatus
     | TaskList
+    | StoreUsage
+    | Purged
     | Push
     | Started
     | NeedLocal

@@ -106,6 +106,7 @@ class ModelStore:
                 for _, add in sorted(tables.results.items())
                 for kind, ranges in add.kinds.items()
             ],
+            dropped=sorted(tables.dropped),
         )
 
     def load_submission(self, row: int) -> tuple[list[bytes], list[bytes]]:
@@ -126,6 +127,44 @@ class ModelStore:
         """Records of functions that exist."""
         records = self._tables.functions
         return [records[name] for name in function_ids if name in records]
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes of payloads, and of room that is free: none."""
+        tables = self._tables
+        size = sum(sum(map(len, add.payloads)) for add in tables.submissions.values())
+        size += sum(len(out.data) for add in tables.results.values() for out in add.outcomes)
+        return size + sum(map(len, tables.bodies.values())), 0
+
+    def disk(self) -> int:
+        """Bytes of everything."""
+        return self.usage()[0]
+
+    def compact(self, pages: int = 1000, truncate: bool = False) -> int:
+        """No page is ever free."""
+        return 0
+
+    def unreferenced(self, in_use: list[bytes]) -> list[bytes]:
+        """Bodies that nothing refers to."""
+        tables = self._tables
+        left = set(tables.bodies).difference(in_use)
+        left.difference_update(record.digest for record in tables.functions.values())
+        for add in tables.submissions.values():
+            left.difference_update(add.shared)
+        return sorted(left)
+
+    def rows_of(self, stream: bytes) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Rows of submissions and of results of a stream, with their bytes."""
+        submissions = [
+            (row, sum(map(len, add.payloads)))
+            for row, add in self._tables.submissions.items()
+            if add.stream == stream
+        ]
+        results = [(row, 0) for row, add in self._tables.results.items() if add.stream == stream]
+        return submissions, results
+
+    def bodies(self) -> set[bytes]:
+        """Digests of the bodies that are here."""
+        return set(self._tables.bodies)
 
     def stored_tasks(self, stream: bytes) -> int:
         """Tasks of a stream that lie here."""
@@ -154,6 +193,7 @@ class _Tables:
         self.submissions: dict[int, op.AddSubmission] = {}
         self.results: dict[int, op.AddResults] = {}
         self.exceptions: dict[tuple[bytes, int, int], bytes] = {}
+        self.dropped: set[bytes] = set()
         self.copy_tables()
 
     def copy_tables(self) -> None:
@@ -164,6 +204,7 @@ class _Tables:
         self.submissions = dict(self.submissions)
         self.results = dict(self.results)
         self.exceptions = dict(self.exceptions)
+        self.dropped = set(self.dropped)
         self.handlers: dict[type, Callable[[Any], object]] = {
             op.AddBody: lambda add: self.bodies.setdefault(add.digest, add.data),
             op.AddFunction: lambda add: self.functions.update({add.record.function_id: add.record}),
@@ -178,6 +219,8 @@ class _Tables:
             op.DropSubmissions: lambda drop: self._drop(self.submissions, drop.rows),
             op.DropResults: lambda drop: self._drop(self.results, drop.rows),
             op.DropStream: self._drop_stream,
+            op.ForgetStream: self._forget_stream,
+            op.SetStreamLooked: lambda change: None,
             op.DropBodies: lambda drop: self._drop(self.bodies, drop.digests),
         }
 
@@ -204,8 +247,15 @@ class _Tables:
         if change.stream in self.streams:
             self.streams[change.stream] = (self.streams[change.stream][0], change.owner)
 
+    def _forget_stream(self, forget: op.ForgetStream) -> None:
+        self.streams.pop(forget.stream, None)
+        self.dropped.add(forget.stream)
+        for key in [key for key in self.exceptions if key[0] == forget.stream]:
+            del self.exceptions[key]
+
     def _drop_stream(self, drop: op.DropStream) -> None:
         self.streams.pop(drop.stream, None)
+        self.dropped.discard(drop.stream)
         for table in (self.submissions, self.results):
             rows = [row for row, add in table.items() if add.stream == drop.stream]
             self._drop(table, rows)

@@ -1,0 +1,403 @@
+"""How much the store may hold and for how long: limits, retention, purges. No I/O.
+
+A stream that goes is forgotten at once; its rows are dropped a few at a time, so that nobody's
+submission waits behind them. A crash in between leaves the stream's name marked in the store, and
+the next forwarder drops the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.delivery import Client
+from fxhpc.forwarder.state import State, error_words, ignore, is_local
+from fxhpc.forwarder.streams import Stream
+from fxhpc.ids import to_ranges
+from fxhpc.protocol import service
+from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
+from fxhpc.units import format_bytes
+
+#: Of one step of dropping: rows, and bytes of payloads in them. About 20 ms of the writer's time.
+STEP_ROWS = 200
+STEP_BYTES = 4 * 2**20
+
+#: Pages of 4 KB that one step gives back to the file system.
+STEP_PAGES = 500
+
+#: As much room within the database is kept for what comes next, without being asked to give it.
+KEPT_FREE_BYTES = 64 * 2**20
+
+#: Seconds between two looks for what is too old; and until a look at outcomes is noted once more.
+LOOK_S = 60.0
+NOTE_S = 3600.0
+
+#: Submission rows of a stream that one tick looks at.
+_TICK_ROWS = 5000
+
+_Rows = list[tuple[int, int]]  # numbers and bytes
+
+
+class Keeping:
+    """Keeps the store within its limits, and tells what it holds."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._max_bytes = MAX_BYTES
+        self._retention_s = RETENTION_S
+        self._used = 0  # bytes that the store takes, as it said last, and what was added since
+        self._free = 0  # bytes within the database that can be used again
+        self._measuring = False
+        self._has_changed = True  # since it was measured
+        self._begun: tuple[float, float] | None = None  # wall clock and monotonic, at first
+        self._look_at = 0.0
+        self._going: deque[bytes] = deque()  # streams whose rows are being dropped
+        self._busy = False
+        self._when_done: list[Callable[[], None]] = []
+        # Rows of results that their client has, by stream: with the ranges of their tasks.
+        self._delivered: dict[Stream, list[tuple[int, list[int]]]] = {}
+        self._is_littered = False  # something went: bodies may be left that nothing refers to
+
+    # --- limits ---------------------------------------------------------------------------------
+
+    def set_limits(self, max_bytes: int, retention_s: float) -> None:
+        """Somebody has changed the store's limits."""
+        self._max_bytes, self._retention_s = max_bytes, retention_s
+        self._look_at = 0.0
+
+    def refusal(self, size: int) -> str:
+        """Why so many bytes more cannot be stored, or nothing; they are counted."""
+        if not self._state.durable or self._used + size <= self._max_bytes:
+            self._used += size
+            self._has_changed = True
+            return ""
+        return (
+            f"The store of this home holds {format_bytes(self._used)}, and may hold "
+            f"{format_bytes(self._max_bytes)} (max_bytes); nothing of this submission was stored, "
+            f"running work goes on. See what takes the room: fxhpc store du; make some: "
+            f"fxhpc store purge --older-than 1d; or allow more: fxhpc store set --max-bytes 20GB"
+        )
+
+    # --- time -----------------------------------------------------------------------------------
+
+    @property
+    def wall(self) -> float:
+        """The wall clock, as it was set when this forwarder began: no step of it ends anything."""
+        if self._begun is None:
+            return 0.0
+        return self._begun[0] + self._state.now - self._begun[1]
+
+    def tick(self, wall: float) -> None:
+        """Time has passed."""
+        if self._begun is None and wall:
+            self._begun = wall, self._state.now
+            for stream in self._state.streams.values():
+                stream.touched = stream.touched or wall
+        if not self._state.durable:
+            return
+        self._drop_delivered()
+        self._measure()
+        if self._begun is None or self._state.now < self._look_at:
+            return
+        self._look_at = self._state.now + LOOK_S
+        limit = self.wall - self._retention_s
+        old = [s for s in self._ended() if s.touched and s.touched < limit]
+        if old:
+            self.forget(old)
+
+    def looked(self, stream: Stream) -> None:
+        """Somebody has asked for outcomes of this stream: its retention begins anew."""
+        wall = self.wall
+        if wall > stream.touched:
+            stream.touched = wall
+        if stream.info.keep and not stream.pending and wall > stream.noted + NOTE_S:
+            stream.noted = wall
+            self._state.store([op.SetStreamLooked(stream.info.stream, wall)], ignore)
+
+    def ended(self, stream: Stream) -> None:
+        """Outcomes of this stream were stored."""
+        stream.touched = max(stream.touched, self.wall)
+        self._has_changed = True
+
+    def _measure(self) -> None:
+        if self._measuring or not self._has_changed:
+            return
+        self._measuring, self._has_changed = True, False
+
+        def measured(value: Any, error: Exception | None) -> None:
+            self._measuring = False
+            if error is None:
+                self._used, self._free = value
+                self._compact_by_itself()
+
+        self._state.load("usage", (), measured)
+
+    def _ended(self) -> Iterator[Stream]:
+        """Streams that may go: all has ended, and nobody has more of it on the way."""
+        for stream in self._state.streams.values():
+            is_open = stream.pending or stream.uncommitted or stream.accepted > stream.count
+            if stream.info.keep and not is_open:
+                yield stream
+
+    # --- what a client has ----------------------------------------------------------------------
+
+    def delivered(self, stream: Stream, indices: list[int]) -> None:
+        """A client has these outcomes, of one row, of a stream that is not kept."""
+        if indices and self._state.durable and not stream.info.keep:
+            row = (stream.rows_of[indices[0]], to_ranges(indices))
+            self._delivered.setdefault(stream, []).append(row)
+
+    def _drop_delivered(self) -> None:
+        """Drop rows of which every task was delivered.
+
+        Results after the arguments of their tasks: without them a task would seem to be queued. A
+        stream's last row of arguments stays: it tells the number of its next task.
+        """
+        operations: list[op.Operation] = []
+        for stream, waiting in list(self._delivered.items()):
+            if self._state.streams.get(stream.info.stream) is not stream:
+                del self._delivered[stream]
+                continue
+            submissions = stream.take_delivered(_TICK_ROWS)
+            firsts = [first for _, first, _, _ in stream.rows]
+            results: list[int] = []
+            left: list[tuple[int, list[int]]] = []
+            for row, ranges in waiting:
+                if any(
+                    _overlaps(stream, firsts, first, count)
+                    for first, count in zip(ranges[::2], ranges[1::2], strict=True)
+                ):
+                    left.append((row, ranges))
+                else:
+                    results.append(row)
+            if left:
+                self._delivered[stream] = left
+            else:
+                del self._delivered[stream]
+            if submissions:
+                operations.append(op.DropSubmissions(submissions))
+            if results:
+                operations.append(op.DropResults(results))
+        if operations:
+            self._has_changed = True
+            self._state.store(operations, ignore)
+
+    # --- what goes ------------------------------------------------------------------------------
+
+    def forget(self, streams: Iterable[Stream], then: Callable[[], None] | None = None) -> None:
+        """Forget streams, and drop their rows bit by bit.
+
+        Args:
+            then: called when all of them are dropped.
+        """
+        operations: list[op.Operation] = []
+        for stream in list(streams):
+            name = stream.info.stream
+            self._state.forget_stream(stream)
+            self._delivered.pop(stream, None)
+            if any(client.instance == stream.owner for client in self._state.clients.values()):
+                self._state.purged[name] = stream.accepted  # its client may go on with it
+            operations.append(op.ForgetStream(name))
+            self._going.append(name)
+        if then is not None:
+            self._when_done.append(then)
+        if operations:
+            self._is_littered = self._has_changed = True
+            self._state.store(operations, ignore)
+        self._go_on()
+
+    def go_on_with(self, streams: Iterable[bytes]) -> None:
+        """An earlier forwarder did not come to the end of these."""
+        self._going.extend(streams)
+
+    def _go_on(self) -> None:
+        if self._busy:
+            return
+        if not self._going:
+            waiting, self._when_done = self._when_done, []
+            for then in waiting:
+                then()
+            return
+        self._busy = True
+        name = self._going.popleft()
+
+        def listed(value: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._busy = False
+                return  # the mark in the store stays: it is done at the next start
+            submissions, results = value
+            self._drop_step(name, submissions, results)
+
+        self._state.load("rows_of", (name,), listed)
+
+    def _drop_step(self, name: bytes, submissions: _Rows, results: _Rows) -> None:
+        room = [STEP_ROWS, STEP_BYTES]
+        operations: list[op.Operation] = []
+        if taken := _take(submissions, room):
+            operations.append(op.DropSubmissions(taken))
+        if not submissions and (taken := _take(results, room)):
+            operations.append(op.DropResults(taken))
+        is_last = not submissions and not results
+        if is_last:
+            operations.append(op.DropStream(name))
+
+        def dropped(error: Exception | None) -> None:
+            if error is None and not is_last:
+                self._drop_step(name, submissions, results)
+                return
+            self._busy = False
+            self._go_on()
+
+        self._state.store(operations, dropped)
+
+    def sweep(self) -> None:
+        """Drop bodies that nothing refers to. Clients remember what they have stored: only while
+        none is there but the one that asks."""
+        if not self._is_littered or len(self._state.clients) > 1 or self._state.expected:
+            return
+        self._is_littered = False
+        in_use = list({stream.info.function for stream in self._state.streams.values()})
+
+        def found(value: Any, error: Exception | None) -> None:
+            if error is None and value and len(self._state.clients) <= 1:
+                self._state.store([op.DropBodies(value)], ignore)
+
+        self._state.load("unreferenced", (in_use,), found)
+
+    def compact(self, keep_bytes: int, then: Callable[[], None]) -> None:
+        """Give room within the database back to the file system, but for so many bytes."""
+
+        def compacted(value: Any, error: Exception | None) -> None:
+            if error is not None or value * 4096 <= keep_bytes or not value:
+                then()
+            else:
+                self._state.load("compact", (STEP_PAGES, value <= STEP_PAGES), compacted)
+
+        self._state.load("compact", (STEP_PAGES, True), compacted)
+
+    def _compact_by_itself(self) -> None:
+        """Room within the database is given back, if it is much, a step with each tick."""
+        if self._free > max(KEPT_FREE_BYTES, self._used // 2):
+            self._has_changed = True
+            self._state.load("compact", (STEP_PAGES,), lambda value, error: None)
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def purge(
+        self,
+        client: Client,
+        message: service.PurgeTasks,
+        end_streams: Callable[[list[Stream]], None],
+    ) -> None:
+        """Answer PurgeTasks when all is gone, and the file system has its room back."""
+        chosen = [stream for stream in self._state.streams.values() if self._meant(stream, message)]
+        pending = sum(stream.pending for stream in chosen)
+        answer = service.Purged(
+            message.call, len(chosen), sum(stream.count for stream in chosen), pending
+        )
+        if message.dry_run:
+            self._state.say(client.peer, answer)
+            return
+        end_streams([stream for stream in chosen if stream.pending])
+
+        def gone() -> None:
+            self.sweep()
+            self._state.load("disk", (), before_compacting)
+
+        def before_compacting(value: Any, error: Exception | None) -> None:
+            self.compact(0, lambda: self._state.load("disk", (), done))
+
+        def done(value: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._state.fail(client, message.call, *error_words(error))
+                return
+            answer.freed_bytes = max(0, started[0] - value)
+            self._state.say(client.peer, answer)
+
+        started = [0]
+
+        def measured(value: Any, error: Exception | None) -> None:
+            started[0] = value or 0
+            self.forget(
+                [s for s in chosen if self._state.streams.get(s.info.stream) is s], then=gone
+            )
+
+        self._state.load("disk", (), measured)
+
+    def _meant(self, stream: Stream, message: service.PurgeTasks) -> bool:
+        info = stream.info
+        if message.group and info.group != message.group:
+            return False
+        if message.endpoint and info.endpoint != message.endpoint:
+            return False
+        if not info.keep or stream.uncommitted or stream.accepted > stream.count:
+            return False  # an Executor's goes with it
+        if stream.pending and not message.pending:
+            return False
+        return not message.older_s or stream.touched <= self.wall - message.older_s
+
+    def usage(self, client: Client, message: service.GetStoreUsage) -> None:
+        """Answer GetStoreUsage."""
+
+        def measured(value: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._state.fail(client, message.call, *error_words(error))
+                return
+            sizes, results = value
+            entries: dict[tuple[str, str, bool, bool], service.StoreEntry] = {}
+            for stream in self._state.streams.values():
+                info = stream.info
+                key = (info.endpoint, info.function_id, stream.pending > 0, info.keep)
+                entry = entries.get(key)
+                if entry is None:
+                    named = self._state.named_endpoint(info.endpoint)
+                    title = "local" if is_local(stream) else named.title if named else info.endpoint
+                    entry = entries[key] = service.StoreEntry(
+                        info.endpoint, title, info.function_id, stream.pending > 0, info.keep
+                    )
+                entry.batches += 1
+                entry.tasks += stream.count
+                entry.pending += stream.pending
+                entry.argument_bytes += sum(size for _, _, _, size in stream.rows)
+                entry.result_bytes += results.get(info.stream, 0)
+                entry.oldest = min(entry.oldest or info.created, info.created)
+            self._state.say(
+                client.peer,
+                service.StoreUsage(
+                    message.call,
+                    sizes.database - sizes.log,
+                    sizes.files,
+                    sizes.log,
+                    sizes.reserve,
+                    sizes.free,
+                    sizes.bodies,
+                    sizes.functions,
+                    self._used,
+                    self._max_bytes,
+                    self._retention_s,
+                    list(entries.values()),
+                    sizes.aside,
+                ),
+            )
+
+        self._state.load("sizes_by_stream", (), measured)
+
+
+def _take(rows: _Rows, room: list[int]) -> list[int]:
+    """Take rows from the end of the list, as far as there is room, and one at least."""
+    taken: list[int] = []
+    while rows and (not taken or (room[0] > 0 and room[1] > 0)):
+        row, size = rows.pop()
+        taken.append(row)
+        room[0] -= 1
+        room[1] -= size
+    return taken
+
+
+def _overlaps(stream: Stream, firsts: list[int], first: int, count: int) -> bool:
+    """Whether a row of arguments that is stored has one of these tasks."""
+    at = bisect_right(firsts, first + count - 1) - 1
+    return at >= 0 and stream.rows[at][1] + stream.rows[at][2] > first

@@ -1,0 +1,111 @@
+"""What a home's store may hold, and for how long: from a file of the home, or the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import msgspec
+
+from fxhpc.durations import parse_duration
+from fxhpc.errors import HomeError
+from fxhpc.forwarder.home import Home
+from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
+from fxhpc.units import parse_size
+
+#: These say it for the forwarder that is started with them, whatever the file says.
+MAX_BYTES_VARIABLE = "FXHPC_STORE_MAX_BYTES"
+RETENTION_VARIABLE = "FXHPC_RETENTION"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """A store's limits."""
+
+    max_bytes: int = MAX_BYTES
+    retention_s: float = RETENTION_S
+
+
+def read_limits(home: Home) -> Limits:
+    """The limits of a home as its file has them, or as they are by default.
+
+    Raises:
+        HomeError: the file is no such file.
+    """
+    try:
+        found = msgspec.json.decode(home.limits.read_bytes(), type=Limits)
+    except FileNotFoundError:
+        return Limits()
+    except (OSError, msgspec.DecodeError) as error:
+        raise HomeError(
+            f"{home.limits} cannot be read ({error}): write it anew with `fxhpc store set "
+            f"--max-bytes 5GB --retention 14d`"
+        ) from error
+    return found
+
+
+def write_limits(home: Home, limits: Limits) -> None:
+    """Set the limits of a home; its forwarder sees it within a second.
+
+    Raises:
+        HomeError: the file cannot be written.
+    """
+    new = home.limits.with_name(f"{home.limits.name}.{os.getpid()}")
+    flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(limits)))
+        os.replace(new, home.limits)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise HomeError(
+            f"{home.limits} cannot be written: {error.strerror}; free space there, or see that "
+            f"the home is yours and writable"
+        ) from error
+
+
+def limits_in_force(home: Home) -> Limits:
+    """The limits that hold for a forwarder of this environment.
+
+    Raises:
+        HomeError: the file, or a variable, says nothing that can be understood.
+    """
+    found = read_limits(home)
+    size, retention = (os.environ.get(v) for v in (MAX_BYTES_VARIABLE, RETENTION_VARIABLE))
+    try:
+        return Limits(
+            parse_size(size) if size else found.max_bytes,
+            parse_duration(retention) if retention else found.retention_s,
+        )
+    except ValueError as error:
+        raise HomeError(
+            f"{MAX_BYTES_VARIABLE} or {RETENTION_VARIABLE} is set to what is none: {error}"
+        ) from error
+
+
+class WatchedLimits:
+    """The limits of a home, read again when the file has changed."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stamp: tuple[int, int] | None = None
+        self.current = limits_in_force(home)
+        self._look()
+
+    def changed(self) -> Limits | None:
+        """The limits if they are others than before. An unreadable file changes nothing."""
+        if not self._look():
+            return None
+        before = self.current
+        with contextlib.suppress(HomeError):
+            self.current = limits_in_force(self._home)
+        return self.current if self.current != before else None
+
+    def _look(self) -> bool:
+        try:
+            found = os.stat(self._home.limits)
+            stamp = (found.st_mtime_ns, found.st_ino)
+        except OSError:
+            stamp = None
+        changed, self._stamp = stamp != self._stamp, stamp
+        return changed
