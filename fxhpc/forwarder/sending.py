@@ -9,7 +9,8 @@ from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.feeding import MESSAGE_BYTES, Endpoint, to_run
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.state import Loaded, State
-from fxhpc.forwarder.streams import SENT, Segment, Stream
+from fxhpc.forwarder.streams import RUNNING, SENT, STORING, Segment, Stream
+from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
 
@@ -65,12 +66,31 @@ class Sending:
 
         def loaded(value: Any, error: Exception | None) -> None:
             if value is None:
+                if error is not None:
+                    self._refuse_function(endpoint, digest, error)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, msg.NoBody([digest])))
             else:
                 self._state.bodies.keep(digest, value)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, msg.Body(digest, value)))
 
         self._state.load("load_body", (digest,), loaded)
+
+    def _refuse_function(self, endpoint: Endpoint, digest: bytes, error: Exception) -> None:
+        """A function cannot be read, or is another than was registered: its tasks end so."""
+        for stream in endpoint.streams.values():
+            info = stream.info
+            if info.function != digest or not stream.pending:
+                continue
+            function = info.function_id or f"with the SHA-256 {digest.hex()[:16]}..."
+            text = f"function {function} was refused, and not run: {error}"
+            data = pack_loss(Loss(LossCause.UNDELIVERED, text))
+            left = [index for index, state in enumerate(stream.states) if state < STORING]
+            there = [index for index in left if stream.states[index] in (SENT, RUNNING)]
+            if there:
+                refs = [msg.TaskRefs(info.stream, to_ranges(there))]
+                cancel = msg.Cancel(refs, interrupt=True, forget=True)
+                self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
+            self._gathering.add(stream, [Outcome(i, OutcomeKind.LOST, data) for i in left])
 
     def unsent(self, stream: Stream) -> set[int]:
         """Tasks that were taken from the queue, and wait for the store before they are sent."""
