@@ -58,7 +58,7 @@ class Run:
     Attributes:
         name: what its value has too.
         began, ended: of `time.monotonic()`; `ended` is 0 if it never did.
-        chain: the pids of its worker, seed and manager, and of what had started that.
+        chain: the pids of its worker, seed and manager, and of what had started that (0: unknown).
         beside: seconds for which another run of the task lived on after this one had begun; and
             whether it then was gone.
     """
@@ -172,10 +172,25 @@ def account(
             found.ended += 1
         else:
             found.failed.append(f"{index}: {outcome!r}; runs that have ended: {sorted(names)}")
+    _name_managers(runs)
     for index, those in runs.items():
         found.runs += len(those)
         _look_at(found, index, those, hits)
     return found
+
+
+def _name_managers(runs: dict[int, list[Run]]) -> None:
+    """A task that began when its manager had just died does not know who that was: others of the
+    same seed do.
+    """
+    managers = {}
+    for those in runs.values():
+        for run in those:
+            if run.chain[3]:
+                managers[run.chain[1]] = run.chain[2:]
+    for those in runs.values():
+        for run in those:
+            run.chain = (*run.chain[:2], *managers.get(run.chain[1], run.chain[2:]))
 
 
 def _look_at(found: Account, index: int, runs: list[Run], hits: list[Hit]) -> None:
