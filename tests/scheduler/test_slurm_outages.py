@@ -12,7 +12,7 @@ from tasks_on_nodes import executing, note, results, runs, submit
 from fxhpc import FuncXClient
 
 
-def test_work_goes_on_while_the_scheduler_is_away(
+def test_m10_work_goes_on_while_the_scheduler_is_away(
     login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path
 ) -> None:
     endpoint = login.endpoint("midway", configuration(max_blocks=2))

@@ -53,7 +53,7 @@ def test_a_block_that_waits_for_nodes_is_told_everywhere(
     assert results(client, [task]) == [1]
 
 
-def test_a_worker_init_that_fails_costs_three_submissions(
+def test_m09_a_worker_init_that_fails_costs_three_submissions(
     login: LoginNode, client: FuncXClient, slurm: SlurmCluster
 ) -> None:
     endpoint = login.endpoint(

@@ -13,7 +13,7 @@ from tasks_on_nodes import executing, note, runs
 from fxhpc import FuncXClient, errors
 
 
-def test_a_walltime_ends_under_work(
+def test_m08_a_walltime_ends_under_work(
     login: LoginNode, client: FuncXClient, slurm: SlurmCluster, tmp_path: Path
 ) -> None:
     # One minute is the least that Slurm knows. It ends a job 60 to 90 s after its start.
