@@ -15,6 +15,7 @@ import click
 
 from fxhpc import errors
 from fxhpc.cli import output
+from fxhpc.printable import printable, safe_terminals
 
 #: Which error ends a command with which code; what is not here ends it with `output.FAILED`.
 _CODES: tuple[tuple[str, int], ...] = (
@@ -117,7 +118,8 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
     as_json = "--json" in given
     before = signal.signal(signal.SIGTERM, _end_in_order)
     try:
-        code = command.main(given, prog_name=program, standalone_mode=False)
+        with safe_terminals():
+            code = command.main(given, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -175,7 +177,7 @@ def tell_error(error: errors.FxhpcError, as_json: bool) -> int:
 
 def _tell_usage(error: click.ClickException, as_json: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError" and not as_json:  # of newer versions of click
-        click.echo(error.format_message(), err=True)
+        click.echo(printable(error.format_message()), err=True)
         return error.exit_code
     hint = ""
     context = getattr(error, "ctx", None)
@@ -195,6 +197,6 @@ def _tell(text: str, hint: str, as_json: bool, kind: str, problems: Sequence[str
         click.echo(output.to_json(found))
         return
     mark = click.style("error:", fg="red", bold=True) if output.colour(sys.stderr) else "error:"
-    click.echo(f"{mark} {text}", err=True)
+    click.echo(f"{mark} {printable(text)}", err=True)
     if hint:
         click.echo(f"  {hint}", err=True)

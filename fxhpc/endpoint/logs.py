@@ -10,6 +10,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import BinaryIO
 
+from fxhpc.printable import make_logs_safe
+
 FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
 
 _CHUNK = 64 * 1024
@@ -23,6 +25,7 @@ def log_to_file(path: Path, max_bytes: int, files: int, echo: bool = False) -> N
     if echo:
         handlers.append(logging.StreamHandler(sys.stderr))
     logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)
+    make_logs_safe()
 
 
 def last_lines(path: Path, count: int, start: int = 0, end: int | None = None) -> list[str]:

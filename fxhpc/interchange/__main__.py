@@ -14,6 +14,7 @@ import zmq
 from fxhpc.errors import FxhpcError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.process import InterchangeProcess
+from fxhpc.printable import make_logs_safe
 from fxhpc.protocol.provision import InterchangeSpec
 
 log = logging.getLogger("fxhpc.interchange")
@@ -62,6 +63,7 @@ def _log_to(spec: InterchangeSpec) -> None:
     logging.basicConfig(
         handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
     )
+    make_logs_safe()
 
 
 def _report(descriptor: int, text: str) -> None:

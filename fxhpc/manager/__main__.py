@@ -44,6 +44,8 @@ def main() -> int:
         )
         return 2
     spec.manager = spec.manager or os.urandom(8).hex()
+    # A core file of this process would hold its key. Its tasks may ask for their own.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         node = examine(spec, os.environ, time.time())
     except Unfit as error:

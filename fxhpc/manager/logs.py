@@ -10,6 +10,7 @@ from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from fxhpc.ids import task_id
+from fxhpc.printable import make_logs_safe
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.pool import ManagerSpec
 
@@ -37,6 +38,7 @@ def set_up(spec: ManagerSpec, name: str) -> None:
         handler = logging.StreamHandler()
         handler.setLevel(logging.WARNING)
     logging.basicConfig(handlers=[handler], level=logging.INFO, format=_FORMAT)
+    make_logs_safe()
 
 
 def say(text: str) -> None:

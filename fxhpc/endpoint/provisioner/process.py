@@ -28,6 +28,7 @@ from fxhpc.endpoint.provisioner.commands import CommandError, dies_with
 from fxhpc.endpoint.provisioner.providers import ASKED, Batch, ProviderError
 from fxhpc.endpoint.provisioner.schedulers import ended_report
 from fxhpc.endpoint.provisioner.scripts import BlockFiles
+from fxhpc.printable import make_logs_safe
 from fxhpc.protocol import provision as pro
 from fxhpc.transport.frames import Frames, frame
 
@@ -231,6 +232,7 @@ def _log_to(spec: pro.ProvisionerSpec) -> None:
     logging.basicConfig(
         handlers=[handler], format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO"
     )
+    make_logs_safe()
     logging.getLogger("parsl").setLevel(logging.ERROR)
 
 
