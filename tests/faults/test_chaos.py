@@ -19,8 +19,8 @@ from fxhpc.testing.workloads import Figures
 from tests.faults.figures import record_figure
 from tests.process.homes import TestHome, eventually
 
-#: Seconds of kills for each of the four, and between two kills of one: 60 s in all.
-_SECONDS, _EVERY_S = 15.0, 0.75
+#: Seconds of kills for each of the five, and between two kills of one: 60 s in all.
+_SECONDS, _EVERY_S = 12.0, 0.75
 
 
 @pytest.fixture
@@ -40,13 +40,14 @@ def directory(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         (workloads.through_a_home, 12),
         (workloads.at_an_endpoint, 13),
         (workloads.with_dying_clients, 14),
+        (workloads.with_a_private_endpoint, 15),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_chaos_nothing_is_lost_hangs_or_runs_twice(
     directory: Path, workload: Callable[..., Figures], seed: int
 ) -> None:
-    """Workers, seeds, managers and whatever else the workload has die at random, for 15 s.
+    """Workers, seeds, managers and whatever else the workload has die at random, for 12 s.
 
     All that was accepted ends with its value; no task runs while an earlier run of it lives, and
     none runs again but for a kill that took it, or its result, along.
