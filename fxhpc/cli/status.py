@@ -142,6 +142,7 @@ def _show(endpoint: dict[str, Any]) -> None:
             lines.append(("scheduler", details["scheduler"]))
         if details.get("scheduler_trouble"):
             lines.append(("its trouble", details["scheduler_trouble"]))
+    lines += [("set aside", host) for host in details.get("set_aside", [])]
     lines += [("notice", notice) for notice in details.get("notices", [])]
     if endpoint["left_blocks"]:
         lines.append(("its jobs", "; ".join(endpoint["left_blocks"])))

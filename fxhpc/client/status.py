@@ -59,6 +59,7 @@ def status_dict(status: EndpointStatus, now: float) -> dict[str, Any]:
         "outstanding_tasks_by_type": {"RAW": outstanding},
         "reason": status.reason,
         "paused": told.paused,
+        "set_aside": told.set_aside,
         "scheduler": told.scheduler,
         "scheduler_trouble": told.scheduler_trouble,
         "blocks": [msgspec.to_builtins(block) for block in told.blocks],
