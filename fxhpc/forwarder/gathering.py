@@ -54,8 +54,17 @@ class Gathering:
 
     def results(self, key: bytes, message: msg.Results) -> None:
         """An interchange's outcomes."""
+        endpoint = self._state.endpoints.get(key)
         for run in message.runs:
-            self._results(run)
+            stream = self._state.streams.get(run.stream)
+            # What nobody knows any more, and what other endpoints were sent, is acknowledged: it is
+            # not sent again, and has no effect.
+            if (
+                stream is not None
+                and endpoint is not None
+                and stream.info.endpoint == endpoint.name
+            ):
+                self._results(stream, run)
         self._acknowledge.setdefault(key, []).append(message.number)
 
     def add(
@@ -153,10 +162,7 @@ class Gathering:
         if not self._unacknowledged:
             self._unacknowledged_bytes = 0
 
-    def _results(self, run: msg.ResultRun) -> None:
-        stream = self._state.streams.get(run.stream)
-        if stream is None:
-            return  # nobody knows it any more: it is acknowledged all the same
+    def _results(self, stream: Stream, run: msg.ResultRun) -> None:
         known = stream.states
         outcomes = run.outcomes
         if any(out.index >= len(known) or known[out.index] >= STORING for out in outcomes):

@@ -37,6 +37,7 @@ class Cluster:
         excuses: how often each task was cut off by a fault that allows it to run again.
         deaths: how often a worker was killed while it ran a task and its manager could tell of
             it, since the interchange started: what counts against the task.
+        killed: how often a worker was killed while it ran a task.
         given_up: how often a manager was given up, whatever had become of it.
     """
 
@@ -49,6 +50,7 @@ class Cluster:
         self.executions: Counter[Task] = Counter()
         self.excuses: Counter[Task] = Counter()
         self.deaths: Counter[Task] = Counter()
+        self.killed: Counter[Task] = Counter()
         self.given_up = 0
         self._client_links: dict[bytes, tuple[bytes, ClientLink]] = {}  # client's name, link
         self._node_peers: dict[bytes, tuple[str, InterchangeHost]] = {}
@@ -124,6 +126,8 @@ class Cluster:
     def kill_worker(self, node: Node, number: int) -> None:
         """End a worker by SIGKILL."""
         task = node.kill(number)
+        if task is not None:
+            self.killed[task] += 1
         if task is not None and not self.is_doubtful(node):
             self.deaths[task] += 1
 

@@ -320,7 +320,9 @@ class Node:
             elif isinstance(action, ev.ReadPage):
                 self.tell(ev.WorkerSaid(worker.number, worker.held()))
             elif isinstance(action, ev.KillWorker):
-                self.kill(worker.number)
+                # Its own decision: no reason why what it ran may run again.
+                worker.killed = 9
+                self._turned_at = -1.0
 
 
 def new_node_link(new_session: Callable[[], int]) -> NodeLink:

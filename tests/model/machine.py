@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.testing.clients import Client
 from fxhpc.testing.cluster import NAMED_ENDPOINT, NAMED_KEY, Cluster
+from fxhpc.testing.link import LossyLink
 from fxhpc.testing.nodes import Node
 from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
 from tests.model.promises import Promises, Submitted
@@ -315,29 +317,39 @@ class FxhpcMachine(Promises):
 
     # --- links, time, disks ---------------------------------------------------------------------
 
-    @rule(which=st.integers(0, 12), up=st.booleans(), count=st.integers(1, 3), then=thens)
-    def deliver(self, which: int, up: bool, count: int, then: str) -> None:
-        links = self.cluster.links()
-        link = links[which % len(links)]
-        for _ in range(count):
-            if up:
-                self.cluster.deliver_up(link)
-            else:
-                self.cluster.deliver_down(link)
+    @rule(which=st.integers(0, 12), count=st.integers(1, 3), then=thens)
+    def deliver(self, which: int, count: int, then: str) -> None:
+        if ways := self.ways():
+            link, up = ways[which % len(ways)]
+            for _ in range(count):
+                if up:
+                    self.cluster.deliver_up(link)
+                else:
+                    self.cluster.deliver_down(link)
         self.then(then)
 
     @rule(
         which=st.integers(0, 12),
-        up=st.booleans(),
         at=st.integers(0, 3),
         fault=st.sampled_from(["drop", "repeat", "swap", "garble"]),
+        stirs=st.booleans(),
         then=thens,
     )
-    def fault(self, which: int, up: bool, at: int, fault: str, then: str) -> None:
-        links = self.cluster.links()
-        link = links[which % len(links)]
-        getattr(link.up if up else link.down, fault)(at)
+    def fault(self, which: int, at: int, fault: str, stirs: bool, then: str) -> None:
+        if stirs:  # so that something is on the way
+            self.work()
+            self.cluster.tick(0.1)
+        if ways := self.ways():
+            link, up = ways[which % len(ways)]
+            wire = link.up if up else link.down
+            getattr(wire, fault)(at % len(wire))
         self.then(then)
+
+    def ways(self) -> list[tuple[LossyLink[Any, Any], bool]]:
+        """Links with something on the way, and whether that goes up."""
+        links = self.cluster.links()
+        ways = [(link, True) for link in links if link.up]
+        return ways + [(link, False) for link in links if link.down]
 
     @rule()
     def processes_turn(self) -> None:

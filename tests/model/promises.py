@@ -11,9 +11,9 @@ from fxhpc.forwarder.streams import RUNNING, SENT, STORING
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
-from fxhpc.protocol.outcome import OutcomeKind
+from fxhpc.protocol.outcome import Loss, LossCause, OutcomeKind, unpack_loss
 from fxhpc.testing.clients import Client
-from fxhpc.testing.cluster import Cluster
+from fxhpc.testing.cluster import NAMED_ENDPOINT, Cluster
 from fxhpc.testing.hosts import InterchangeHost
 from fxhpc.testing.nodes import Task
 from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
@@ -195,15 +195,25 @@ class Promises(RuleBasedStateMachine):
             elif outcome.kind == OutcomeKind.CANCELLED:
                 assert task in self.cancelled, f"{name(task)} was cancelled by nobody"
             else:
-                lost = outcome.kind == OutcomeKind.LOST
-                # A suspect whose manager is lost is charged, though it may not have begun there.
-                explained = (
-                    self.cluster.excuses[task]
-                    or self.cluster.given_up > info.retries
-                    or info.function == UNKNOWN_DIGEST
-                )
-                assert lost, f"{name(task)} ended as {outcome}"
-                assert explained or info.retries == 0, f"{name(task)} was lost for no reason"
+                assert outcome.kind == OutcomeKind.LOST, f"{name(task)} ended as {outcome}"
+                self.check_loss(task, info, unpack_loss(outcome.data))
+
+    def check_loss(self, task: Task, info: msg.StreamInfo, loss: Loss) -> None:
+        """Only an unexplained death while it ran counts, or the loss of a manager once more."""
+        if info.function == UNKNOWN_DIGEST or info.retries == 0:
+            return
+        cause = LossCause(loss.cause)
+        told = f"{name(task)}, with {info.retries} retries, was lost: {loss.text}"
+        if cause == LossCause.WALLTIME:
+            assert info.endpoint == NAMED_ENDPOINT, told
+            return
+        if cause == LossCause.TASK_WALLTIME:
+            assert info.walltime_s > 0, told
+            return
+        assert cause in (LossCause.WORKER_KILLED, LossCause.MANAGER_LOST), told
+        # Which manager it was at is not always known here; the first loss of one is free.
+        charges = self.cluster.killed[task] + max(0, self.cluster.given_up - 1)
+        assert charges > info.retries, told
 
     # --- help -----------------------------------------------------------------------------------
 

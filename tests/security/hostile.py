@@ -14,7 +14,14 @@ from msgspec import inspect as types
 from fxhpc.protocol.codec import DecodeError
 
 _STREAMS = [bytes([number]) * 12 for number in range(3)]
-_TEXTS = ["", "local", "success", "x" * 300, "\x1b[2J\r\n\0", "5a4e0000-0000-4000-8000-000000000001"]
+_TEXTS = [
+    "",
+    "local",
+    "success",
+    "x" * 300,
+    "\x1b[2J\r\n\0",
+    "5a4e0000-0000-4000-8000-000000000001",
+]
 _FLOATS = [0.0, -1.0, 1e-9, 0.5, 1e18, -1e18, float("inf"), float("-inf"), float("nan")]
 _NUMBERS = [0, 1, 2, 3, 5, 17, 1000, 2**31, 2**32 - 1, 2**32, 2**53, 2**63 - 1, -1, -2, -(2**63)]
 
@@ -65,7 +72,9 @@ class Hostile:
         if isinstance(info, types.UnionType):
             kinds = {type(one): one for one in info.types}
             if kinds.keys() == {types.BytesType, types.IntType} and source.random() < 0.97:
-                return self._make(kinds[types.BytesType], name)  # a payload, seldom a frame's number
+                return self._make(
+                    kinds[types.BytesType], name
+                )  # a payload, seldom a frame's number
             return self._make(source.choice(info.types), name)
         if isinstance(info, types.StructType):
             values = [self._make(field.type, field.name) for field in info.fields]
