@@ -55,6 +55,7 @@ class WorkerGone:
     stderr: str = ""  # the last lines that it wrote
     seed_lost: bool = False  # it was ended because its seed died
     oom: str = ""  # what shows that the kernel killed it because memory ran out
+    undead: bool = False  # it was killed, and its process is there nevertheless
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ class Slot:
         # Places to be cancelled if it has not begun them: also if it has, and is that to be told?
         self.cancelled: dict[int, tuple[bool, bool]] = {}
         self.kill: dict[int, Ending] = {}  # places that it is killed for
+        self.killed_at = 0.0
 
     def give(self, part: Part, cost_s: float) -> None:
         """Note that it was given this, at its next places."""

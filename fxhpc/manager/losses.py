@@ -74,6 +74,11 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
         f"{_worker(slot, host)}, which had run {_task(part)} for {format_duration(ran_s)}, was "
         f"ended: its declared walltime of {format_duration(limit_s)} was over"
     )
+    if gone.undead:
+        text += (
+            ". Its process has not died of that: it waits for something of the system, mostly a "
+            "file system that does not answer. Another worker has taken its place"
+        )
     loss = _loss(LossCause.TASK_WALLTIME, text, slot, gone, host)
     # How the worker was ended says nothing of the task.
     loss.signal, loss.exit_code = 0, -1

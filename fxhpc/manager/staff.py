@@ -19,6 +19,10 @@ STUCK_S = 0.02
 #: How long after a worker was told to skip places its page shows surely which it had begun before.
 SETTLE_S = 0.002
 
+#: A worker that was killed and has not died for so long is given up. A process that waits for a
+#: file system that does not answer dies when that answers.
+UNDEAD_S = 10.0
+
 #: Workers that die in a row before they are ready, until that is said to be hopeless; and how long
 #: it takes until the next one is tried.
 HOPELESS = 3
@@ -322,10 +326,16 @@ class Staff:
             self.skip(slot, place + 1)
             self._desk.actions.append(ev.KillWorker(slot.worker, show_where))
             self.withhold(slot)
+            slot.killed_at = self._desk.now
         slot.kill[place] = ending
 
     def turn(self) -> None:
-        """If no worker can be started, say so of all tasks, but try one again now and then."""
+        """Give up workers that do not die. If none can be started, say so of all tasks, but try one
+        again now and then.
+        """
+        for slot in list(self.slots.values()):
+            if slot.kill and self._desk.now - slot.killed_at >= UNDEAD_S:
+                self.gone(ev.WorkerGone(slot.worker, slot.begun, undead=True))
         gone = self.hopeless
         if gone is None or self.slots:
             return  # or one is being tried

@@ -106,3 +106,30 @@ def test_no_more_turns_than_without_a_walltime(node: Node) -> None:
     assert node.core.wait_s(node.now) < 1.0
     node.run_for(2)
     assert node.core.wait_s(node.now) == node.core.heartbeat_s / 2
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_worker_that_does_not_die_is_given_up(
+    node: Node, monkeypatch: pytest.MonkeyPatch, cancel: bool
+) -> None:
+    """Its process hangs in the kernel: the task ends nevertheless, and the place is filled."""
+    monkeypatch.setattr(node, "kill", lambda *_: None)
+    node.send(S, [b"1000"] * 2, walltime_s=0.0 if cancel else 1.0)
+    if cancel:
+        node.run_for(1)
+        node.say(msg.Cancel([msg.TaskRefs(S, [0, 2])], interrupt=True))
+    node.run_for(8)
+    assert not node.ended
+    undead = dict(node.workers)
+    node.run_for(8)
+    assert set(map(tuple, node.ended.values())) == {("CANCELLED",) if cancel else ("lost",)}
+    assert len(node.ended) == 2
+    assert all("has not died of that" in loss.text for loss in losses(node))
+    node.send(S, [b"0.1"] * 4, first=2)
+    node.run_for(2)
+    assert [node.ended[S, index] for index in range(2, 6)] == [["VALUE"]] * 4
+    monkeypatch.undo()
+    for number in undead:  # what they say at last is of no interest any more
+        node.kill(number)
+    node.run_for(1)
+    assert len(node.ended) == 6
