@@ -20,8 +20,10 @@ CACHE_BYTES = 64 * 2**20
 ANSWER_TASKS = 4096
 ANSWER_BYTES = 8 * 2**20
 
-#: Pushes to a client that it has not acknowledged; what comes after them waits in the store.
+#: Pushes to a client that it has not acknowledged; what comes after them waits in the store. Beyond
+#: so many bytes there is one at a time, however large.
 PUSHES_OUT = 64
+PUSHES_OUT_BYTES = 32 * 2**20
 
 
 class Row:
@@ -112,6 +114,17 @@ class Client:
         self.to_push: deque[tuple[bytes, int]] = deque()  # stream and row
         self.pushed: dict[int, tuple[bytes, list[int]]] = {}  # number: stream and its indices
         self.next_push = 1
+        self._sizes: dict[int, int] = {}  # of pushes, in bytes
+
+    @property
+    def may_be_pushed(self) -> bool:
+        """Whether it has acknowledged enough of what it was sent."""
+        self._sizes = {n: size for n, size in self._sizes.items() if n in self.pushed}
+        return len(self.pushed) < PUSHES_OUT and sum(self._sizes.values()) < PUSHES_OUT_BYTES
+
+    def note_push(self, number: int, size: int) -> None:
+        """A push is on its way; its size in bytes."""
+        self._sizes[number] = size
 
 
 def answer(
@@ -200,7 +213,7 @@ def push_rows(
 ) -> tuple[list[ev.Action], int | None]:
     """The pushes that may go out now, and the row that has to be read before the next one."""
     actions: list[ev.Action] = []
-    while client.to_push and len(client.pushed) < PUSHES_OUT:
+    while client.to_push and client.may_be_pushed:
         name, number = client.to_push[0]
         stream = streams.get(name)
         if stream is None:
@@ -217,6 +230,7 @@ def push_rows(
         ]
         if outcomes:
             run = ResultRun(name, 0, 0, outcomes, row.ended, row.host)
+            client.note_push(client.next_push, row.size)
             actions.append(push(client, [run]))
     return actions, None
 

@@ -190,6 +190,18 @@ def test_no_more_pushes_are_out_than_the_client_takes(
     assert stage.pushed(C) == [0, 1, 2]
 
 
+def test_no_more_bytes_are_out_than_a_client_takes_and_one_push_at_least(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fxhpc.forwarder.delivery.PUSHES_OUT_BYTES", 1000)
+    stage.submit(C, 4, info(keep=False))
+    for index, size in enumerate((5000, 500, 500, 500)):
+        stage.finish([index], number=index, data=bytes(size))
+    assert stage.pushed(C) == [0]
+    stage.client(C, service.Delivered([stage.said(C, service.Push)[0].number]))
+    assert stage.pushed(C) == [0, 1, 2]
+
+
 def test_who_comes_back_gets_what_it_has_not_acknowledged(stage: Stage) -> None:
     stage.submit(C, 3, info(keep=False))
     stage.finish([0], number=1)
