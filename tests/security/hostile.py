@@ -14,14 +14,8 @@ from msgspec import inspect as types
 from fxhpc.protocol.codec import DecodeError
 
 _STREAMS = [bytes([number]) * 12 for number in range(3)]
-_TEXTS = [
-    "",
-    "local",
-    "success",
-    "x" * 300,
-    "\x1b[2J\r\n\0",
-    "5a4e0000-0000-4000-8000-000000000001",
-]
+_NAMED = "5a4e0000-0000-4000-8000-000000000001"
+_TEXTS = ["", "local", "success", "x" * 300, "\x1b[2J\r\n\0", _NAMED]
 _FLOATS = [0.0, -1.0, 1e-9, 0.5, 1e18, -1e18, float("inf"), float("-inf"), float("nan")]
 _NUMBERS = [0, 1, 2, 3, 5, 17, 1000, 2**31, 2**32 - 1, 2**32, 2**53, 2**63 - 1, -1, -2, -(2**63)]
 

@@ -1,6 +1,6 @@
 """Hostile and garbled messages on each link, into the real cores: nobody falls over.
 
-A thousand and more for each link in every run; 100,000 for each with `pytest -m load`.
+Some hundreds for each link in every run; 100,000 for each with `pytest -m load`.
 """
 
 from __future__ import annotations
@@ -90,15 +90,20 @@ def _guarded(forwarder: Any, event: Any, now: float) -> None:
         forwarder.failed(error)
 
 
-def fuzz(link: str, count: int, seed: int) -> tuple[int, int]:
-    """Let so many messages arrive; how many were taken for messages, and how many were not."""
+def fuzz(link: str, count: int, seed: int, each: int = 25) -> tuple[int, int]:
+    """Let so many messages arrive; how many were taken for messages, and how many were not.
+
+    Args:
+        each: after so many, what hears them is made anew: what was heard before must not save it
+            from what comes.
+    """
     incoming, union = LINKS[link]
     source = random.Random(seed)
     hostile = Hostile(source, [STREAM])
     taken = refused = 0
     target, feed = None, None
     for number in range(count):
-        if number % 200 == 0:  # what was heard before must not save it from what comes
+        if number % each == 0:
             target = Target()
             feed = target.feed(link)
         assert feed is not None
@@ -121,16 +126,16 @@ def fuzz(link: str, count: int, seed: int) -> tuple[int, int]:
 @pytest.mark.parametrize("link", LINKS)
 def test_i04_hostile_messages(link: str) -> None:
     """Whatever a peer says on a link, by its types or not, whoever hears it goes on."""
-    taken, refused = fuzz(link, 1500, seed=4)
-    assert taken > 300
-    assert refused > 100
+    taken, refused = fuzz(link, 600, seed=4)
+    assert taken > 120
+    assert refused > 40
 
 
 @pytest.mark.load
 @pytest.mark.parametrize("link", LINKS)
 def test_i04_100_000_hostile_messages(link: str) -> None:
     """The same, a hundred thousand times on each link."""
-    taken, refused = fuzz(link, 100_000, seed=2026)
+    taken, refused = fuzz(link, 100_000, seed=2026, each=500)
     record_figure("I4", f"{link}: hostile messages without a crash", taken + refused)
     record_figure("I4", f"{link}: of these taken for messages", taken)
 
