@@ -21,6 +21,7 @@ class Restarts:
     def __init__(self) -> None:
         self.total = 0
         self.in_a_row = 0
+        self._unready = 0  # of these, the last ones that had not become ready
 
     @property
     def is_trouble(self) -> bool:
@@ -36,10 +37,13 @@ class Restarts:
         """
         self.total += 1
         self.in_a_row = self.in_a_row + 1 if lived_s < EARLY_S else 0
+        self._unready = 0 if served else self._unready + 1
         if self.in_a_row < 2:
             return 0.0
-        longest = LONGEST_SERVED_S if served else LONGEST_DELAY_S
-        return float(min(longest, FIRST_DELAY_S * 2 ** min(self.in_a_row - 2, 30)))
+        row, longest = self.in_a_row, LONGEST_SERVED_S
+        if self._unready > 1:
+            row, longest = self._unready, LONGEST_DELAY_S
+        return float(min(longest, FIRST_DELAY_S * 2 ** min(row - 2, 30)))
 
     def lived(self, lived_s: float) -> bool:
         """It lives, for so many seconds: whether this ends a row of early deaths."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import platform
+import resource
 import time
 import uuid
 from collections.abc import Iterator
@@ -96,6 +98,7 @@ class RemoteInterchanges:
         self._remotes: dict[bytes, _Remote] = {}
         self._next_look = 0.0
         self._next_eager = 0.0
+        self._unreadable = ""  # why the directory could not be read, if so
 
     @property
     def is_idle(self) -> bool:
@@ -151,8 +154,17 @@ class RemoteInterchanges:
             again: tell of all that are there, since what was told before may still be on its way.
         """
         seen: set[bytes] = set()
-        for path in sorted(self._directory.glob(self._pattern)):
+        try:
+            paths = sorted(self._directory.glob(self._pattern))
+        except OSError as error:
+            # No descriptor is left, or a file server is away: what is known stays as it is.
+            self._tell_unreadable(error)
+            return
+        self._unreadable = ""
+        for path in paths:
             record = read_struct(path, _Record)
+            if record is None:  # it cannot be read just now, which does not mean that it is gone
+                seen.update(r.key for r in self._remotes.values() if r.directory == path.parent)
             try:
                 key = endpoint_key(record.endpoint) if record is not None else b""
             except ValueError:
@@ -169,6 +181,15 @@ class RemoteInterchanges:
             remote.directory, remote.walltime_s = path.parent, record.walltime_s
         for key, remote in self._remotes.items():
             remote.deleted = key not in seen
+
+    def _tell_unreadable(self, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            why += f": the limit is {soft}; raise it with `ulimit -n` (up to {hard})"
+        if why != self._unreadable:
+            self._unreadable = why
+            log.error("the endpoints in %s cannot be looked at: %s", self._directory, why)
 
     def want(self, endpoint: str) -> Iterator[ev.Event]:
         """Somebody waits for this endpoint: connect to it now, or as soon as it is there."""

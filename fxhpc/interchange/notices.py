@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from collections.abc import Callable
 LOG_S = 60.0
 
 #: Seconds for which it is told that no more files could be opened.
-FILES_S = 60.0
+FILES_S = 30.0
 
 log = logging.getLogger("fxhpc.interchange")
 
@@ -52,26 +53,26 @@ class Notices:
 
 
 class OpenFiles:
-    """Notices when the limit on open files is reached."""
+    """Notices when the limit on open files is reached: libzmq tells nobody, and tries again."""
 
     def __init__(self) -> None:
         self._until = 0.0
-        self._doing = ""
 
-    def failed(self, error: int, doing: str) -> bool:
-        """Something was not possible: whether that was for want of descriptors."""
-        if error not in (errno.EMFILE, errno.ENFILE):
-            return False
-        self._until, self._doing = time.monotonic() + FILES_S, doing
-        return True
+    def look(self) -> None:
+        """Try to open one more."""
+        try:
+            os.close(os.dup(2))
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._until = time.monotonic() + FILES_S
 
     def tell(self) -> str:
-        """What was not possible of late, in words; empty: all was."""
+        """That it was reached of late, in words; empty: it was not."""
         if time.monotonic() > self._until:
             return ""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return (
-            f"the limit of {soft} open files is reached, so that {self._doing}; raise it with "
+            f"the limit of {soft} open files is reached: managers cannot connect; raise it with "
             f"`ulimit -n` (up to {hard}) where the endpoint is started, and restart the endpoint"
         )
 

@@ -97,11 +97,17 @@ class Outbox:
 
     def _send_or_spool(self, messages: list[msg.Results], actions: list[ev.Action]) -> None:
         """To the forwarder, as much as it may be behind; the rest to the spool."""
-        if self.connected and not self._unsent and self._kept_bytes <= KEPT_BYTES:
-            actions.extend(map(ev.ToForwarder, messages))
-        elif messages:
-            self._unsent.update(dict.fromkeys(results.number for results in messages))
-            actions.append(ev.Spool(messages))
+        under_way = self._kept_bytes - sum(self._sizes[results.number] for results in messages)
+        to_spool: list[msg.Results] = []
+        for results in messages:
+            if self.connected and not self._unsent and under_way <= KEPT_BYTES:
+                under_way += self._sizes[results.number]
+                actions.append(ev.ToForwarder(results))
+            else:
+                self._unsent[results.number] = None
+                to_spool.append(results)
+        if to_spool:
+            actions.append(ev.Spool(to_spool))
 
     def stored(self, numbers: list[int], actions: list[ev.Action]) -> None:
         """The forwarder has stored these."""

@@ -263,9 +263,7 @@ class InterchangeProcess:
         self._journal.retry()
         if self._core.is_idle:
             self._journal.compact()
-        monitor = self._connections.monitor
-        self._files.failed(monitor.accept_error, "managers cannot connect")
-        monitor.accept_error = 0
+        self._files.look()
         if self._notices.look():
             self._carry_out(ev.ToForwarder(self._core.status()))
         if self._status.is_due():

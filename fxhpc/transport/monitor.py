@@ -15,7 +15,6 @@ _REFUSED = {
 # A connection that could not be made is only told as closed.
 _ENDED = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-_EVENTS |= zmq.EVENT_ACCEPT_FAILED
 for _event in _REFUSED:
     _EVENTS |= _event
 
@@ -42,7 +41,6 @@ class Monitor:
         self._watched = socket
         self.socket = socket.get_monitor_socket(_EVENTS)
         self.refused = 0  #: connections refused in all
-        self.accept_error = 0  #: why the last connection could not be taken: an errno, or 0
 
     def look(self) -> Connections:
         """Everything since the last call."""
@@ -53,13 +51,11 @@ class Monitor:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            event, value = struct.unpack_from("=Hi", frames[0])
+            (event,) = struct.unpack_from("=H", frames[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 opened += 1
             elif event in _ENDED:
                 ended += 1
-            elif event == zmq.EVENT_ACCEPT_FAILED:
-                self.accept_error = value
             elif event in _REFUSED:
                 refused.append(_REFUSED[event])
                 # Told as ended too; it was nobody's. Managers try so which address answers.

@@ -7,17 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
-from tests.process.homes import LIMIT, TestHome, eventually
 
 from fxhpc import FuncXClient
 from fxhpc.endpoint import places
 from fxhpc.endpoint.state import look
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
+from tests.process.homes import LIMIT, TestHome, eventually
 
 CONFIG = """\
 max_workers_per_node: {workers}
@@ -34,6 +34,7 @@ class Supervised:
 
     def __init__(self, home: TestHome, workers: int = 2) -> None:
         self.home = home
+        self._killed: set[int] = set()
         places.create(Home(home.path), "midway")
         self.directory = EndpointDirectory(home.path / "endpoints" / "midway")
         self.directory.config.write_text(CONFIG.format(workers=workers))
@@ -77,14 +78,16 @@ class Supervised:
 
         def serving() -> int:
             address, state = self.directory.read_address(), look(self.directory)
-            serves = address is not None and address.pid == state.interchange
-            return state.interchange or 0 if serves and state.interchange else 0
+            if address is None or address.pid != state.interchange or address.pid in self._killed:
+                return 0
+            return address.pid
 
         return eventually(serving)
 
     def kill_interchange(self) -> float:
         """Kill it with SIGKILL: when, monotonic."""
         pid = self.interchange()
+        self._killed.add(pid)
         at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         return at
@@ -132,13 +135,14 @@ def mark(path: str, index: int, seconds: float) -> int:
 
 
 def submit(
-    client: FuncXClient, endpoint: str, path: Path, count: int, seconds: float
+    client: FuncXClient, endpoint: str, path: Path, count: int, seconds: Sequence[float]
 ) -> list[str]:
-    """Submit so many tasks that run `mark`: their ids."""
+    """Submit tasks that run `mark`; the last number of seconds is for all the rest. Their ids."""
     function = client.register_function(mark)
     batch = client.create_batch()
     for index in range(count):
-        batch.add(str(path), index, seconds, endpoint_id=endpoint, function_id=function)
+        pause = seconds[min(index, len(seconds) - 1)]
+        batch.add(str(path), index, pause, endpoint_id=endpoint, function_id=function)
     ids = client.batch_run(batch)
     assert isinstance(ids, list)
     return ids
