@@ -23,6 +23,7 @@ from fxhpc.forwarder.home import ForwarderAddress, Home
 from fxhpc.forwarder.limits import WatchedLimits
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
+from fxhpc.forwarder.open_files import allow_open_files
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import Writer
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> int:
     home, report = Home(arguments[0]), int(arguments[1])
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold users' data
+    allow_open_files()
     setproctitle("fxhpc: forwarder")
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
     try:
