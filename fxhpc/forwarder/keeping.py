@@ -98,6 +98,8 @@ class Keeping:
                 stream.touched = stream.touched or wall
         if not self._state.durable:
             return
+        if self._going:
+            self._go_on()
         self._drop_delivered()
         self._measure()
         if self._begun is None or self._state.now < self._look_at:

@@ -10,7 +10,7 @@ from typing import Any
 from fxhpc.errors import StoreFull
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
-from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
+from fxhpc.forwarder.store_read import Recovered, ResultRow, Sizes, SubmissionRow
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.protocol.service import FunctionRecord
@@ -161,6 +161,21 @@ class ModelStore:
         ]
         results = [(row, 0) for row, add in self._tables.results.items() if add.stream == stream]
         return submissions, results
+
+    def sizes_by_stream(self) -> tuple[Sizes, dict[bytes, int]]:
+        """What is here, and the bytes of each stream's results."""
+        tables, used = self._tables, self.usage()[0]
+        results: dict[bytes, int] = {}
+        for add in tables.results.values():
+            size = sum(len(outcome.data) for outcome in add.outcomes)
+            results[add.stream] = results.get(add.stream, 0) + size
+        bodies = sum(map(len, tables.bodies.values()))
+        rows = len(tables.submissions), len(tables.results)
+        arguments = used - bodies - sum(results.values())
+        sizes = Sizes(
+            used, 0, arguments, sum(results.values()), bodies, *rows, len(tables.functions), 0
+        )
+        return sizes, results
 
     def bodies(self) -> set[bytes]:
         """Digests of the bodies that are here."""
