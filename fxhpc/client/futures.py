@@ -22,6 +22,7 @@ from concurrent.futures._base import (
 from typing import Any, Protocol
 
 from fxhpc import ids
+from fxhpc.client import processes
 from fxhpc.client.outcomes import error_of, value_of
 from fxhpc.client.output import output_of
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
@@ -401,17 +402,18 @@ class Callbacks:
         """Have the callbacks of a future that has ended called."""
         with self._condition:
             self._queue.append(future)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="fxhpc-callbacks", daemon=True
-                )
-                try:
-                    self._thread.start()
-                except RuntimeError:  # the interpreter ends, and starts no thread any more
-                    self._thread = None
-                    self._queue.clear()
-            else:
+            if self._thread is not None:
                 self._condition.notify_all()
+                return
+            self._thread = threading.Thread(target=self._run, name="fxhpc-callbacks", daemon=True)
+            try:
+                self._thread.start()
+                return
+            except RuntimeError:
+                self._thread = None
+                futures, self._queue = self._queue, []
+        if not processes.is_exiting():  # else nobody waits for them any more
+            _call_all(futures)  # no thread can be started now: rather in this one than never
 
     def wait_until_idle(self, timeout: float | None) -> bool:
         """Whether all callbacks have returned within so many seconds."""
@@ -435,11 +437,15 @@ class Callbacks:
                     return
                 futures, self._queue = self._queue, []
                 self._busy = True
-            for future in futures:
-                for callback in future._done_callbacks:
-                    _call(callback, future)
-                future._done_callbacks.clear()
-            del future, futures
+            _call_all(futures)
+            del futures
+
+
+def _call_all(futures: list[TaskFuture]) -> None:
+    for future in futures:
+        for callback in future._done_callbacks:
+            _call(callback, future)
+        future._done_callbacks.clear()
 
 
 def _call(callback: Callable[[Any], object], future: TaskFuture) -> None:

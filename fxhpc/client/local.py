@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -85,7 +86,17 @@ class LocalEndpoint:
             self._thread = threading.Thread(
                 target=self._run, args=(delay,), name="fxhpc-local", daemon=True
             )
-            self._thread.start()
+            try:
+                self._thread.start()
+                return
+            except RuntimeError as error:  # a limit of processes, most often
+                why = f"no thread can be started to watch its manager: {error}"
+        self._fail(f"this process's local endpoint cannot start: {why}", "")
+
+    @property
+    def given_up(self) -> errors.FxhpcError | None:
+        """Why it does not run, and will not by itself; None: it runs, or is on its way."""
+        return self.failure if self._thread is None else None
 
     def set_address(self, address: str) -> None:
         """A new forwarder listens elsewhere; the manager finds it there."""
@@ -154,8 +165,13 @@ class LocalEndpoint:
 
     def _live(self) -> tuple[bool, str, str]:
         """One life of a manager: whether it registered, how it ended, its last words."""
-        reader, writer = os.pipe()
-        with os.fdopen(reader, "rb") as registered, tempfile.TemporaryFile() as output:
+        with contextlib.ExitStack() as stack:
+            try:
+                output = stack.enter_context(tempfile.TemporaryFile())
+                reader, writer = os.pipe()
+            except OSError as error:  # no descriptor is left, or no room
+                return False, "no start at all", str(error)
+            registered = stack.enter_context(os.fdopen(reader, "rb"))
             try:
                 with self._lock:
                     if self._stopping.is_set():
@@ -212,11 +228,14 @@ class LocalEndpoint:
         return process
 
     def _give_up(self, count: int, how: str, stderr: str) -> None:
-        error = errors.WorkerStartFailed(
+        self._fail(
             f"the manager of this process's local endpoint ended {count} times in a row "
             f"before it could register, the last time with {how}",
-            stderr=stderr,
+            stderr,
         )
+
+    def _fail(self, why: str, stderr: str) -> None:
+        error = errors.WorkerStartFailed(why, stderr=stderr)
         with self._lock:
             self._thread = None
             self._failed_at = time.monotonic()

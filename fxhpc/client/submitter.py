@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 #: Submit messages, and as many with what is cancelled, that are sent ahead of their answers.
 _IN_FLIGHT = 2
 
+#: Results that are refused (the store cannot be read) are asked for again, after so many seconds
+#: and so often.
+_REFUSED_S, _REFUSALS = 1.0, 10
+
 #: Streams kept open for functions that are not in use at the moment.
 _IDLE_GROUPS = 64
 
@@ -74,6 +78,7 @@ class Submitter:
         self._sent_bodies: set[bytes] = set()
         self._in_flight = 0
         self._cancels_in_flight = 0
+        self._refusals = 0  # in a row, of results that were asked for
         self._open = 0
         self._closing = False
         self._closed = False
@@ -156,6 +161,9 @@ class Submitter:
         attachment.connection.add_sink(group.stream, group)
         if self.endpoint == LOCAL_ENDPOINT:
             attachment.local.want()
+            if (failure := attachment.local.given_up) is not None:
+                attachment.connection.remove_sink(group.stream)
+                raise failure
         self._groups[key] = group
         self._streams[group.stream] = group
         return group
@@ -210,10 +218,11 @@ class Submitter:
             submissions = self._collect()
             if submissions:
                 self._in_flight += 1
-                attachment.connection.call(
-                    service.Submit(0, submissions),
-                    functools.partial(self._on_stored, submissions),
-                )
+                then = functools.partial(self._on_stored, submissions)
+                try:
+                    attachment.connection.call(service.Submit(0, submissions), then)
+                except Exception as error:  # nothing of it was sent, and nobody will answer
+                    then(error)
         for group in [group for group in self._cancelled if not group.pending]:
             if everything or self._cancels_in_flight < _IN_FLIGHT:
                 self._cancelled.pop(group, None)
@@ -321,13 +330,42 @@ class Submitter:
             self._attachment.connection.call(fetch, self._on_states)
 
     def _on_states(self, answer: Any) -> None:
-        self._following = False
-        if not isinstance(answer, service.States):
-            return  # the connection has told every stream
+        with self.condition:
+            self._following = False
+            if not isinstance(answer, service.States):
+                self._follow_later(answer)
+                return
+            self._refusals = 0
         for part in answer.streams:
             group = self._streams.get(part.stream)
             if group is not None:
                 group.end([state.outcome for state in part.states if state.outcome is not None])
+        with self.condition:
+            self._follow()
+
+    def _follow_later(self, error: BaseException) -> None:
+        """What has ended cannot be read now: ask again, and in the end tell. The condition is held.
+
+        If it is the connection that has failed, every stream has been told.
+        """
+        attachment = self._attachment
+        if attachment is None or not attachment.usable:
+            return
+        self._refusals += 1
+        if self._refusals < _REFUSALS:
+            timer = threading.Timer(_REFUSED_S, self._follow_again)
+            timer.daemon = True
+            try:
+                timer.start()
+                return
+            except RuntimeError:
+                pass  # no thread can be started
+        self._refusals = 0
+        for group in [group for group in self._streams.values() if group.info.keep]:
+            self._forget(group)
+            group.fail_all(error)
+
+    def _follow_again(self) -> None:
         with self.condition:
             self._follow()
 
