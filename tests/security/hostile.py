@@ -77,6 +77,8 @@ class Hostile:
             if name in ("ranges", "kinds"):
                 return self._ranges()
             return [self._make(info.item_type, name) for _ in range(source.choice((0, 1, 1, 2, 4)))]
+        if isinstance(info, types.TupleType):
+            return tuple(self._make(one, "") for one in info.item_types)
         if isinstance(info, types.DictType):
             return {
                 self._make(info.key_type, ""): self._make(info.value_type, "")
