@@ -73,9 +73,10 @@ class ProvisionerProcess:
         if self._link is None:
             self._later.append(message)
             return
-        if not self._unanswered:
-            self._heard = time.monotonic()
-        self._unanswered += 1
+        if not isinstance(message, pro.WatchBlocks):
+            if not self._unanswered:
+                self._heard = time.monotonic()
+            self._unanswered += 1
         self._unsent += frame(_encode(message))
         self._flush()
 

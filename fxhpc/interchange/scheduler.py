@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.blocks import CANCELLING, SUBMITTING, UNKNOWN, Block, Blocks
+from fxhpc.interchange.blocks import (
+    CANCELLING,
+    PENDING,
+    RUNNING,
+    SUBMITTING,
+    UNKNOWN,
+    Block,
+    Blocks,
+)
 from fxhpc.interchange.state import State
 from fxhpc.protocol import provision as prov
 
@@ -62,6 +70,10 @@ class Scheduler:
         for block in self._blocks:
             if block.phase == UNKNOWN:
                 self._wanted_at = -math.inf
+        # What ended while there was none is not to wait for the next command.
+        known = [b for b in self._blocks if b.phase in (PENDING, RUNNING) and not b.ended]
+        if known:
+            self._say(prov.WatchBlocks([block.ref for block in known]))
 
     def has_failed(self, reason: str) -> None:
         """The provisioner cannot do anything."""

@@ -163,6 +163,12 @@ class CancelBlocks(msgspec.Struct, array_like=True, tag="cancel"):
     blocks: list[BlockRef]
 
 
+class WatchBlocks(msgspec.Struct, array_like=True, tag="watch"):
+    """Tell, unasked, when the scripts of these end: that costs no command. It has no answer."""
+
+    blocks: list[BlockRef]
+
+
 # --- provisioner to interchange -------------------------------------------------------------------
 
 
@@ -212,7 +218,7 @@ class CancelDone(msgspec.Struct, array_like=True, tag="cancelled"):
     failed: str = ""
 
 
-ToProvisioner = SubmitBlock | AskJobs | CancelBlocks
+ToProvisioner = SubmitBlock | AskJobs | CancelBlocks | WatchBlocks
 FromProvisioner = (
     ProvisionerReady | ProvisionerFailed | Submitted | NotSubmitted | Jobs | CancelDone
 )

@@ -95,6 +95,24 @@ def test_an_early_end_is_told_at_once_whatever_the_script_does(
     assert batch.calls("qstat") == 0
 
 
+def test_a_block_that_ends_while_the_provisioner_is_away_is_told_by_the_next(
+    batch: Batch, start: Start, tmp_path: Path
+) -> None:
+    """Without a command of the batch system: the next one may be half a minute away."""
+    go = tmp_path / "go"
+    spoken = start(worker_init=f"until [ -e '{go}' ]; do sleep 0.05; done; exit 5")
+    job = spoken.submit(7).job
+    spoken.kill()
+    go.touch()
+    spoken.hear(pro.ProvisionerReady)
+    spoken.process.send(pro.WatchBlocks([ref(7, job)]))
+    told = spoken.hear(pro.Jobs, within=20)
+    assert told.unasked
+    assert [(report.block, report.job) for report in told.reports] == [(7, job)]
+    assert "exit code 5" in told.reports[0].words
+    assert batch.calls("qstat") == 0
+
+
 def test_what_makes_every_block_end_the_same_way_is_recognised(batch: Batch, start: Start) -> None:
     spoken = start(command="sh -c 'echo 0: fxhpc: fatal: no fxhpc there >&2; exit 78'")
     spoken.submit(1)

@@ -93,9 +93,8 @@ class Provisioner:
         Args:
             requests: those that were read already.
         """
-        self._asked = len(requests)
         for request in requests:
-            self._requests.put(request)
+            self._take(request)
         try:
             install_script(Path(self._spec.directory), self._spec.python)
             os.chdir(self._spec.directory)  # where batch systems leave what they name themselves
@@ -113,8 +112,7 @@ class Provisioner:
                 if received is None:
                     break
                 for data in received:
-                    self._asked += 1
-                    self._requests.put(_decoder.decode(data))
+                    self._take(_decoder.decode(data))
             self._look_for_ends()
             if time.monotonic() >= next_clean:
                 next_clean = time.monotonic() + CLEAN_S
@@ -122,6 +120,14 @@ class Provisioner:
                 self._files.clean_logs(self._files.directory.parent / "manager-logs")
         log.info("ended: the interchange has closed the link")
         os._exit(0)  # whatever command is running ends with this process
+
+    def _take(self, request: pro.ToProvisioner) -> None:
+        if isinstance(request, pro.WatchBlocks):
+            for block in request.blocks:
+                self._watched.setdefault(block.name, block)
+            return
+        self._asked += 1
+        self._requests.put(request)
 
     def _fail(self, reason: str) -> None:
         log.error("%s", reason)

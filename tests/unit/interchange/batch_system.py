@@ -269,6 +269,7 @@ class Site:
         self.last_block = 0
         self.records: list[ev.Sent | ev.ManagerKnown] = []
         self.asked: deque[prov.ToProvisioner] = deque()
+        self.watched: list[str] = []  # blocks whose ends are to be told unasked
         self.answers: deque[prov.FromProvisioner] = deque()
         self.provisioner = False
         self.late: list[tuple[float, str]] = []  # submissions of killed provisioners
@@ -477,6 +478,8 @@ class Site:
             self.slurm.status_commands.append(self.clock())
             reports = [] if away else [self.slurm.report(block) for block in request.blocks]
             self.answers.append(prov.Jobs(reports, away))
+        elif isinstance(request, prov.WatchBlocks):
+            self.watched += [block.name for block in request.blocks]
         elif away:
             self.answers.append(prov.CancelDone([], away))
         else:

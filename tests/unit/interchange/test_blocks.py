@@ -516,6 +516,18 @@ def test_a_provisioner_killed_while_it_submits(executed: int) -> None:
     assert "paused" not in there.reason
 
 
+def test_the_next_provisioner_is_told_whose_ends_to_watch() -> None:
+    there = begun()
+    there.task_s = 60.0
+    there.submit(8)
+    there.run(10)
+    commands = len(there.slurm.status_commands)
+    there.kill_provisioner()
+    there.run(1)
+    assert sorted(there.watched) == sorted(job.name for job in there.slurm.alive())
+    assert len(there.slurm.status_commands) == commands, "that is no reason for a command"
+
+
 def test_provisioners_that_hang_are_not_started_for_a_submission_each() -> None:
     there = site(max_blocks=100, init_blocks=3)
     there.hangs = True
