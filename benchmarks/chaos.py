@@ -1,4 +1,4 @@
-"""Random kills under four workloads at once: `python -m benchmarks.chaos --seconds 600 --seed 1`.
+"""Random kills under five workloads at once: `python -m benchmarks.chaos --seconds 600 --seed 1`.
 
 Prints a Markdown table: what was submitted, how it ended, what was killed, and how much longer it
 took than the same work in peace. Ends with 1, and the stories, if anything was lost, hung, failed
