@@ -7,7 +7,6 @@ packed until somebody asks for it, and is then unpacked once, in the thread that
 from __future__ import annotations
 
 import concurrent.futures as cf
-import logging
 import os
 import threading
 import time
@@ -22,12 +21,10 @@ from concurrent.futures._base import (
 from typing import Any, Protocol
 
 from fxhpc import ids
-from fxhpc.client import processes
+from fxhpc.client.callbacks import Callbacks
 from fxhpc.client.outcomes import error_of, value_of
 from fxhpc.client.output import output_of
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
-
-log = logging.getLogger(__name__)
 
 _PACKED = cf.CancelledError("packed")  # in the place of an exception: the outcome is still packed
 _UNPACKING = cf.CancelledError("unpacking")  # a thread unpacks it now
@@ -382,75 +379,3 @@ def set_running(futures: Iterable[TaskFuture], group: FutureGroup) -> None:
         for future in futures:
             if future._state == PENDING:
                 future._state = RUNNING
-
-
-class Callbacks:
-    """The thread that calls the users' callbacks, so that no connection waits for them.
-
-    It is started with the first callback, and ends by itself when it has been idle.
-    """
-
-    IDLE_S = 10.0
-
-    def __init__(self) -> None:
-        self._queue: list[TaskFuture] = []
-        self._condition = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._busy = False
-
-    def add(self, future: TaskFuture) -> None:
-        """Have the callbacks of a future that has ended called."""
-        with self._condition:
-            self._queue.append(future)
-            if self._thread is not None:
-                self._condition.notify_all()
-                return
-            self._thread = threading.Thread(target=self._run, name="fxhpc-callbacks", daemon=True)
-            try:
-                self._thread.start()
-                return
-            except RuntimeError:
-                self._thread = None
-                futures, self._queue = self._queue, []
-        if not processes.is_exiting():  # else nobody waits for them any more
-            _call_all(futures)  # no thread can be started now: rather in this one than never
-
-    def wait_until_idle(self, timeout: float | None) -> bool:
-        """Whether all callbacks have returned within so many seconds."""
-        if threading.current_thread() is self._thread:
-            return False  # called by a callback
-        with self._condition:
-            return self._condition.wait_for(lambda: not self._queue and not self._busy, timeout)
-
-    def abandon(self) -> None:
-        """This is a forked child, where the thread does not exist."""
-        self.__init__()  # type: ignore[misc]
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                self._busy = False
-                self._condition.notify_all()
-                self._condition.wait_for(lambda: self._queue, self.IDLE_S)
-                if not self._queue:
-                    self._thread = None
-                    return
-                futures, self._queue = self._queue, []
-                self._busy = True
-            _call_all(futures)
-            del futures
-
-
-def _call_all(futures: list[TaskFuture]) -> None:
-    for future in futures:
-        for callback in future._done_callbacks:
-            _call(callback, future)
-        future._done_callbacks.clear()
-
-
-def _call(callback: Callable[[Any], object], future: TaskFuture) -> None:
-    """Call a user's callback. Not even SystemExit may end the thread that all others need."""
-    try:
-        callback(future)
-    except BaseException:
-        log.exception("a callback of %r raised", future)

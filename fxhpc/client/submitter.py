@@ -18,7 +18,9 @@ from typing import Any
 from fxhpc import errors, ids
 from fxhpc.client import processes
 from fxhpc.client.attachments import Attachment, release
-from fxhpc.client.futures import Callbacks, TaskFuture
+from fxhpc.client.callbacks import Callbacks
+from fxhpc.client.following import Following
+from fxhpc.client.futures import TaskFuture
 from fxhpc.client.groups import Group, Key
 from fxhpc.client.resources import NOTHING_DECLARED, Declared
 from fxhpc.client.sendable import check_stream
@@ -33,10 +35,6 @@ log = logging.getLogger(__name__)
 
 #: Submit messages, and as many with what is cancelled, that are sent ahead of their answers.
 _IN_FLIGHT = 2
-
-#: Results that are refused (the store cannot be read) are asked for again, after so many seconds
-#: and so often.
-_REFUSED_S, _REFUSALS = 1.0, 10
 
 #: Streams kept open for functions that are not in use at the moment.
 _IDLE_GROUPS = 64
@@ -72,13 +70,14 @@ class Submitter:
         self._generation = 0  # of the options: streams of earlier ones get no more tasks
         self._groups: dict[Key, Group] = {}
         self._streams: dict[bytes, Group] = {}  # the same groups
-        self._following = False
+        self._following = Following(
+            self.condition, lambda: self._streams.values(), lambda: self._attachment, self._forget
+        )
         self._dirty: dict[Group, None] = {}  # groups with something to send, in turn
         self._cancelled: dict[Group, None] = {}  # groups with cancels to send
         self._sent_bodies: set[bytes] = set()
         self._in_flight = 0
         self._cancels_in_flight = 0
-        self._refusals = 0  # in a row, of results that were asked for
         self._open = 0
         self._closing = False
         self._closed = False
@@ -308,66 +307,10 @@ class Submitter:
             for group in failed:
                 self._forget(group)  # its numbers have a gap now
             self.flush()
-            self._follow()
+            if self.options["keep"]:
+                self._following.ask()
         for group in failed:
             group.fail_all(answer)
-
-    def _follow(self) -> None:
-        """Ask for results that are not pushed: those of a task group. The condition is held."""
-        if self._following or not self.options["keep"] or self._attachment is None:
-            return
-        stored = {
-            group.stream: [index for index in group.futures if index < group.stored]
-            for group in self._streams.values()
-            if group.info.keep
-        }
-        count = sum(map(len, stored.values()))
-        if count:
-            self._following = True
-            need = max(1, count // 16)
-            tasks = [service.StreamRanges(s, ids.to_ranges(i)) for s, i in stored.items() if i]
-            fetch = service.Fetch(0, tasks, wait_s=30.0 if need == 1 else 0.25, need=need)
-            self._attachment.connection.call(fetch, self._on_states)
-
-    def _on_states(self, answer: Any) -> None:
-        with self.condition:
-            self._following = False
-            if not isinstance(answer, service.States):
-                self._follow_later(answer)
-                return
-            self._refusals = 0
-        for part in answer.streams:
-            group = self._streams.get(part.stream)
-            if group is not None:
-                group.end([state.outcome for state in part.states if state.outcome is not None])
-        with self.condition:
-            self._follow()
-
-    def _follow_later(self, error: BaseException) -> None:
-        """What has ended cannot be read now: ask again, and in the end tell. The condition is held.
-
-        If it is the connection that has failed, every stream has been told.
-        """
-        attachment = self._attachment
-        if attachment is None or not attachment.usable:
-            return
-        self._refusals += 1
-        if self._refusals < _REFUSALS:
-            timer = threading.Timer(_REFUSED_S, self._follow_again)
-            timer.daemon = True
-            try:
-                timer.start()
-                return
-            except RuntimeError:
-                pass  # no thread can be started
-        self._refusals = 0
-        for group in [group for group in self._streams.values() if group.info.keep]:
-            self._forget(group)
-            group.fail_all(error)
-
-    def _follow_again(self) -> None:
-        with self.condition:
-            self._follow()
 
     def _forget(self, group: Group) -> None:
         """Number no more tasks in this stream."""

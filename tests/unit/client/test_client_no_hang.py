@@ -11,7 +11,7 @@ from fake_forwarder import FakeForwarder
 from waiting import eventually
 
 from fxhpc import Executor, errors
-from fxhpc.client import local, submitter
+from fxhpc.client import following, local
 from fxhpc.client.embedded import EmbeddedConnection
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.ids import new_id
@@ -92,7 +92,7 @@ def test_a_message_that_cannot_be_sent_ends_its_futures_and_not_the_next_ones(
 def test_results_that_cannot_be_read_are_asked_for_again_and_told_in_the_end(
     forwarder: FakeForwarder, monkeypatch: pytest.MonkeyPatch, passing: bool
 ) -> None:
-    monkeypatch.setattr(submitter, "_REFUSED_S", 0.2 if passing else 0.001)
+    monkeypatch.setattr(following, "_REFUSED_S", 0.2 if passing else 0.001)
     forwarder.service.teach(len)
     refusal = service.Failed(0, "ForwarderError", ["the store cannot be read"])
     with Executor(1) as executor:

@@ -1,0 +1,87 @@
+"""The thread that calls users' callbacks, so that no connection waits for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fxhpc.client import processes
+
+if TYPE_CHECKING:
+    from fxhpc.client.futures import TaskFuture
+
+log = logging.getLogger(__name__)
+
+
+class Callbacks:
+    """The thread that calls the users' callbacks, so that no connection waits for them.
+
+    It is started with the first callback, and ends by itself when it has been idle.
+    """
+
+    IDLE_S = 10.0
+
+    def __init__(self) -> None:
+        self._queue: list[TaskFuture] = []
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+
+    def add(self, future: TaskFuture) -> None:
+        """Have the callbacks of a future that has ended called."""
+        with self._condition:
+            self._queue.append(future)
+            if self._thread is not None:
+                self._condition.notify_all()
+                return
+            self._thread = threading.Thread(target=self._run, name="fxhpc-callbacks", daemon=True)
+            try:
+                self._thread.start()
+                return
+            except RuntimeError:
+                self._thread = None
+                futures, self._queue = self._queue, []
+        if not processes.is_exiting():  # else nobody waits for them any more
+            _call_all(futures)  # no thread can be started now: rather in this one than never
+
+    def wait_until_idle(self, timeout: float | None) -> bool:
+        """Whether all callbacks have returned within so many seconds."""
+        if threading.current_thread() is self._thread:
+            return False  # called by a callback
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._queue and not self._busy, timeout)
+
+    def abandon(self) -> None:
+        """This is a forked child, where the thread does not exist."""
+        self.__init__()  # type: ignore[misc]
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._busy = False
+                self._condition.notify_all()
+                self._condition.wait_for(lambda: self._queue, self.IDLE_S)
+                if not self._queue:
+                    self._thread = None
+                    return
+                futures, self._queue = self._queue, []
+                self._busy = True
+            _call_all(futures)
+            del futures
+
+
+def _call_all(futures: list[TaskFuture]) -> None:
+    for future in futures:
+        for callback in future._done_callbacks:
+            _call(callback, future)
+        future._done_callbacks.clear()
+
+
+def _call(callback: Callable[[Any], object], future: TaskFuture) -> None:
+    """Call a user's callback. Not even SystemExit may end the thread that all others need."""
+    try:
+        callback(future)
+    except BaseException:
+        log.exception("a callback of %r raised", future)
