@@ -82,7 +82,7 @@ def test_m05_a_link_flaps(client: FuncXClient, endpoint: ScatteredEndpoint, tmp_
     endpoint.start(heartbeat_s=0.3)
     endpoint.await_managers(client, 2)
     notes = Notes(tmp_path / "notes")
-    _check(client, endpoint, notes, count=60, seconds=6.0, down=1.2, up=1.0)
+    _check(client, endpoint, notes, count=40, seconds=4.0, down=1.2, up=0.8)
 
 
 @pytest.mark.load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ _ROOT = Path(fxhpc.__file__).parent
 #: What tells the wall clock: attributes of modules, and of `datetime`.
 _WALL = {"time", "time_ns", "CLOCK_REALTIME", "now", "utcnow", "today", "localtime", "gmtime"}
 _OWNERS = {"time", "datetime", "date"}
+# Most modules need not be parsed to know that they do not.
+_MAYBE = re.compile(r"\b(?:time|datetime|date)\.\w|\bfrom (?:time|datetime) import")
 
 _SHOWN = "for people to read"
 _STAMP = "a stamp that is kept or sent, for people to read"
@@ -55,7 +58,10 @@ def _readers() -> Iterator[tuple[str, int]]:
     """Every place that reads the wall clock: module, line."""
     for path in sorted(_ROOT.rglob("*.py")):
         name = str(path.relative_to(_ROOT))
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if not _MAYBE.search(text):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and node.attr in _WALL:
                 owner = node.value
                 found = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
