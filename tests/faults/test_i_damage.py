@@ -35,11 +35,11 @@ def damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
     """A file's bytes in every way that a disk or a crash may leave them."""
     for position in range(len(data)):
         yield f"cut at {position}", data[:position]
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 8
+        yield f"bit {position % 8} of byte {position}", bytes(flipped)
+    for position in range(0, len(data), 7):
         yield f"zeros from {position}", data[:position] + bytes(len(data) - position)
-        for bit in (0, 7):
-            flipped = bytearray(data)
-            flipped[position] ^= 1 << bit
-            yield f"bit {bit} of byte {position}", bytes(flipped)
     yield "zeros behind", data + bytes(4096)
     yield "noise behind", data + b"\x07\x00\x00\x00noise"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fxhpc import FuncXClient
+from fxhpc.endpoint.state import look
 from tests.faults.figures import record_figure
 from tests.faults.supervised import Supervised, check, spans, submit
 from tests.process.homes import TestHome, eventually
@@ -48,21 +52,26 @@ def test_i01_a_killed_interchange_is_back_at_once(
 
 
 def _killed_again_and_again(
-    client: FuncXClient, endpoint: Supervised, notes: Path, tasks: int, every_s: float
+    client: FuncXClient,
+    endpoint: Supervised,
+    notes: Path,
+    tasks: int,
+    every_s: float,
+    kills: int = 1000,
 ) -> float:
     """Kill its interchange so often while so many tasks of 20 ms run: seconds until all ended."""
     begun = time.monotonic()
     ids = submit(client, endpoint.endpoint_id, notes, tasks, (0.02,))
-    kills = 0
-    while len(spans(notes)) < tasks:
+    killed = 0
+    while len(spans(notes)) < tasks and killed < kills:
         endpoint.interchange()
         until = time.monotonic() + every_s
         eventually(lambda until=until: time.monotonic() > until or len(spans(notes)) >= tasks)
         if len(spans(notes)) < tasks:
             endpoint.kill_interchange()
-            kills += 1
+            killed += 1
     check(client, ids, notes)
-    assert kills > 1
+    assert killed > 1
     return time.monotonic() - begun
 
 
@@ -70,7 +79,44 @@ def test_i02_it_is_killed_again_and_again(
     client: FuncXClient, endpoint: Supervised, tmp_path: Path
 ) -> None:
     """I2: kill -9 of the interchange again and again under load. All tasks end, once."""
-    _killed_again_and_again(client, endpoint, tmp_path / "notes", 80, 0.7)
+    _killed_again_and_again(client, endpoint, tmp_path / "notes", 80, 0.1, kills=3)
+
+
+def test_i01_what_keeps_it_from_starting_is_told_until_it_is_mended(
+    client: FuncXClient, endpoint: Supervised, tmp_path: Path
+) -> None:
+    """I1: an interchange that dies as it starts, here because its spool is a directory: it is
+    tried again, less and less often; status and tasks say why; it goes on when that is mended.
+    """
+    notes, spool = tmp_path / "notes", endpoint.directory.spool
+    spool.rename(tmp_path / "spool")
+    spool.mkdir()
+    endpoint.kill_interchange()
+    eventually(lambda: "spool" in look(endpoint.directory).trouble)
+    ids = submit(client, endpoint.endpoint_id, notes, 1, (0.0,))
+    eventually(lambda: look(endpoint.directory).restarts > 2)
+    assert "Is a directory" in look(endpoint.directory).trouble
+    reason = eventually(lambda: client.get_task(ids[0]).get("reason"))
+    assert "midway" in str(reason)
+    spool.rmdir()
+    check(client, ids, notes)
+
+
+def test_i03_a_pid_that_is_used_again_is_no_proof_of_life(home: TestHome, tmp_path: Path) -> None:
+    """I3: both processes were killed, and their pids are others' by now: `start` works."""
+    endpoint = Supervised(home)
+    endpoint.run("start")
+    supervisor = look(endpoint.directory).pid
+    assert supervisor
+    os.kill(supervisor, signal.SIGKILL)
+    endpoint.kill_interchange()
+    eventually(lambda: not look(endpoint.directory).alive)
+    for file in (endpoint.directory.supervisor, endpoint.directory.address):
+        told = json.loads(file.read_bytes())
+        file.write_text(json.dumps(told | {"pid": os.getpid()}))
+    assert not look(endpoint.directory).alive
+    endpoint.run("start")
+    endpoint.stop()
 
 
 @pytest.mark.load
