@@ -206,7 +206,7 @@ def test_delete_tells_how_many_tasks_wait(fxhpc: Commands) -> None:
     assert "3 tasks" in err
 
 
-def test_two_starts_at_once(fxhpc: Commands) -> None:
+def test_i03_two_starts_at_once(fxhpc: Commands) -> None:
     starts = [fxhpc.start_command("endpoint", "start", "midway") for _ in range(2)]
     codes = []
     for process in starts:
@@ -407,7 +407,7 @@ def test_a_frozen_interchange_is_killed_after_the_timeout(fxhpc: Commands) -> No
 # --- what cannot start ---------------------------------------------------------------------------
 
 
-def test_a_taken_port_is_named(fxhpc: Commands) -> None:
+def test_i03_a_taken_port_is_named(fxhpc: Commands) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

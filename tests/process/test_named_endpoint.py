@@ -183,7 +183,7 @@ def test_it_listens_where_it_was_told_to_and_nowhere_else(endpoint: RunningEndpo
         assert found[0].ip == "127.0.0.1"
 
 
-def test_a_second_interchange_is_refused_by_name(endpoint: RunningEndpoint) -> None:
+def test_i03_a_second_interchange_is_refused_by_name(endpoint: RunningEndpoint) -> None:
     with endpoint:
         first = endpoint.interchange
         assert first is not None
