@@ -51,6 +51,7 @@ class Attachment:
         )
         connection.on_need_local = self.local.want
         connection.on_attached = self._on_attached
+        _tell_notices(attached)
         if private is not None:
             private.on_failure = self._on_private_failure
 
@@ -76,8 +77,7 @@ class Attachment:
 
     def _on_attached(self, attached: Attached) -> None:
         self.local.set_address(attached.managers)
-        for notice in attached.notices:
-            print(f"fxhpc: {notice}", file=sys.stderr)
+        _tell_notices(attached)
 
     def _on_local_failure(self, error: errors.FxhpcError) -> None:
         self._tell(error, LOCAL_ENDPOINT)
@@ -89,6 +89,11 @@ class Attachment:
     def _tell(self, error: errors.FxhpcError, endpoint: str) -> None:
         for listener in list(self.listeners):
             listener(error, endpoint)
+
+
+def _tell_notices(attached: Attached) -> None:
+    for notice in attached.notices:
+        print(f"fxhpc: {notice}", file=sys.stderr)
 
 
 class _Homes:

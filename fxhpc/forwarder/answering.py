@@ -10,7 +10,7 @@ from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.state import State, error_words
-from fxhpc.forwarder.streams import DELIVERED
+from fxhpc.forwarder.streams import DELIVERED, Stream
 from fxhpc.protocol import service
 
 
@@ -21,6 +21,7 @@ class Answering:
         self, state: State, gathering: Gathering, listing: Listing, keeping: Keeping
     ) -> None:
         self._keeping = keeping
+        keeping.on_forgotten = self._drop_rows
         self._state = state
         self._listing = listing
         self._gathering = gathering
@@ -100,6 +101,8 @@ class Answering:
             if stream := self._state.streams.get(name):
                 for index in indices:
                     stream.states[index] = DELIVERED
+                if indices and not stream.info.keep:
+                    self._cache.drop(stream.rows_of[indices[0]])  # nobody may ask for it again
                 self._keeping.delivered(stream, indices)
         self.push(client)
 
@@ -111,6 +114,10 @@ class Answering:
         self._state.actions += pushes
         if missing is not None:
             self._read_row(missing, client)
+
+    def _drop_rows(self, stream: Stream) -> None:
+        for number in set(stream.rows_of):
+            self._cache.drop(number)
 
     def _answer(self, waiter: Waiter) -> None:
         for name in waiter.pending:

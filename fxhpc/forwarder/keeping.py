@@ -42,7 +42,13 @@ _Rows = list[tuple[int, int]]  # numbers and bytes
 
 
 class Keeping:
-    """Keeps the store within its limits, and tells what it holds."""
+    """Keeps the store within its limits, and tells what it holds.
+
+    Attributes:
+        on_forgotten: told of streams that nobody may ask for any more.
+    """
+
+    on_forgotten: Callable[[Stream], None]
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -200,6 +206,7 @@ class Keeping:
             name = stream.info.stream
             self._state.forget_stream(stream)
             self._delivered.pop(stream, None)
+            self.on_forgotten(stream)
             if any(client.instance == stream.owner for client in self._state.clients.values()):
                 self._state.purged[name] = stream.accepted  # its client may go on with it
             operations.append(op.ForgetStream(name))
@@ -269,16 +276,16 @@ class Keeping:
 
         self._state.load("unreferenced", (in_use,), found)
 
-    def compact(self, keep_bytes: int, then: Callable[[], None]) -> None:
-        """Give room within the database back to the file system, but for so many bytes."""
+    def compact(self, then: Callable[[], None]) -> None:
+        """Give free room within the database, and the log, back to the file system."""
 
         def compacted(value: Any, error: Exception | None) -> None:
-            if error is not None or value * 4096 <= keep_bytes or not value:
-                then()
+            if error is None and value:
+                self._state.load("compact", (STEP_PAGES,), compacted)
             else:
-                self._state.load("compact", (STEP_PAGES, value <= STEP_PAGES), compacted)
+                self._state.load("truncate", (), lambda value, error: then())
 
-        self._state.load("compact", (STEP_PAGES, True), compacted)
+        self._state.load("compact", (STEP_PAGES,), compacted)
 
     def _compact_by_itself(self) -> None:
         """Room within the database is given back, if it is much, a step with each tick."""
@@ -310,7 +317,7 @@ class Keeping:
             self._state.load("disk", (), before_compacting)
 
         def before_compacting(value: Any, error: Exception | None) -> None:
-            self.compact(0, lambda: self._state.load("disk", (), done))
+            self.compact(lambda: self._state.load("disk", (), done))
 
         def done(value: Any, error: Exception | None) -> None:
             if error is not None:

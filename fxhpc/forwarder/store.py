@@ -392,21 +392,19 @@ class Store(Reader):
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._files, self.path)
 
-    def compact(self, pages: int = 1000, truncate: bool = False) -> int:
-        """Give up to so many free pages of 4 KB back to the file system; returns how many are left.
-
-        Args:
-            truncate: give back the room of the log too, which waits for the disk.
-        """
+    def compact(self, pages: int = 1000) -> int:
+        """Free up to so many unused pages of 4 KB; returns how many are left."""
         with self._transaction():
             self._connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
         (left,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        if truncate:
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except sqlite3.Error:
-                pass  # a full disk: the log holds it all the same
         return int(left)
+
+    def truncate(self) -> None:
+        """Give the room of freed pages and of the log back to the file system. Waits for it."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            pass  # a full disk: the log holds it all the same
 
 
 class _Transaction:

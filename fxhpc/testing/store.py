@@ -139,9 +139,12 @@ class ModelStore:
         """Bytes of everything."""
         return self.usage()[0]
 
-    def compact(self, pages: int = 1000, truncate: bool = False) -> int:
+    def compact(self, pages: int = 1000) -> int:
         """No page is ever free."""
         return 0
+
+    def truncate(self) -> None:
+        """There is no log."""
 
     def unreferenced(self, in_use: list[bytes]) -> list[bytes]:
         """Bodies that nothing refers to."""
