@@ -126,7 +126,7 @@ class Endpoint:
 
     def _take(self, segments: list[Segment], taken: list[Segment]) -> bool:
         """Take what waits of these, as far as there is room for its bytes; whether there was."""
-        fitted = True
+        left: list[Segment] = []
         for segment in segments:
             parts = segment.waiting()
             if parts != [segment]:
@@ -138,18 +138,19 @@ class Endpoint:
                 if not self.out_tasks:
                     fits = max(1, fits)  # a task larger than the window goes alone
                 if fits < part.count:
-                    fitted = False
                     if fits <= 0:
-                        self.push_front(part)
+                        left.append(part)
                         continue
                     part, rest = part.split(fits)
-                    self.push_front(rest)
+                    left.append(rest)
                     size = stream.mean_bytes * part.count
                 stream.states[part.first : part.first + part.count] = bytes([SENT]) * part.count
                 self.out_tasks += part.count
                 self.out_bytes += size
                 taken.append(part)
-        return fitted
+        for part in reversed(left):  # in their order
+            self.push_front(part)
+        return not left
 
     def came_back(self, stream: Stream, count: int) -> None:
         """So many tasks of a stream are not at the interchange any more."""

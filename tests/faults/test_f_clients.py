@@ -36,8 +36,8 @@ def _lines(path: Path) -> list[str]:
 def test_f05_what_waits_for_an_endpoint_is_drained_in_order(
     home: TestHome, client: FuncXClient, tmp_path: Path, count: int
 ) -> None:
-    """F5: tasks for an endpoint that is away wait, and say for what; they run in their order when
-    it is there, each once."""
+    """F5: tasks for an endpoint that is away wait, and say for what; they run in their order, but
+    for what a worker was sent ahead, when it is there, each once."""
     notes = tmp_path / "notes"
     with RunningEndpoint(home.path, "midway", managers=0) as endpoint:
         here = endpoint.endpoint_id
@@ -55,8 +55,10 @@ def test_f05_what_waits_for_an_endpoint_is_drained_in_order(
         began = time.monotonic()
         client.wait(ids, timeout=600)
         record_figure("F5", f"{count:,} drained", count / (time.monotonic() - began), "tasks/s")
-    # One worker: the order in which they were written is that in which they ran.
-    assert _lines(notes) == [str(index) for index in range(count)]
+    ran = [int(line) for line in _lines(notes)]
+    assert sorted(ran) == list(range(count))
+    # What was sent ahead and taken back comes a little later.
+    assert max(ran[: count // 4]) < min(ran[-count // 4 :])
     found = client.get_batch_result(ids)
     assert [found[task]["result"] for task in ids] == list(range(count))
 

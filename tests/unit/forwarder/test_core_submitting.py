@@ -271,3 +271,16 @@ def test_a_task_that_runs_at_an_earlier_manager_is_sent_all_the_same(stage: Stag
     stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 1])]))
     stage.finish([0, 1])
     assert stage.sent() == [0, 1, 2]
+
+
+def test_what_the_window_has_no_bytes_for_keeps_its_order() -> None:
+    stage = Stage()
+    stage.attach(b"c")
+    for call in range(4):
+        stage.submit(b"c", 2, first=2 * call, call=call + 1, size=100)
+    stage.up(tasks=100, size=250)
+    for number in range(1, 9):
+        sent = stage.sent()
+        if len(sent) < 8:
+            stage.finish([sent[number - 1]], number=number)
+    assert stage.sent() == list(range(8))
