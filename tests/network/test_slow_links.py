@@ -49,8 +49,8 @@ def test_m03_what_is_large_on_a_slow_link_is_no_silence(
     """
     endpoint.start(heartbeat_s=0.5)
     endpoint.await_managers(client, 2)
-    took = _check(client, endpoint, Notes(tmp_path / "notes"), 600_000, "2mbit")
-    record_figure("M3", "0.6 MB each way at 2 Mbit/s, heartbeats of 0.5 s", took, "s")
+    took = _check(client, endpoint, Notes(tmp_path / "notes"), 1_200_000, "4mbit")
+    record_figure("M3", "1.2 MB each way at 4 Mbit/s, heartbeats of 0.5 s", took, "s")
 
 
 @pytest.mark.load
