@@ -40,8 +40,10 @@ _READY_S = 90.0  # for an interchange to start: homes on a busy network file sys
 _STOP_S = 60.0  # for the batch system to cancel what there is
 _LOOK_S = 5.0  # between two looks at what the interchange reports
 _STARTS = 4  # of an interchange in a row that did not last, until its tasks are given up
+_KILLED_STARTS = 10  # the same, of those that somebody's signal ended: nothing is wrong with them
 _QUICK_S = 10.0  # one that lived for less did not last
-_BACKOFF_S = 0.2
+_BACKOFF_S, _BACKOFF_LAST_S = 0.2, 3.0
+_KILLS = frozenset({-signal.SIGKILL, -signal.SIGTERM})
 _STDERR_BYTES = 4096
 
 
@@ -211,15 +213,20 @@ class PrivateEndpoint:
     # --- the thread -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        failures = 0
+        failures = killed = 0
         while True:
             began = time.monotonic()
             status = self._wait()
             if self._stopping.is_set():
                 return
-            failures = failures + 1 if time.monotonic() - began < _QUICK_S else 0
+            if time.monotonic() - began >= _QUICK_S:
+                failures = killed = 0
+            elif status in _KILLS:
+                killed += 1
+            else:
+                failures += 1
             log.warning("the interchange of %s ended with %s", self.name, _how(status))
-            while not self._start_again(failures):
+            while not self._start_again(failures, killed):
                 failures += 1
                 if self._stopping.is_set() or self.failure is not None:
                     return
@@ -243,12 +250,13 @@ class PrivateEndpoint:
             os.close(descriptor)
         return self._process.wait()
 
-    def _start_again(self, failures: int) -> bool:
+    def _start_again(self, failures: int, killed: int) -> bool:
         """Start an interchange in the place of one that died; it adopts the blocks."""
-        if failures >= _STARTS:
+        if failures >= _STARTS or killed >= _KILLED_STARTS:
             self._give_up("it was started again and again, and never lasted")
             return False
-        if self._stopping.wait(_BACKOFF_S * 2**failures if failures else 0.0):
+        doubled = failures + killed
+        if self._stopping.wait(min(_BACKOFF_LAST_S, _BACKOFF_S * 2**doubled) if doubled else 0.0):
             return False
         try:
             with open(self.directory / SPEC_FILE, "rb") as spec:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import stat
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from types import MappingProxyType
 
@@ -136,3 +138,26 @@ def test_an_endpoint_is_given_up_when_no_block_will_ever_come(tmp_path: Path) ->
         f"mend its config, and make another executor"
     )
     assert isinstance(failure, errors.EndpointStartFailed)
+
+
+@pytest.mark.parametrize(
+    ("status", "starts"),
+    [(1, 3), (-11, 3), (-9, 9), (-15, 9)],
+    ids=["exit", "SEGV", "KILL", "TERM"],
+)
+def test_interchanges_that_somebody_kills_are_started_again_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, starts: int
+) -> None:
+    monkeypatch.setattr(cluster, "_BACKOFF_S", 0.0)
+    endpoint = cluster.PrivateEndpoint.__new__(cluster.PrivateEndpoint)
+    endpoint.name, endpoint.directory = "executor-1", tmp_path
+    endpoint.failure, endpoint.on_failure = None, None
+    endpoint._stopping, endpoint._lock = threading.Event(), threading.Lock()
+    (tmp_path / cluster.SPEC_FILE).touch()
+    started: list[object] = []
+    monkeypatch.setattr(endpoint, "_wait", lambda: status)
+    monkeypatch.setattr(endpoint, "_start", lambda command, spec: started.append(spec))
+    with tempfile.TemporaryFile() as endpoint._output:
+        endpoint._watch()
+    assert len(started) == starts
+    assert "again and again" in str(endpoint.failure)
