@@ -10,7 +10,7 @@ from fxhpc.transport.monitor import Monitor
 
 #: Seconds that a manager whose connection was closed may take to connect again. A process that was
 #: killed closes it too, and does not come back.
-COME_BACK_S = 0.6
+COME_BACK_S = 0.4
 
 #: Seconds in which it shows which connection it was that ended, and between two looks.
 _PROBE_S, PROBE_EVERY_S = 0.5, 0.05

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from statistics import quantiles
 
@@ -99,6 +100,16 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+def gone(endpoint: RunningEndpoint, number: int) -> float:
+    """When this many managers and one more were gone, as the interchange noted it; 0: not yet."""
+    lines = [
+        line for line in endpoint.directory.log.read_text().splitlines() if " is gone: " in line
+    ]
+    if len(lines) <= number:
+        return 0.0
+    return datetime.strptime(lines[number][:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+
+
 def test_m01_a_manager_that_is_told_to_end_gives_its_tasks_back(
     client: FuncXClient, endpoint: RunningEndpoint, runs: Runs
 ) -> None:
@@ -154,6 +165,7 @@ def test_m02_twenty_managers_are_killed(
 ) -> None:
     """The same over and over: how long it takes until tasks run elsewhere."""
     took: list[float] = []
+    noticed: list[float] = []
     endpoint._workers = 2
     # More retries than it is killed: it is there to be lost.
     function = client.register_function(hold)
@@ -169,9 +181,10 @@ def test_m02_twenty_managers_are_killed(
             lambda: client.get_endpoint_status(endpoint.endpoint_id)["logs"][0]["managers"] == 2
         )
         before = len(runs.begun())
-        at = time.monotonic()
+        at, wall = time.monotonic(), time.time()
         manager.kill()
         manager.wait()
+        noticed.append(eventually(lambda number=number: gone(endpoint, number)) - wall)
         eventually(lambda before=before: len(runs.begun()) > before)
         index, again, when = runs.begun()[-1]
         assert index == number
@@ -180,6 +193,9 @@ def test_m02_twenty_managers_are_killed(
         runs.go(again)
         assert results(client, list(ids)) == [again]
         manager = following
+    cuts = quantiles(noticed, n=100)
+    record_figure("M2", "death until it is noticed, median of 20", cuts[49], "s")
+    record_figure("M2", "death until it is noticed, worst of 20", max(noticed), "s")
     cuts = quantiles(took, n=100)
     record_figure("M2", "death until the task runs again, median of 20", cuts[49], "s")
     record_figure("M2", "death until the task runs again, worst of 20", max(took), "s")
