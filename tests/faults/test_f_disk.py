@@ -1,0 +1,72 @@
+"""F2, F14: slow disks, and what is synchronised before it is acknowledged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.figures import record_figure
+from tests.faults.slow_disk import slow_disk
+
+COMMIT = """
+import json, sys, time
+from fxhpc.forwarder.operations import AddStream, AddSubmission
+from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.writer import Writer
+from fxhpc.protocol.messages import StreamInfo
+
+store = Store(sys.argv[1], full_sync=sys.argv[2] == "full")
+store.apply([AddStream(StreamInfo(bytes(12), "endpoint", b"f" * 32))])
+writer = Writer(store, lambda: None, inline=sys.argv[2] != "full")
+began = time.monotonic()
+for row in range(1, 201):
+    writer.submit(row, [AddSubmission(row, bytes(12), 100 * row, [b"argument"] * 100)])
+while writer._asked != writer._answered:
+    time.sleep(0.0005)
+print(json.dumps(20_000 / (time.monotonic() - began)))
+if sys.argv[3:]:
+    one = time.monotonic()
+    for row in range(1001, 1021):
+        store.apply([AddSubmission(row, bytes(12), 100 * row, [b"argument"])])
+    print(json.dumps((time.monotonic() - one) / 20))
+    import os
+    os.kill(os.getpid(), 9)
+writer.close()
+"""
+
+
+@pytest.mark.parametrize("level", ["normal", "full"])
+def test_f14_synchronisations_are_shared_by_many_tasks(tmp_path: Path, level: str) -> None:
+    """F14: FULL synchronises before it acknowledges, one time for all that waits; NORMAL, on a
+    disk of this host, only when the log is emptied. Both keep up on a disk of 10 ms."""
+    environment, syncs = slow_disk(tmp_path, ms=10)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMIT, str(tmp_path / "store.db"), level],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    speed = json.loads(done.stdout)
+    count = len(syncs.read_bytes())
+    record_figure("F14", f"syncs per task, {level}", count / 20_000, "")
+    record_figure("F2", f"stored tasks/s at 10 ms per sync, {level}", speed, "1/s")
+    assert count < 60, "group commit shares synchronisations"
+    if level == "full":
+        assert count >= 2
+
+
+def test_f14_full_synchronises_each_commit_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """F14: with FULL each of 20 commits that wait for one another is on the disk when it returns."""
+    environment, syncs = slow_disk(tmp_path, ms=10)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMIT, str(tmp_path / "store.db"), "full", "singly"],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    _, each = map(json.loads, done.stdout.split())
+    record_figure("F14", "one commit at 10 ms per sync, full", each, "s")
+    assert each >= 0.01
+    assert len(syncs.read_bytes()) >= 21
