@@ -14,6 +14,11 @@ from fxhpc.protocol.pool import CAPTURE_BYTES
 OUTPUT_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
 
+#: How `faulthandler` begins when a process dies. The first lines after it say where; in a deep stack
+#: the last ones are far from there.
+_CRASH = b"Fatal Python error: "
+_CRASH_BYTES = 16 * 1024
+
 #: Files of captured output are cut when they hold so much more than can be asked for.
 _SLACK_BYTES = 1 << 20
 
@@ -62,8 +67,12 @@ class Output:
         parts = [b"".join(self._parts)]
         for fd, cut in zip(self.captured, self._cut, strict=True):
             size = os.fstat(fd).st_size
-            parts.append(os.pread(fd, TAIL_BYTES, max(cut, size - TAIL_BYTES)))
-        return b"".join(parts)[-TAIL_BYTES:].decode(errors="replace")
+            parts.append(os.pread(fd, _CRASH_BYTES, max(cut, size - _CRASH_BYTES)))
+        text = b"".join(parts)[-_CRASH_BYTES:]
+        crash = text.rfind(_CRASH)
+        if crash >= 0 and len(text) - crash > TAIL_BYTES:
+            text = text[crash : crash + TAIL_BYTES]
+        return text[-TAIL_BYTES:].decode(errors="replace")
 
     def cut(self) -> None:
         """Free the memory of what nobody can ask for any more."""

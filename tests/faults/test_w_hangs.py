@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,36 +18,10 @@ from tests.process.workers import tasks
 from tests.process.workers.interchange import Interchange
 from tests.process.workers.manager import values, worker_pids
 
-LIMIT_S = 0.3
+LIMIT_S = 0.5
 
 
-def spin() -> None:
-    while True:
-        pass
-
-
-def hang_in_compiled_code() -> None:
-    import ctypes
-
-    # PyDLL keeps the interpreter's lock: no thread and no signal handler of Python ever runs.
-    ctypes.PyDLL(None).sleep(1000)
-
-
-def hang_deaf() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGABRT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    spin()
-
-
-def stop_itself() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def pid() -> int:
-    return os.getpid()
-
-
-HANGS = [spin, hang_in_compiled_code, hang_deaf, stop_itself]
+HANGS = [tasks.spin, tasks.hang_in_compiled_code, tasks.hang_deaf, tasks.stop_itself]
 
 
 def test_w06_every_hang_is_ended_at_its_walltime() -> None:
@@ -59,11 +31,11 @@ def test_w06_every_hang_is_ended_at_its_walltime() -> None:
     once, and nobody else is charged.
     """
     with Executor(2) as executor:
-        assert executor.submit(pid).result(60)
+        assert executor.submit(tasks.pid).result(60)
         executor.resource_specification = {"walltime": LIMIT_S}
         futures = [executor.submit(hang) for hang in HANGS]
         executor.resource_specification = None
-        others = [executor.submit(pid) for _ in range(100)]
+        others = [executor.submit(tasks.pid) for _ in range(100)]
         for hang, future in zip(HANGS, futures, strict=True):
             error = future.exception(60)
             assert type(error) is errors.TaskWalltimeExceeded, repr(error)
@@ -72,8 +44,8 @@ def test_w06_every_hang_is_ended_at_its_walltime() -> None:
             assert not error.attempts
             assert error.host
             assert error.pid
-            assert "its declared walltime of 300 ms was over" in str(error)
-            if hang in (spin, hang_in_compiled_code):
+            assert "its declared walltime of 500 ms was over" in str(error)
+            if hang in (tasks.spin, tasks.hang_in_compiled_code):
                 assert f"in {hang.__name__}" in error.stderr
             record_figure("W6", f"{hang.__name__}: ended late by", error.ran - LIMIT_S, "s")
         assert len({other.result(60) for other in others}) >= 1
@@ -81,7 +53,7 @@ def test_w06_every_hang_is_ended_at_its_walltime() -> None:
 
 def test_w06_until_the_worker_is_back(interchange: Interchange) -> None:
     """W6: how long after the walltime the loss is told, and the worker's place is filled again."""
-    stream = interchange.send(tasks.hang, (), walltime_s=LIMIT_S)
+    stream = interchange.send(tasks.spin, (), walltime_s=LIMIT_S)
     interchange.until(lambda: interchange.started)
     before = worker_pids(interchange)
     sent = time.monotonic()
@@ -140,7 +112,7 @@ def test_cancelling_ends_the_whole_tree(interchange: Interchange, tmp_path: Path
     assert not interchange.lost
 
 
-@pytest.mark.parametrize("hang", [spin, hang_in_compiled_code, stop_itself])
+@pytest.mark.parametrize("hang", [tasks.spin, tasks.hang_in_compiled_code, tasks.stop_itself])
 def test_cancelling_ends_a_hang(interchange: Interchange, hang: Callable[[], Any]) -> None:
     """Neither a loop nor compiled code that holds the interpreter's lock keeps it from ending."""
     stream = interchange.send(hang, ())

@@ -211,11 +211,6 @@ def core_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
-def hang() -> None:
-    while True:
-        pass
-
-
 def close_all() -> None:
     os.closerange(3, 1024)
 
@@ -229,3 +224,30 @@ def note_and_hold(folder: str) -> tuple[int, float]:
         pass
     time.sleep(1000)
     return 0, began
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def hang_in_compiled_code() -> None:
+    # PyDLL keeps the interpreter's lock: no thread and no signal handler of Python ever runs.
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def hang_deaf() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGABRT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    spin()
+
+
+def stop_itself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def crash_deep(depth: int) -> None:
+    if depth:
+        crash_deep(depth - 1)
+    else:
+        crash()
