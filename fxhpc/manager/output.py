@@ -14,8 +14,8 @@ from fxhpc.protocol.pool import CAPTURE_BYTES
 OUTPUT_BYTES = 64 * 1024
 TAIL_BYTES = 4 * 1024
 
-#: How `faulthandler` begins when a process dies. The first lines after it say where; in a deep stack
-#: the last ones are far from there.
+#: How `faulthandler` begins when a process dies. What follows says where; of a deep stack, its end
+#: is far from there.
 _CRASH = b"Fatal Python error: "
 _CRASH_BYTES = 16 * 1024
 
