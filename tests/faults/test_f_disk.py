@@ -47,7 +47,8 @@ def test_f14_synchronisations_are_shared_by_many_tasks(tmp_path: Path, level: st
     environment, syncs = slow_disk(tmp_path, ms=10)
     done = subprocess.run(
         [sys.executable, "-c", COMMIT, str(tmp_path / "store.db"), level],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+        check=True,
     )  # fmt: skip
     speed = json.loads(done.stdout)
     count = len(syncs.read_bytes())
