@@ -66,39 +66,6 @@ def test_a_killed_forwarder_loses_nothing_and_nothing_runs_twice(
     assert Counter(_lines(notes)) == Counter(map(str, range(count)))
 
 
-def test_submissions_go_on_while_forwarders_die(home: TestHome) -> None:
-    script = home.start(
-        "loop.py",
-        """
-        import sys
-        from fxhpc import FuncXClient
-
-        def double(x):
-            return 2 * x
-
-        fxc = FuncXClient()
-        function = fxc.register_function(double)
-        print("ready", flush=True)
-        ids = [fxc.run(x, endpoint_id="local", function_id=function) for x in range(2000)]
-        sys.stdin.readline()
-        fxc.wait(ids, timeout=60)
-        assert [fxc.get_result(i) for i in ids] == [2 * x for x in range(2000)]
-        print("all there")
-        """,
-    )
-    assert script.stdout is not None
-    assert script.stdout.readline() == "ready\n"
-    killed: set[int] = set()
-    for _ in range(3):
-        eventually(lambda: home.forwarder().pid not in killed)
-        pid = home.forwarder().pid
-        killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-    assert script.stdin is not None
-    script.stdin.write("\n")
-    assert "all there" in finish(script)
-
-
 def test_results_are_there_for_a_later_process(home: TestHome, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     first = home.start(
