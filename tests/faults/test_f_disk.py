@@ -60,7 +60,7 @@ def test_f14_synchronisations_are_shared_by_many_tasks(tmp_path: Path, level: st
 
 
 def test_f14_full_synchronises_each_commit_before_it_is_acknowledged(tmp_path: Path) -> None:
-    """F14: with FULL each of 20 commits that wait for one another is on the disk when it returns."""
+    """F14: with FULL each of 20 commits, one after another, is on the disk when it returns."""
     environment, syncs = slow_disk(tmp_path, ms=10)
     done = subprocess.run(
         [sys.executable, "-c", COMMIT, str(tmp_path / "store.db"), "full", "singly"],
