@@ -29,6 +29,7 @@ from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import Writer
 from fxhpc.hosts import boot_id, is_alive, start_time
 from fxhpc.interchange.journal import Owner, read_journal
+from fxhpc.printable import make_logs_safe
 from fxhpc.protocol import codec, messages, service
 from fxhpc.transport import ipc, sockets
 from fxhpc.transport.acceptor import Acceptor
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
     allow_open_files()
     setproctitle("fxhpc: forwarder")
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level="INFO")
+    make_logs_safe()
     try:
         lock = home.take_lock()
         if lock is None:
