@@ -20,8 +20,8 @@ from fxhpc import errors, hosts
 from fxhpc.endpoint import identity
 from fxhpc.endpoint.child import READY, InterchangeChild
 from fxhpc.endpoint.places import create, explained
+from fxhpc.endpoint.report import BUSY, STOPPED
 from fxhpc.endpoint.state import EndpointState, State, look
-from fxhpc.endpoint.supervisor import BUSY, STOPPED
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
