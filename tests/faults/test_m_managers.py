@@ -25,7 +25,7 @@ from tests.faults.figures import record_figure
 from tests.process.homes import TestHome, eventually
 
 #: Seconds between heartbeats here; three may be missed.
-BEAT_S = 0.4
+BEAT_S = 0.8
 
 
 def hold(directory: str, index: int) -> int:

@@ -46,5 +46,5 @@ def test_a_node_killer_all_by_itself_ends_too() -> None:
 
 
 def test_nothing_but_node_killers_do_not_use_blocks_without_limit() -> None:
-    there = play(set(range(1000)), 1000, 3 * 3600)
+    there = play(set(range(1000)), 1000, 3600)
     assert len(there.slurm.submissions) < 60
