@@ -22,6 +22,7 @@ from fxhpc.forwarder.store_checksums import result_checksum, submission_checksum
 from fxhpc.forwarder.store_errors import explain, is_damage
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_log import last_commit
+from fxhpc.forwarder.store_plausible import check_plausible
 from fxhpc.forwarder.store_read import (
     MEMORY,
     Reader,
@@ -29,7 +30,6 @@ from fxhpc.forwarder.store_read import (
     ResultRow,
     Sizes,
     SubmissionRow,
-    check_plausible,
 )
 from fxhpc.forwarder.store_reserve import Reserve
 from fxhpc.forwarder.store_salvage import Salvage
@@ -282,19 +282,7 @@ class Store(Reader):
             )
         finally:
             source.close()
-        saved = salvage.saved
-        told = (
-            f"Carried over were {saved['function']:,} functions, {saved['stream']:,} batches, "
-            f"{saved['submission']:,} rows of tasks and {saved['result']:,} of results"
-        )
-        if not salvage.lost and not salvage.incomplete:
-            return True, f"{told}: all that was in it."
-        return True, (
-            f"{told}; {salvage.lost:,} rows were damaged"
-            + (f", and of {', '.join(salvage.incomplete)} a part" if salvage.incomplete else "")
-            + ". Tasks whose results were among them run again; submit again what is missing "
-            "(fxhpc task list)."
-        )
+        return True, salvage.told()
 
     def close(self) -> None:
         """Write everything into the database's one file, and give the lock back."""

@@ -90,6 +90,21 @@ class Salvage:
         self._copy("result_kind", "row, kind, ranges", self._kind)
         self._copy("exception", "stream, task, kind, data", self._exception)
 
+    def told(self) -> str:
+        """What was carried over and what was not, in words."""
+        saved = self.saved
+        told = (
+            f"Carried over were {saved['function']:,} functions, {saved['stream']:,} batches, "
+            f"{saved['submission']:,} rows of tasks and {saved['result']:,} of results"
+        )
+        if not self.lost and not self.incomplete:
+            return f"{told}: all that was in it."
+        part = f", and of {', '.join(self.incomplete)} a part" if self.incomplete else ""
+        return (
+            f"{told}; {self.lost:,} rows were damaged{part}. Tasks whose results were among them "
+            f"run again; submit again what is missing (fxhpc task list)."
+        )
+
     # --- reading --------------------------------------------------------------------------------
 
     def _copy(self, table: str, columns: str, take: Callable[[_Row], bool]) -> None:
