@@ -73,6 +73,8 @@ class Keeping:
         """Somebody has changed the store's limits."""
         self._max_bytes, self._retention_s = max_bytes, retention_s
         self._look_at = 0.0
+        if self._state.durable:
+            self._measure()
 
     def refusal(self, size: int) -> str:
         """Why so many bytes more cannot be stored, or nothing; they are counted."""
@@ -384,7 +386,7 @@ class Keeping:
                     sizes.free,
                     sizes.bodies,
                     sizes.functions,
-                    self._used,
+                    sizes.database - sizes.log - sizes.free + sizes.files,
                     self._max_bytes,
                     self._retention_s,
                     list(entries.values()),
