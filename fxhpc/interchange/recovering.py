@@ -141,7 +141,11 @@ class Recovering:
     def _claims(self, name: str) -> set[Task]:
         """What this manager claims; it is asked for once."""
         found = self._claims_of.pop(name, ())
-        return {task for task in found if self._claimed.get(task, ("",))[0] == name}
+        return {
+            task
+            for task in found
+            if (claim := self._claimed.get(task)) is not None and claim.manager == name
+        }
 
     def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
         """Forget what a manager claimed when it greeted before; it claims anew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import Claim, Manager, each, in_block, one_ref, single
+from fxhpc.interchange.losses import LOST
 from fxhpc.interchange.recovering import UNKNOWN, Recovering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
@@ -25,6 +26,13 @@ class Registering:
                 f"manager {message.manager} on {message.host} is fxhpc {message.version} "
                 f"(protocol {message.protocol}), this interchange is fxhpc {__version__} "
                 f"(protocol {msg.PROTOCOL}): install the same version on both"
+            )
+            self._state.actions.append(ev.ToManager(peer, msg.Refuse(reason)))
+            self._state.note(f"refused: {reason}", "warning")
+            return reason
+        if message.manager in (LOST, UNKNOWN):  # names that mean something else here
+            reason = (
+                f"a manager on {message.host} calls itself {message.manager!r}, which is no name"
             )
             self._state.actions.append(ev.ToManager(peer, msg.Refuse(reason)))
             self._state.note(f"refused: {reason}", "warning")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from fxhpc.forwarder import events as fev
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.interchange import events as iev
@@ -141,4 +143,19 @@ def test_i05_forged_words_of_one_client_do_not_reach_another() -> None:
     other.link.say(service.Fetch(1, [service.StreamRanges(b"z" * 12, [0, 2**32])]))
     work.cluster.settle()
     assert not other.outcomes
+    assert work.finish() == {0: b"one", 1: b"two"}
+
+
+@pytest.mark.parametrize("name", ["", "(unknown)"])
+def test_i05_a_manager_without_a_name_of_its_own(name: str) -> None:
+    """These stand for something else in the journal: who greets so is refused, and others go on."""
+    work = Work(NAMED_ENDPOINT)
+    refs = [msg.TaskRefs(b"n" * 12, [0, 3], 0, 1)]
+    core = work.cluster.named.core
+    told = [
+        getattr(action, "message", None)
+        for message in (msg.Register(name, b"e", 1, "9.9", queued=refs), msg.Bye(""))
+        for action in core.handle(iev.ManagerSaid(b"stranger", message), 0.0)
+    ]
+    assert [one for one in told if isinstance(one, msg.Refuse)]
     assert work.finish() == {0: b"one", 1: b"two"}
