@@ -96,8 +96,10 @@ class Forwarder:
                     # Whether they had been sent is not known here: journals and managers know.
                     stream.states[row.first : row.first + row.tasks] = bytes([SENT]) * row.tasks
         for name, index, kind, _ in recovered.exceptions:
-            if kind == op.ExceptionKind.SENT and (stream := state.streams.get(name)):
-                stream.states[index : index + 1] = bytes([SENT])[: stream.count - index]
+            stream = state.streams.get(name) if kind == op.ExceptionKind.SENT else None
+            # What is told of one that was delivered is older than that.
+            if stream is not None and index < stream.count and stream.states[index] < STORING:
+                stream.states[index] = SENT
         for result in recovered.results:
             if stream := state.streams.get(result.stream):
                 indices = from_ranges(result.ranges)

@@ -183,6 +183,7 @@ class Keeping:
                     left.append((row, ranges))
                 else:
                     results.append(row)
+                    operations.append(op.DropExceptions(stream.info.stream, ranges))
             if left:
                 self._delivered[stream] = left
             else:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.attempts import Attempts
 from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.attempts import Attempts
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.streams import Stream

@@ -263,7 +263,10 @@ class Recovering:
         ):
             del self.expected[UNKNOWN]
             for task in reversed(list(self._state.waiting.pop(UNKNOWN, {}).values())):
-                self._state.requeue(task)
+                if task.retries:
+                    self._state.requeue(task)
+                else:  # who ran it may have died since
+                    self._losses.lose(task, _unclaimed())
 
     @property
     def awaited(self) -> int:
@@ -333,4 +336,12 @@ def _unreadable() -> Loss:
         LossCause.INTERRUPTED,
         "the task may have ended, but the endpoint's spool, which kept its result while the "
         "home's forwarder was away, was damaged on the disk",
+    )
+
+
+def _unclaimed() -> Loss:
+    return Loss(
+        LossCause.MANAGER_LOST,
+        "the task may have run: it had been sent before the interchange was started again, whose "
+        "journal does not say to which manager, and no manager that is there has it",
     )

@@ -72,9 +72,7 @@ class Loss(msgspec.Struct, array_like=True):
 DEFAULT_RETRIES = 2
 
 _CHARGED = frozenset({LossCause.WORKER_KILLED})
-_FINAL = frozenset(
-    {LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE, LossCause.TASK_WALLTIME}
-)
+_FINAL = frozenset({LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE, LossCause.TASK_WALLTIME})
 
 
 def is_charged(cause: int) -> bool:

@@ -21,7 +21,7 @@ def test_a_terminal_is_not_commanded() -> None:
     assert shown.isprintable()
     assert shown.startswith("f\\x1b]0;gone\\x07")
     assert printable("two\nlines\tand \x1b[31mred\x1b[0m") == "two\nlines\tand \x1b[31mred\x1b[0m"
-    assert printable("Größe 3 µm – 你好") == "Größe 3 µm – 你好"
+    assert printable("Größe 3 µm \u2013 你好") == "Größe 3 µm \u2013 你好"
 
 
 def test_a_log_has_no_lines_of_others(capsys: pytest.CaptureFixture[str]) -> None:

@@ -443,3 +443,19 @@ def test_a_manager_that_was_refused_takes_nobodys_place() -> None:
     stage.register(B, name="m", tasks=10, running=[HELD])
     stage.finish(B, [0, 1])
     assert stage.outcomes().keys() == {0, 1}
+
+
+def test_what_nobody_claims_after_an_incomplete_journal_runs_again_only_if_it_may() -> None:
+    """`retries=0`: what was sent, and nobody claims, ends as lost: who ran it may have died."""
+    for retries in (0, 2):
+        stage = Stage(epoch=2)
+        stage.tell(ev.Recovered([], [], incomplete=True))
+        stage.submit(1, sent_before=True, retries=retries)
+        stage.register(A)
+        assert not stage.sent(A)
+        for _ in range(int(SETTLED_S) + 1):
+            stage.manager(A, msg.Heartbeat())
+            stage.tick(1)
+        assert bool(stage.sent(A)) == bool(retries)
+        lost = [outcome.kind == OutcomeKind.LOST for outcome in stage.outcomes().values()]
+        assert lost == ([] if retries else [True])
