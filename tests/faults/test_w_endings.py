@@ -68,6 +68,32 @@ def test_w07_exit_at_once_is_the_tasks_own_end(interchange: Interchange) -> None
     assert values(interchange.run(tasks.double, (1,), (2,))) == [2, 4]
 
 
+def recurse_in_c(depth: int) -> Any:
+    """Lists in lists, whose text is made by C functions that call each other."""
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    return repr(deep)
+
+
+def return_deep(depth: int) -> Any:
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize("function", [recurse_in_c, return_deep])
+def test_w08_recursion_in_c_is_the_tasks_error(interchange: Interchange, function: Any) -> None:
+    """W8: what recurses in C, in a task or while its result is packed, fails it alone."""
+    before = worker_pids(interchange)
+    (outcome,) = interchange.run(function, (100_000,))
+    assert "RecursionError" in error(outcome) or "recursion" in error(outcome)
+    assert len(outcome.data) < 64 * 1024
+    assert values(interchange.run(tasks.double, (1,), (2,))) == [2, 4]
+    assert worker_pids(interchange) == before
+
+
 class TwoArguments(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
