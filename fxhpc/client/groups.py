@@ -93,3 +93,14 @@ class Group:
                 futures = [self.futures.pop(index) for index in indices]
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
+
+    def fail_from(self, first: int, error: BaseException) -> None:
+        """End the futures of this task and of all later ones: they were refused. Earlier ones are
+        stored, and go on."""
+        with self.condition:
+            indices = [index for index in self.futures if index >= first]
+            futures = [self.futures.pop(index) for index in indices]
+            self.first += len(self.pending)
+            self.pending = []
+            fail(futures, self, error)
+        self.submitter.ended(self, len(futures))

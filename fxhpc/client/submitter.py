@@ -293,7 +293,7 @@ class Submitter:
             group.fail_all(answer)
 
     def _on_stored(self, sent: list[service.Submission], answer: Any) -> None:
-        failed: dict[Group, None] = {}
+        failed: dict[Group, int] = {}  # and from which task on
         with self.condition:
             self._in_flight -= 1
             for submission in sent:
@@ -301,16 +301,19 @@ class Submitter:
                 if group is None:
                     continue
                 if isinstance(answer, BaseException):
-                    failed[group] = None
+                    failed[group] = min(submission.first, failed.get(group, submission.first))
                 else:
                     group.stored = submission.first + len(submission.payloads)
             for group in failed:
-                self._forget(group)  # its numbers have a gap now
+                # Its numbers have a gap now: no more tasks, but the results of the earlier ones.
+                self._dirty.pop(group, None)
+                if self._groups.get(group.key) is group:
+                    del self._groups[group.key]
             self.flush()
             if self.options["keep"]:
                 self._following.ask()
-        for group in failed:
-            group.fail_all(answer)
+        for group, first in failed.items():
+            group.fail_from(first, answer)
 
     def _forget(self, group: Group) -> None:
         """Number no more tasks in this stream."""
@@ -339,7 +342,8 @@ class Submitter:
         with self.condition:
             self.count_ended(count)
             is_idle = not group.futures and not group.pending
-            if is_idle and (len(self._groups) > _IDLE_GROUPS or group.key not in self._groups):
+            is_current = self._groups.get(group.key) is group
+            if is_idle and (len(self._groups) > _IDLE_GROUPS or not is_current):
                 self._forget(group)
 
     def count_ended(self, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import select
@@ -20,6 +21,8 @@ READY_S = 20.0
 
 #: Forwarders in a row that may die as they start.
 STARTS = 3
+
+_DISK_ERRORS = frozenset({errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT})
 
 _POLL_S = 0.02
 _LOG_BYTES = 5 * 2**20
@@ -94,7 +97,13 @@ def _start(home: Home, patience: float) -> str:
     reader, writer = os.pipe()
     try:
         flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        log = os.open(home.log, flags, 0o600)
+        try:
+            log = os.open(home.log, flags, 0o600)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            # A disk with errors may be well again soon; until then the forwarder says what it is.
+            log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             if os.fstat(log).st_size > _LOG_BYTES:
                 os.ftruncate(log, 0)

@@ -7,6 +7,7 @@ files: to close a second descriptor of them would drop the lock that keeps other
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -207,7 +208,9 @@ class Store(Reader):
                 if not all(self._is_whole(kind, row) for row in rows):
                     raise ValueError("a row of tasks belongs to no batch")
         except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
-            if self.path == MEMORY or (isinstance(error, sqlite3.Error) and not is_damage(error)):
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise explain(error, self.path) from error
+            if self.path == MEMORY:
                 raise
             self._connection.close()
             self._replace(str(error), MIGRATIONS)
@@ -425,7 +428,8 @@ class _Transaction:
                 return
         # SQLite has undone the transaction itself after some errors, a full disk among them.
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # what it meets is told by `error`
+                self._connection.execute("ROLLBACK")
         if self._files is not None:
             self._files.rollback()
         if isinstance(error, sqlite3.Error | OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -11,6 +12,10 @@ import sqlite3
 from fxhpc.errors import ForwarderError, FxhpcError, HomeError, StoreFull
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+#: As much is written to find out why SQLite could not write: more than one message of tasks has, so
+#: that what is left of a quota does not let it pass.
+_PROBE_BYTES = 4 * 1024 * 1024
 
 
 def is_damage(error: object) -> bool:
@@ -22,9 +27,7 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
     """The error to raise instead of `error`, which the store at `path` met."""
     text = str(error)
     if isinstance(error, OSError):
-        if error.errno in _FULL:
-            return _full(path, error.strerror)
-        return ForwarderError(f"The store {path} cannot be written: {text}. Nothing was stored.")
+        return _refused(error, path)
     if "locked" in text:
         return HomeError(
             f"The store {path} is in use by another process. One forwarder owns a home at a time: "
@@ -33,10 +36,10 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
     if "full" in text:
         return _full(path, text)
     if "I/O error" in text:
-        # A quota or a limit on file sizes reaches SQLite as a plain I/O error.
+        # SQLite does not tell a quota or a file system that has become read-only from a bad disk.
         refused = _probe(os.path.dirname(path))
-        if refused is not None and refused.errno in _FULL:
-            return _full(path, refused.strerror)
+        if refused is not None:
+            return _refused(refused, path)
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if limit != resource.RLIM_INFINITY:
             return _full(path, f"the limit on the size of files, `ulimit -f`, is {limit} bytes")
@@ -51,6 +54,22 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
     )
 
 
+def _refused(error: OSError, path: str) -> FxhpcError:
+    """What the file system itself says."""
+    if error.errno in _FULL:
+        return _full(path, error.strerror)
+    if error.errno == errno.EROFS:
+        return HomeError(
+            f"The store {path} cannot be written: its file system is read-only now. Nothing of "
+            f"this request was stored, running work goes on. Make it writable again (a disk with "
+            f"errors is often mounted so), or use another home (FXHPC_HOME)."
+        )
+    return ForwarderError(
+        f"The store {path} cannot be written: {error.strerror or error}. Nothing of this request "
+        f"was stored, running work goes on; see that its file system is well, and try again."
+    )
+
+
 def _full(path: str, detail: str | None) -> StoreFull:
     return StoreFull(
         f"There is no room left for the store {path} ({detail}); nothing of this request was "
@@ -60,18 +79,21 @@ def _full(path: str, detail: str | None) -> StoreFull:
 
 
 def _probe(directory: str) -> OSError | None:
-    """The error that a write to a new file in the directory meets, if any."""
+    """The error that writing a new file in the directory meets, if any."""
     path = os.path.join(directory, f".probe-{secrets.token_hex(8)}")
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:
         return error
+    part = bytes(64 * 1024)
     try:
-        os.write(descriptor, bytes(64 * 1024))
+        for _ in range(_PROBE_BYTES // len(part)):
+            os.write(descriptor, part)
         os.fsync(descriptor)
     except OSError as error:
         return error
     finally:
         os.close(descriptor)
-        os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     return None

@@ -29,6 +29,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("FAULTY_CONTROL"), *log = getenv("FAULTY_LOG");
     directory = getenv("FAULTY_DISK");
     if (!directory || !path) { directory = NULL; return; }
+    directory = strdup(directory);  /* whoever sets its title overwrites its environment */
     directory_length = strlen(directory);
     int descriptor = REAL(int, "open", const char *, int, ...)(path, O_RDWR | O_CLOEXEC);
     if (descriptor < 0) return;

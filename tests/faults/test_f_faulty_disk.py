@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,7 @@ if __name__ == "__main__":
     fxc = FuncXClient()
     executor = Executor(funcx_client=fxc)
     function = fxc.register_function(slow)
-    ids = fxc.map_run(range(50), here, endpoint_id=local, function_id=function) if False else [
-        fxc.run(n, here, endpoint_id=local, function_id=function) for n in range(50)]
+    ids = [fxc.run(n, here, endpoint_id=local, function_id=function) for n in range(50)]
     future = executor.submit(slow, 100, here)
     for line in sys.stdin:
         if line == "run\\n":
@@ -58,9 +58,12 @@ if __name__ == "__main__":
                 print("accepted", flush=True)
             except errors.FxhpcError as error:
                 told(error)
-        elif line == "future\\n":
+        elif line == "submit\\n":
+            later = executor.submit(slow, 400, here)
+            print("submitted", flush=True)
+        elif line == "later\\n":
             try:
-                print(executor.submit(slow, 400, here).result(30), flush=True)
+                print(later.result(30), flush=True)
             except errors.FxhpcError as error:
                 told(error)
         elif line == "results\\n":
@@ -139,9 +142,22 @@ def test_f02_a_disk_with_errors_refuses_in_words_and_recovers(
         forwarder = home.forwarder().pid
         os.kill(forwarder, signal.SIGKILL)
         eventually(lambda: not psutil.pid_exists(forwarder) or _is_dead(forwarder))
-    future = client.say("future")  # an error in words, or its result: it does not hang
-    assert future == "800" or future.split()[0].endswith(("Error", "Full", "Unreachable")), future
+    assert client.say("submit") == "submitted"
+    if killed:
+        # Whoever needs a forwarder now is told in words why there is none.
+        told = subprocess.run(
+            [sys.executable, "-m", "fxhpc.cli.main", "store", "du"],
+            env=home.environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert told.returncode
+        assert words in told.stderr
+        assert "Traceback" not in told.stderr
+    else:
+        later = client.say("later")  # its result, or an error in words: it does not hang
+        assert later == "800" or later.split()[0] == name, later
     disk.fail(0)
+    if killed:
+        assert client.say("later") == "800"  # a client looks for another forwarder for a minute
     assert client.say("results") == "True 200"
     assert client.say("run") == client.say("batch") == "accepted"
     client.leave()

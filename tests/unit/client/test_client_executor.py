@@ -147,6 +147,21 @@ def test_a_refused_submission_fails_its_futures(
     assert executor.submit(square, 4).result(10) == 16
 
 
+def test_a_refused_submission_leaves_earlier_ones_alone(
+    executor: Executor, forwarder: FakeForwarder
+) -> None:
+    forwarder.service.hold = True
+    earlier = executor.submit(square, 3)
+    eventually(lambda: earlier.stored)
+    forwarder.service.refuse[service.Submit] = service.Failed(0, "StoreFull", ["the disk is full"])
+    with pytest.raises(errors.StoreFull):
+        executor.submit(square, 4).result(10)
+    assert not earlier.done()
+    del forwarder.service.refuse[service.Submit]
+    forwarder.do(forwarder.service.run_held)
+    assert earlier.result(10) == 9
+
+
 def test_a_refused_body_fails_its_futures(executor: Executor, forwarder: FakeForwarder) -> None:
     forwarder.service.refuse[service.PutBody] = service.Failed(0, "StoreFull", ["the disk is full"])
     forwarder.service.hold = True
