@@ -99,7 +99,7 @@ def test_f04_damage_that_is_met_at_work_is_saved_by_the_next_forwarder(home: Tes
 def test_f07_the_limit_of_the_store_refuses_and_is_raised_at_work(home: TestHome) -> None:
     """F7: `fxhpc store set` holds for the forwarder that runs; purge gives room back."""
     home.environment["FXHPC_FORWARDER_GRACE"] = "30"
-    command(home, "store", "set", "--max-bytes", "100KB")
+    command(home, "store", "set", "--max-bytes", "150KB")
     assert Home(home.path).limits.stat().st_mode & 0o077 == 0
     first, last = home.run("submit.py", SUBMIT).split()  # it finds an empty store
     before = json.loads(command(home, "store", "du", "--json").stdout)
