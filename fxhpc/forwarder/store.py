@@ -7,7 +7,6 @@ files: to close a second descriptor of them would drop the lock that keeps other
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import sqlite3
@@ -34,6 +33,7 @@ from fxhpc.forwarder.store_read import (
 )
 from fxhpc.forwarder.store_reserve import Reserve
 from fxhpc.forwarder.store_salvage import Salvage
+from fxhpc.forwarder.store_transaction import Transaction
 from fxhpc.forwarder.store_write import Changes
 from fxhpc.hosts import boot_id
 
@@ -311,6 +311,9 @@ class Store(Reader):
     def raise_epoch(self) -> int:
         """Begin a new epoch, and return it: 1 for a new store.
 
+        It is on the disk, whatever becomes of other commits: endpoints that have seen it refuse a
+        lower one, such as a store would tell that has lost its last moments.
+
         Raises:
             StoreFull: see `apply`.
         """
@@ -321,6 +324,15 @@ class Store(Reader):
             return self._raise_epoch()
 
     def _raise_epoch(self) -> int:
+        (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
+        if self.path != MEMORY:
+            self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            return self._next_epoch()
+        finally:
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+
+    def _next_epoch(self) -> int:
         with self._transaction():
             row = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
             epoch = int(row[0] if row else 0) + 1
@@ -380,8 +392,8 @@ class Store(Reader):
         except sqlite3.Error:
             pass  # a full disk: the log holds it all the same, and is tried again
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._connection, self._files, self.path)
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection, self._files, self.path)
 
     def compact(self, pages: int = 1000) -> int:
         """Free up to so many unused pages of 4 KB; returns how many are left."""
@@ -396,42 +408,3 @@ class Store(Reader):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
             pass  # a full disk: the log holds it all the same
-
-
-class _Transaction:
-    """One transaction of database and files: both, or neither."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, files: PayloadFiles | None, path: str
-    ) -> None:
-        self._connection = connection
-        self._files = files
-        self._path = path
-
-    def __enter__(self) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise explain(error, self._path) from error
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            try:
-                if self._files is not None:
-                    self._files.sync_directory()
-                self._connection.execute("COMMIT")
-            except (sqlite3.Error, OSError) as failure:
-                error = failure
-            else:
-                if self._files is not None:
-                    self._files.commit()
-                return
-        # SQLite has undone the transaction itself after some errors, a full disk among them.
-        if self._connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # what it meets is told by `error`
-                self._connection.execute("ROLLBACK")
-        if self._files is not None:
-            self._files.rollback()
-        if isinstance(error, sqlite3.Error | OSError):
-            raise explain(error, self._path) from error
-        # any other error goes on by itself

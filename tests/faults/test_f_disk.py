@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.faulty_disk import FaultyDisk
 from tests.faults.figures import record_figure
 from tests.faults.slow_disk import slow_disk
+from tests.process.homes import TestHome, finish
 
 COMMIT = """
 import json, sys, time
@@ -71,3 +73,70 @@ def test_f14_full_synchronises_each_commit_before_it_is_acknowledged(tmp_path: P
     record_figure("F14", "one commit at 10 ms per sync, full", each, "s")
     assert each >= 0.01
     assert len(syncs.read_bytes()) >= 21
+
+
+BATCH_AND_EXECUTOR = """
+import json, statistics, sys, time
+from fxhpc import Executor, FuncXClient
+
+def same(x):
+    return x
+
+if __name__ == "__main__":
+    local, tasks, alone = "4b116d3c-1703-4f8f-9f6f-39921e5864df", int(sys.argv[1]), 50
+    found = {}
+    with FuncXClient() as fxc:
+        function = fxc.register_function(same)
+        fxc.get_result(fxc.run(1, endpoint_id=local, function_id=function), wait=30)
+        batch = fxc.create_batch()
+        began = time.monotonic()
+        for n in range(tasks):
+            batch.add(n, function_id=function, endpoint_id=local)
+        ids = fxc.batch_run(batch)
+        fxc.wait(ids)
+        fxc.get_batch_result(ids)
+        found["batch_run"] = tasks / (time.monotonic() - began)
+        with Executor(funcx_client=fxc) as executor:
+            executor.submit(same, 1).result()
+            began = time.monotonic()
+            futures = [executor.submit(same, n) for n in range(tasks)]
+            assert [future.result() for future in futures] == list(range(tasks))
+            found["Executor"] = tasks / (time.monotonic() - began)
+            took = []
+            for n in range(alone):
+                began = time.monotonic()
+                executor.submit(same, n).result()
+                took.append(time.monotonic() - began)
+            found["round trip, Executor"] = statistics.median(took)
+        took = []
+        for n in range(alone):
+            began = time.monotonic()
+            fxc.get_result(fxc.run(n, endpoint_id=local, function_id=function), wait=30)
+            took.append(time.monotonic() - began)
+        found["round trip, run"] = statistics.median(took)
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("level", ["normal", "full"])
+@pytest.mark.parametrize("ms", [0, 10])
+def test_f02_a_home_on_a_slow_disk(home: TestHome, tmp_path: Path, ms: int, level: str) -> None:
+    """F2: batches, an Executor and lone calls through a home whose disk takes 10 ms for each
+    synchronisation: on a local disk, and where every commit is synchronised."""
+    disk = FaultyDisk(tmp_path / "faults", home.path)
+    disk.slow(ms)
+    home.environment.update(disk.environment)
+    if level == "full":
+        # What tells network file systems apart is asked in the forwarder alone.
+        patch = tmp_path / "patch"
+        patch.mkdir()
+        (patch / "sitecustomize.py").write_text(
+            "import fxhpc.forwarder.filesystems as f\nf.network_type = lambda path: 'nfs'\n"
+        )
+        home.environment["PYTHONPATH"] = str(patch)
+    tasks = int(os.environ.get("FXHPC_LOAD_TASKS", "10000"))
+    found = json.loads(finish(home.start("work.py", BATCH_AND_EXECUTOR, str(tasks)), 300))
+    for name, value in found.items():
+        unit = "s" if name.startswith("round") else "1/s"
+        record_figure("F2", f"{name}, {level}, {ms} ms a sync", value, unit)

@@ -1,0 +1,48 @@
+"""A transaction of the store: its database and its payload files, both or neither."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from fxhpc.forwarder.store_errors import explain
+from fxhpc.forwarder.store_files import PayloadFiles
+
+
+class Transaction:
+    """One transaction of database and files: both, or neither."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, files: PayloadFiles | None, path: str
+    ) -> None:
+        self._connection = connection
+        self._files = files
+        self._path = path
+
+    def __enter__(self) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            try:
+                if self._files is not None:
+                    self._files.sync_directory()
+                self._connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as failure:
+                error = failure
+            else:
+                if self._files is not None:
+                    self._files.commit()
+                return
+        # SQLite has undone the transaction itself after some errors, a full disk among them.
+        if self._connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # what it meets is told by `error`
+                self._connection.execute("ROLLBACK")
+        if self._files is not None:
+            self._files.rollback()
+        if isinstance(error, sqlite3.Error | OSError):
+            raise explain(error, self._path) from error
+        # any other error goes on by itself
