@@ -52,6 +52,8 @@ class Recovering:
         self._sent_of: dict[str, list[Task]] = {}
         self._claims_of: dict[str, list[Task]] = {}
         self._fates: dict[tuple[bytes, int], Loss] = {}
+        # Of an incomplete journal, which attempts it speaks of: later ones may be elsewhere.
+        self._attempts: dict[Task, tuple[int, int]] = {}
         self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
     def __bool__(self) -> bool:
@@ -69,6 +71,24 @@ class Recovering:
             for ref, index in each(sent.tasks):
                 self._sent_to[ref.stream, index] = sent.manager
                 self._sent_of.setdefault(sent.manager, []).append((ref.stream, index))
+                if event.incomplete:
+                    self._attempts[ref.stream, index] = (ref.epoch, ref.attempt)
+
+    def believe(self, name: str, there: list[tuple[msg.TaskRefs, int, bool]]) -> None:
+        """A manager holds later attempts than an incomplete journal knows: they were sent to it."""
+        if not self._attempts:
+            return
+        for ref, index, _ in there:
+            task = (ref.stream, index)
+            if (ref.epoch, ref.attempt) <= self._attempts.get(task, (ref.epoch, ref.attempt)):
+                continue
+            self._attempts[task] = (ref.epoch, ref.attempt)
+            if task in self._sent_to:
+                self._sent_to[task] = name
+                self._sent_of.setdefault(name, []).append(task)
+            for tasks in list(self._state.waiting.values()):
+                if run := tasks.pop(task, None):
+                    self._state.waiting.setdefault(name, {})[task] = run
 
     def accept(self, run: msg.TaskRun) -> None:
         """Queue tasks of the forwarder, but for those that are elsewhere already."""

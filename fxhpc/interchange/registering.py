@@ -50,16 +50,17 @@ class Registering:
                 self._state.actions.append(ev.CloseManager(before.peer))
         self._state.admit(manager)
         self._state.histories.acquit(manager.name)
-        waiting = self._state.waiting.pop(message.manager, {})
-        self._recovering.expected.pop(message.manager, None)
-        unknown = self._state.waiting.get(UNKNOWN, {})
-        claimed = self._recovering.take_claims(manager)
         drop: list[msg.TaskRefs] = []
         doubtful: list[tuple[msg.TaskRefs, int, bool]] = []
         there = [(ref, index, False) for ref, index in each(message.queued)]
         there += [(ref, index, True) for ref, index in each(message.running)]
         # The latest attempt first: of earlier ones it says that they were lost, if it names them.
         there.sort(key=lambda held: (held[0].epoch, held[0].attempt), reverse=True)
+        self._recovering.believe(manager.name, there)
+        waiting = self._state.waiting.pop(manager.name, {})
+        self._recovering.expected.pop(manager.name, None)
+        unknown = self._state.waiting.get(UNKNOWN, {})
+        claimed = self._recovering.take_claims(manager)
         for ref, index, running in there:
             task = (ref.stream, index)
             run = before.release(*task) if before is not None else None

@@ -14,7 +14,7 @@ import pytest
 
 from fxhpc import Executor, FuncXClient
 from fxhpc.errors import TaskCancelled
-from fxhpc.ids import new_id
+from fxhpc.ids import new_id, new_stream, task_id
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
 from tests.process.homes import TestHome, eventually
@@ -72,7 +72,7 @@ def test_f11_queued_running_ended_twice_and_unknown(
         for index in range(3)
     ]
     worker, child = pids(tmp_path, 0)
-    unknown = new_id().replace("-4", "-8", 1)
+    unknown = task_id(new_stream(), 0)
     for _ in range(2):
         assert client.cancel([ended, runs, *queued]) == {
             ended: False,

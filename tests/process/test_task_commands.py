@@ -165,6 +165,7 @@ def test_a_new_forwarder_knows_the_names_of_endpoints(
     function = client.register_function(divide)
     client.run(1, endpoint_id="midway", function_id=function)
     client.close()
+    eventually(lambda: not list((home.path / "locals").glob("*")))  # the forwarder has heard it
     for process in home.processes():
         if "fxhpc: forwarder" in " ".join(process.cmdline()):
             process.kill()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.errors import ForwarderError, StoreFull
+from fxhpc.errors import ForwarderError, HomeError, StoreFull
 from fxhpc.forwarder.operations import AddResults, AddStream, AddSubmission, DropSubmissions
 from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store_errors import explain
 from fxhpc.ids import new_id
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
@@ -200,6 +203,38 @@ def test_a_full_disk_is_emptied_though_nothing_else_can_be_written(small_disk: P
         assert store.recover().submissions == []
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EDQUOT, StoreFull, "quota"),
+        (errno.EROFS, HomeError, "read-only"),
+        (errno.EIO, ForwarderError, "Input/output error"),
+    ],
+)
+def test_what_sqlite_calls_an_io_error_is_told_apart(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[ForwarderError],
+    words: str,
+) -> None:
+    """A probe beside the store says what it is: also a quota that has a little room left."""
+    written = 0
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += len(data)
+        if written > MB:
+            raise OSError(number, os.strerror(number))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    told = explain(sqlite3.OperationalError("disk I/O error"), str(tmp_path / "store.db"))
+    assert type(told) is kind
+    assert words in str(told)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_read_only_directory(tmp_path: Path) -> None:

@@ -459,3 +459,29 @@ def test_what_nobody_claims_after_an_incomplete_journal_runs_again_only_if_it_ma
         assert bool(stage.sent(A)) == bool(retries)
         lost = [outcome.kind == OutcomeKind.LOST for outcome in stage.outcomes().values()]
         assert lost == ([] if retries else [True])
+
+
+@pytest.mark.parametrize("first", ["manager", "forwarder"])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_later_attempt_than_an_incomplete_journal_knows_goes_on(
+    running: bool, first: str
+) -> None:
+    """The disk was full when its manager died, and when another was sent its tasks."""
+    stage = Stage(epoch=2)
+    stage.tell(ev.Recovered(["gone"], [ev.Sent("gone", [HELD])], incomplete=True))
+    later = msg.TaskRefs(STREAM, [0, 2], 1, 2)
+    held = {"running": [later]} if running else {"queued": [later]}
+    if first == "forwarder":
+        stage.submit(2, sent_before=True)
+    stage.take()
+    stage.register(A, name="m", tasks=10, **held)
+    (welcome,) = stage.to(A, msg.Welcome)
+    assert not welcome.drop
+    if first == "manager":
+        stage.submit(2, sent_before=True)
+    for _ in range(int(RETURN_S) + 1):
+        stage.manager(A, msg.Heartbeat())
+        stage.tick(1)
+    assert not stage.sent(A)
+    stage.finish(A, [0, 1], epoch=1, attempt=2)
+    assert stage.outcomes().keys() == {0, 1}
