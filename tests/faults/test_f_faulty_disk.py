@@ -120,8 +120,16 @@ def ran(directory: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-@pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("killed", [False, True], ids=["stays", "killed"])
+def _cases() -> Iterator[object]:
+    for number in ERRORS:
+        for killed in (False, True):
+            quick = killed if number == errno.EROFS else not killed
+            name = f"{errno.errorcode[number]}-{'killed' if killed else 'stays'}"
+            marks = () if quick else pytest.mark.load
+            yield pytest.param(number, killed, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("number", "killed"), list(_cases()))
 def test_f02_a_disk_with_errors_refuses_in_words_and_recovers(
     home: TestHome, disk: FaultyDisk, tmp_path: Path, number: int, killed: bool
 ) -> None:
