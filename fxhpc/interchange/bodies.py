@@ -36,6 +36,15 @@ class Bodies:
                 if peer in self._state.managers:
                     self._state.to_manager(peer, msg.NoBody([digest]))
 
+    def greeted(self) -> None:
+        """A forwarder has greeted: what was asked of the one before, it may never have heard."""
+        managers = self._state.managers
+        for digest in list(self._wanted):
+            if managers.keys().isdisjoint(self._wanted[digest]):
+                del self._wanted[digest]
+        if self._wanted:
+            self._state.actions.append(ev.ToForwarder(msg.NeedBody(list(self._wanted))))
+
     def offer(self, manager: Manager, runs: list[msg.TaskRun]) -> None:
         """Send what these tasks need, as far as it is here and not there."""
         for run in runs:

@@ -202,6 +202,7 @@ class Interchange:
             state.actions.append(ev.ToForwarder(present))
             if running := [*state.running(), *self._recovering.running()]:
                 state.actions.append(ev.ToForwarder(msg.Started(running)))
+            self._bodies.greeted()
         elif isinstance(message, msg.Backlog) and self._allocating is not None:
             self._allocating.backlog = message.tasks
             self._scale_from_nothing(now)

@@ -273,7 +273,8 @@ class Node:
 
     def _bury(self) -> None:
         for worker in [worker for worker in self.workers.values() if worker.killed is not None]:
-            del self.workers[worker.number]
+            if self.workers.pop(worker.number, None) is None:
+                continue  # the manager has given it up, or has ended, since
             held = worker.held()
             if held.outcomes:
                 self.tell(ev.WorkerSaid(worker.number, held))

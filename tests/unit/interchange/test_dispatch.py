@@ -166,3 +166,21 @@ def test_a_manager_that_is_silent_for_three_heartbeats_is_given_up() -> None:
     stage.take()
     stage.tick(5.0)
     assert ev.CloseManager(A) not in stage.take()
+
+
+def test_a_body_that_was_asked_for_while_nobody_listened_is_asked_for_again() -> None:
+    stage = Stage()
+    stage.submit(1)
+    stage.register(A)
+    stage.take()
+    stage.tell(ev.ForwarderGone())
+    stage.manager(A, msg.NeedBody([DIGEST]))
+    stage.take()
+    stage.forwarder(msg.Hello(1, "1"))
+    (need,) = stage.up(msg.NeedBody)
+    assert need.digests == [DIGEST]
+    # A manager that is gone wants nothing any more.
+    stage.tell(ev.ManagerGone(A, "its node is gone"))
+    stage.take()
+    stage.forwarder(msg.Hello(2, "1"))
+    assert not stage.up(msg.NeedBody)
