@@ -54,6 +54,7 @@ class Recovering:
         self._fates: dict[tuple[bytes, int], Loss] = {}
         # Of an incomplete journal, which attempts it speaks of: later ones may be elsewhere.
         self._attempts: dict[Task, tuple[int, int]] = {}
+        self._incomplete = False  # the journal lacks some of what was sent
         self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
     def __bool__(self) -> bool:
@@ -65,6 +66,7 @@ class Recovering:
         self.expected = dict.fromkeys(event.managers, now + self._return_s)
         self._blocks = dict(event.blocks)
         self._damaged = event.damaged
+        self._incomplete = event.incomplete
         if event.incomplete:
             self.expected[UNKNOWN] = now + self._return_s
         for sent in event.sent:
@@ -119,6 +121,8 @@ class Recovering:
                 self._losses.lose(single(run, index), loss)
             elif self._damaged and run.retries == 0:
                 self._losses.lose(single(run, index), _unreadable())
+            elif self._incomplete and run.retries == 0:  # nobody is waited for any more
+                self._losses.lose(single(run, index), _unclaimed())
             else:
                 continue
             elsewhere.add(index)
@@ -133,6 +137,7 @@ class Recovering:
             or self._fates
             or self._state.outbox
             or self._damaged
+            or self._incomplete
             or UNKNOWN in self.expected
         )
 

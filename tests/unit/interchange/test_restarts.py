@@ -461,6 +461,20 @@ def test_what_nobody_claims_after_an_incomplete_journal_runs_again_only_if_it_ma
         assert lost == ([] if retries else [True])
 
 
+def test_what_nobody_claimed_does_not_run_again_however_late_the_forwarder_is() -> None:
+    """The same, when the forwarder was away for longer than managers of before are waited for."""
+    stage = Stage(epoch=2)
+    stage.tell(ev.Recovered([], [], incomplete=True))
+    stage.register(A)
+    for _ in range(int(RETURN_S) + 5):
+        stage.manager(A, msg.Heartbeat())
+        stage.tick(1)
+    stage.submit(1, sent_before=True, retries=0)
+    stage.submit(1, first=1, retries=0)
+    assert stage.sent(A) == [(STREAM, 1)]
+    assert stage.outcomes()[0].kind == OutcomeKind.LOST
+
+
 @pytest.mark.parametrize("first", ["manager", "forwarder"])
 @pytest.mark.parametrize("running", [True, False])
 def test_a_later_attempt_than_an_incomplete_journal_knows_goes_on(
