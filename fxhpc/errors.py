@@ -707,7 +707,10 @@ class ContainerNotFound(FuncxResponseError):
 class TaskNotFound(FuncxResponseError):
     code, http_status_code = 6, 404
     REASON = "Task {} not found"
-    ADVICE = "It was submitted from another home (FXHPC_HOME), or purged after the retention time."
+    ADVICE = (
+        "It was submitted from another home (FXHPC_HOME), purged after the retention time, or its "
+        "Executor has received how it ended: that is not kept unless it has a task_group_id."
+    )
 
     def __init__(self, *error_args: Any) -> None:
         if len(error_args) > 1:  # what to do, in words that fit the case

@@ -100,13 +100,20 @@ def set_limits(max_bytes: str | None, retention: str | None) -> None:
     from fxhpc.units import parse_size
 
     home = output.home()
-    limits = read_limits(home) if home.limits.exists() else Limits()
-    if max_bytes or retention:
+    try:
+        limits = read_limits(home) if home.limits.exists() else Limits()
+    except errors.HomeError:
+        if max_bytes is None or retention is None:
+            raise
+        limits = Limits()  # nothing of what is there is to stay
+    if max_bytes is not None or retention is not None:
         try:
-            size = parse_size(max_bytes) if max_bytes else limits.max_bytes
+            size = parse_size(max_bytes) if max_bytes is not None else limits.max_bytes
         except ValueError as error:
             raise errors.UsageError(f"--max-bytes: {error}") from None
-        kept = _duration(retention, "--retention") if retention else limits.retention_s
+        if size <= 0:
+            raise errors.UsageError("--max-bytes: a store that may hold nothing takes no work")
+        kept = limits.retention_s if retention is None else _duration(retention, "--retention")
         home.create()
         limits = Limits(size, kept)
         write_limits(home, limits)

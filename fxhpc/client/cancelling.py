@@ -28,7 +28,10 @@ def cancel(
         reader: whoever asks for the states of tasks.
     """
     if task_id is None and group is None:
-        raise errors.MissingArgument("task_id")
+        raise errors.UsageError(
+            "cancel() was told neither tasks nor a group: pass an id, a list of ids, or "
+            "task_group_id=. (An Executor has a group only if it was given one.)"
+        )
     is_single = group is None and isinstance(task_id, str | uuid.UUID)
     named = [task_id] if isinstance(task_id, str | uuid.UUID) else task_id
     selection = Selection(() if named is None else named)

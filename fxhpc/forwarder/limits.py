@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Annotated
 
 import msgspec
 
@@ -18,11 +19,11 @@ MAX_BYTES_VARIABLE = "FXHPC_STORE_MAX_BYTES"
 RETENTION_VARIABLE = "FXHPC_RETENTION"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A store's limits."""
 
-    max_bytes: int = MAX_BYTES
-    retention_s: float = RETENTION_S
+    max_bytes: Annotated[int, msgspec.Meta(gt=0)] = MAX_BYTES
+    retention_s: Annotated[float, msgspec.Meta(ge=0.0)] = RETENTION_S
 
 
 def read_limits(home: Home) -> Limits:

@@ -7,6 +7,7 @@ files: to close a second descriptor of them would drop the lock that keeps other
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -32,7 +33,7 @@ from fxhpc.forwarder.store_read import (
     SubmissionRow,
 )
 from fxhpc.forwarder.store_reserve import Reserve
-from fxhpc.forwarder.store_salvage import Salvage
+from fxhpc.forwarder.store_salvage import Salvage, mend_header
 from fxhpc.forwarder.store_transaction import Transaction
 from fxhpc.forwarder.store_write import Changes
 from fxhpc.hosts import boot_id
@@ -273,6 +274,8 @@ class Store(Reader):
     def _carry_over(self, aside: str) -> tuple[bool, str]:
         """Copy what is whole from a store that was set aside; and what to tell of it."""
         assert self._files is not None
+        with contextlib.suppress(OSError):  # a full disk: then as much as can be read as it is
+            mend_header(aside)
         source = sqlite3.connect(aside, timeout=0, isolation_level=None)
         try:
             salvage = Salvage(source, f"{aside}-payloads", self._connection, self._files.directory)

@@ -38,6 +38,39 @@ _record = msgspec.msgpack.Decoder(FunctionRecord).decode
 _Broken = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 
 
+#: A database file begins with this; then the size of a page, and what is the same in all that
+#: have a log (https://www.sqlite.org/fileformat2.html, section 1.3).
+_MAGIC = b"SQLite format 3\0"
+_PAGE_BYTES = 4096
+_AFTER_MAGIC = _PAGE_BYTES.to_bytes(2, "big") + bytes([2, 2, 0, 64, 32, 32])
+_PAGES_AT, _CHANGES_AT, _VALID_AT = 28, 24, 92
+
+
+def mend_header(path: str) -> None:
+    """Make the first bytes of a damaged database say what is there: whole pages, so many.
+
+    SQLite reads nothing of a file that is shorter than its header says, or begins otherwise.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        header = bytearray(file.read(100))
+        if size < _PAGE_BYTES or not (
+            header.startswith(_MAGIC) or header.startswith(_AFTER_MAGIC, len(_MAGIC))
+        ):
+            return  # it is no database at all
+        pages = -(-size // _PAGE_BYTES)
+        file.truncate(pages * _PAGE_BYTES)
+        header[: len(_MAGIC)] = _MAGIC
+        header[len(_MAGIC) : len(_MAGIC) + len(_AFTER_MAGIC)] = _AFTER_MAGIC
+        header[_PAGES_AT : _PAGES_AT + 4] = pages.to_bytes(4, "big")
+        header[_VALID_AT : _VALID_AT + 4] = header[_CHANGES_AT : _CHANGES_AT + 4]
+        file.seek(0)
+        file.write(header)
+
+
 class Salvage:
     """Copies what is whole from a damaged database, and its files, into a new one.
 

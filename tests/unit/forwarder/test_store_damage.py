@@ -195,3 +195,31 @@ def test_f04_random_damage_is_survived_and_told(stored: Stored, tmp_path: Path, 
             stored.check(directory)
         except Exception as error:
             raise AssertionError(f"seed {seed}, {what}") from error
+
+
+@pytest.mark.parametrize(
+    "damage", ["short by a page", "short by half a page", "other magic", "other page size"]
+)
+def test_f04_a_file_that_does_not_begin_or_end_right_is_read_all_the_same(
+    stored: Stored, tmp_path: Path, damage: str
+) -> None:
+    """F4: SQLite itself reads nothing of such a file; all but the pages that are gone is saved."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    shutil.copytree(stored.directory / "payloads", directory / "payloads")
+    store = Store(str(stored.damaged_copy(tmp_path / "whole") / "store.db"))
+    store.close()  # all of it is in one file
+    data = bytearray((tmp_path / "whole" / "store.db").read_bytes())
+    if damage == "short by a page":
+        del data[-4096:]
+    elif damage == "short by half a page":
+        del data[-2048:]
+    elif damage == "other magic":
+        data[:16] = bytes(16)
+    else:
+        data[16:18] = b"\x00\x07"
+    (directory / "store.db").write_bytes(data)
+    (directory / "store.db.is-damaged").touch(0o600)
+    stored.told = False
+    assert stored.check(directory) >= WHOLE - 8
+    assert stored.told
