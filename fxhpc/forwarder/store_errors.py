@@ -28,6 +28,11 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
     text = str(error)
     if isinstance(error, OSError):
         return _refused(error, path)
+    if is_damage(error):
+        return ForwarderError(
+            f"The store {path} is damaged on the disk ({text}). Its forwarder starts anew within "
+            f"seconds, carries over what is whole, and tells what is missing: ask again then."
+        )
     if "locked" in text:
         return HomeError(
             f"The store {path} is in use by another process. One forwarder owns a home at a time: "

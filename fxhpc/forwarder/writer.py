@@ -7,6 +7,7 @@ other with it. Answers come in the order of the requests.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from fxhpc.forwarder.operations import (
     Operation,
 )
 from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store_errors import explain
 
 #: Requests that one transaction takes: what comes later need not wait for more.
 _GROUP_LIMIT = 512
@@ -218,7 +220,7 @@ def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:
         store.apply(operations)
     except Exception as error:  # whatever it is, the loop must hear of it and the thread go on
         store.note_damage(error)
-        return error
+        return explain(error, store.path) if isinstance(error, sqlite3.Error) else error
     return None
 
 
@@ -227,4 +229,4 @@ def _answer(store: Store, request: _Read) -> object:
         return getattr(store, request.method)(*request.arguments)
     except Exception as error:
         store.note_damage(error)
-        return error
+        return explain(error, store.path) if isinstance(error, sqlite3.Error) else error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,5 +124,24 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
             loop.writer.submit(number, [AddBody(number.to_bytes(32, "big"), bytes(12_000))])
             loop.wait(1)
         assert (tmp_path / "store.db-wal").stat().st_size < 24 * 2**20  # of 36 MB in all
+    finally:
+        loop.writer.close()
+
+
+def test_damage_that_a_question_meets_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def malformed(self: Store, row: int) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(Store, "load_submission", malformed)
+    store = Store(str(tmp_path / "store.db"))
+    loop = Loop(lambda wake: Writer(store, wake))
+    try:
+        loop.writer.read("question", "load_submission", 1)
+        ((_, error),) = loop.wait(1)
+        assert isinstance(error, ForwarderError)
+        assert "carries over what is whole" in str(error)
+        assert store.damage
     finally:
         loop.writer.close()
