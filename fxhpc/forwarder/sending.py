@@ -135,6 +135,12 @@ class Sending:
         """
         if endpoint.greetings != greetings or not endpoint.connected:
             return []
+        states = segment.stream.states
+        for index in range(segment.first, segment.first + segment.count):
+            if states[index] == RUNNING:
+                # A manager of before runs it, as its interchange has said meanwhile; which is to
+                # have it all the same, to know whose it is.
+                states[index] = SENT
         return segment.waiting(SENT)
 
     def _row_loaded(self, row: int) -> Loaded:

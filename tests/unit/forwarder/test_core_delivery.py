@@ -9,7 +9,7 @@ from fxhpc.forwarder.gathering import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_MESSAGES
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
-from tests.unit.forwarder.acting import STREAM, Stage, info
+from tests.unit.forwarder.acting import KEY, STREAM, Stage, info
 
 C, D = b"c", b"d"
 
@@ -328,3 +328,19 @@ def test_what_cannot_be_stored_says_so_and_nothing_more_begins(stage: Stage) -> 
     stage.tick(5.0)
     stage.fetch(C, [0])
     assert stage.statuses(C) == {0: states.SUCCESS}
+
+
+def test_what_runs_at_a_manager_of_before_is_sent_to_its_new_interchange_all_the_same(
+    stage: Stage,
+) -> None:
+    """It says so while the arguments are read from the store; else nobody owns the task."""
+    stage.submit(C, 3)
+    assert stage.sent() == [0, 1, 2]
+    stage.tell(ev.InterchangeGone(KEY))
+    stage.clear()
+    stage.slow = True
+    stage.up()
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    stage.slow = False
+    stage.work()
+    assert stage.sent() == [0, 1, 2]
