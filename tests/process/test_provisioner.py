@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from batch import Batch, Spoken, ref, spec
+from batch import NAME, Batch, Spoken, ref, spec
 from homes import eventually
 
 from fxhpc.interchange import provisioning
@@ -48,6 +48,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for spoken in started:
         spoken.close()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if NAME in " ".join(process.cmdline()):  # a block of this host
+                for one in [*process.children(recursive=True), process]:
+                    one.kill()
 
 
 # --- the life of a block ----------------------------------------------------------------------
