@@ -50,6 +50,8 @@ def test_a_task_that_is_declared_longer_than_any_block_is_refused(
 ) -> None:
     endpoint = login.endpoint("midway", configuration(walltime="00:02:00"))
     endpoint.start()
+    # How long its blocks last the endpoint tells the home's forwarder when they have met.
+    soon(lambda: client.get_endpoint_status(endpoint.id)["status"] == "online")
     specification = {"walltime": "1h"}
     with (
         executing(client, endpoint, resource_specification=specification) as executor,
