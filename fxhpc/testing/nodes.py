@@ -138,6 +138,7 @@ class Node:
         self.endpoint = endpoint
         self.alive = True
         self.left = ""  # why it has ended by its own decision
+        self._told_to_end = False
         self.workers: dict[int, Worker] = {}
         self.began: set[Task] = set()  # all that it ever began
         self.link = new_link()
@@ -223,6 +224,7 @@ class Node:
     def end(self, reason: str = "the node is going away", *, signalled: bool = False) -> None:
         """End as by SIGTERM; `signalled` if the batch system sends it."""
         self._look()
+        self._told_to_end = True
         self.tell(ev.Ended(reason, signalled))
 
     def drain(self) -> None:
@@ -321,7 +323,9 @@ class Node:
             elif isinstance(action, ev.ReadPage):
                 self.tell(ev.WorkerSaid(worker.number, worker.held()))
             elif isinstance(action, ev.KillWorker):
-                # Its own decision: no reason why what it ran may run again.
+                # Its own decision is no reason why what it ran may run again, its end is one.
+                if self._told_to_end and worker.task is not None and worker.killed is None:
+                    self._on_kill(self, worker.task)
                 worker.killed = 9
                 self._turned_at = -1.0
 
