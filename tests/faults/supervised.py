@@ -17,7 +17,8 @@ from fxhpc.endpoint import places
 from fxhpc.endpoint.state import look
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
-from tests.process.homes import LIMIT, TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import LIMIT, eventually
 
 CONFIG = """\
 max_workers_per_node: {workers}

@@ -17,7 +17,8 @@ from fxhpc.testing.plugin import chaos as chaos
 from fxhpc.testing.victims import Process, Victims
 from fxhpc.testing.workloads import Figures
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 #: Seconds of kills for each of the five, and between two kills of one: 60 s in all.
 _SECONDS, _EVERY_S = 12.0, 0.75

@@ -14,7 +14,7 @@ from fxhpc import hosts
 from fxhpc.errors import TaskLost
 from fxhpc.testing.chaos import Hit
 from fxhpc.testing.marks import Account, account, marked
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 
 def _write(path: Path, *lines: str) -> None:

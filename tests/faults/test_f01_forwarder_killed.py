@@ -16,7 +16,8 @@ import pytest
 
 from fxhpc import FuncXClient
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def note(path: str, index: int) -> int:

@@ -17,7 +17,8 @@ from fxhpc.errors import TaskCancelled
 from fxhpc.ids import new_id, new_stream, task_id
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def double(x: int) -> int:

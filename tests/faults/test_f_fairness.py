@@ -11,7 +11,8 @@ import pytest
 from fxhpc import FuncXClient
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually, finish
+from tests.process.homes import TestHome, finish
+from tests.waiting import eventually
 
 #: Lone tasks, one after the other, that are measured at least.
 LONE = 20

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.faults.faulty_disk import FaultyDisk
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 #: Answers each line that it is given with one; tasks write what they are into `ran`.
 CLIENT = """

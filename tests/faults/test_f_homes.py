@@ -11,7 +11,8 @@ import pytest
 from fxhpc import FuncXClient
 from fxhpc.errors import ForwarderUnreachable
 from fxhpc.forwarder.home import Home
-from tests.process.homes import TestHome, eventually, finish
+from tests.process.homes import TestHome, finish
+from tests.waiting import eventually
 
 ONE_TASK = """
     import sys

@@ -18,7 +18,8 @@ from fxhpc.serialize import pack_arguments
 from fxhpc.serialize.data import pack_result
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT as LIMIT
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def length(data: bytes) -> int:

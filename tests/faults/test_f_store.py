@@ -14,7 +14,8 @@ import pytest
 
 from fxhpc.forwarder.home import Home
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 SUBMIT = """
 import sys

@@ -11,7 +11,8 @@ import pytest
 from fxhpc import FuncXClient
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.clocks import DAY_S, SteppedClock
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def hold(path: str, name: str, gate: str) -> float:

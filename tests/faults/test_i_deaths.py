@@ -15,7 +15,8 @@ from fxhpc import FuncXClient
 from fxhpc.endpoint.state import look
 from tests.faults.figures import record_figure
 from tests.faults.supervised import Supervised, check, spans, submit
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from fxhpc.protocol.link import Link
 from fxhpc.testing.endpoint import RunningEndpoint
 from fxhpc.transport import sockets
 from fxhpc.transport.keys import load_keys
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
 from tests.process.workers import tasks
 from tests.process.workers.interchange import Interchange
+from tests.waiting import eventually
 
 #: What a ZMTP peer says first, and what it says then where there are no keys.
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)

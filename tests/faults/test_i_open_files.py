@@ -21,7 +21,8 @@ from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
 from fxhpc.transport import sockets
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def double(number: int) -> int:

@@ -20,8 +20,9 @@ from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
 from tests.unit.interchange.acting import STREAM, Stage
+from tests.waiting import eventually
 
 MANAGER = b"manager"
 

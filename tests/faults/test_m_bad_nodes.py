@@ -14,7 +14,8 @@ from fxhpc import Executor, FuncXClient
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 @pytest.fixture

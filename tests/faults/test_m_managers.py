@@ -22,7 +22,8 @@ from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 #: Seconds between heartbeats here; three may be missed.
 BEAT_S = 0.8

@@ -16,10 +16,11 @@ import pytest
 from fxhpc import Executor, errors
 from fxhpc.protocol.outcome import LossCause
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually, finish
+from tests.process.homes import TestHome, finish
 from tests.process.workers import tasks
 from tests.process.workers.interchange import Interchange
 from tests.process.workers.manager import values, worker_pids
+from tests.waiting import eventually
 
 MANY = [3, pytest.param(40, marks=pytest.mark.load)]
 

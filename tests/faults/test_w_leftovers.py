@@ -17,10 +17,10 @@ import pytest
 from fxhpc import Executor
 from fxhpc.worker import orphans
 from tests.faults.figures import record_figure
-from tests.process.homes import eventually
 from tests.process.workers import tasks
 from tests.process.workers.interchange import Interchange
 from tests.process.workers.manager import values, worker_pids
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("mb", [100, pytest.param(1024, marks=pytest.mark.load)])

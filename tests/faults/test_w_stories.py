@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from fxhpc import FuncXClient, errors
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 
 def hold_on(folder: str) -> None:

@@ -14,7 +14,7 @@ from fxhpc import FuncXClient
 from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.network.namespaces import HUB_ADDRESS, Network
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 #: Heartbeats that let a test see a silent node in three seconds, not in fifteen.
 HEARTBEAT_S = 1.0

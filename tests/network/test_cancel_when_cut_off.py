@@ -9,7 +9,7 @@ import pytest
 from fxhpc import FuncXClient
 from fxhpc.errors import TaskCancelled
 from tests.network.scattered_endpoint import Notes, ScatteredEndpoint, is_running, note
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

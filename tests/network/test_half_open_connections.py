@@ -12,7 +12,7 @@ from fxhpc.transport.authenticator import Authenticator
 from fxhpc.transport.keys import new_keys
 from fxhpc.transport.monitor import Monitor
 from tests.network.namespaces import HUB_ADDRESS, Network
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

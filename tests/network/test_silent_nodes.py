@@ -11,7 +11,7 @@ import pytest
 from fxhpc import FuncXClient
 from tests.faults.figures import record_figure
 from tests.network.scattered_endpoint import HEARTBEAT_S, Notes, ScatteredEndpoint, is_running, note
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 #: For tests where it does not matter when a silent node is noticed.
 SHORT_S = 0.5

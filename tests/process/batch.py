@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from homes import eventually
 
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.protocol import provision as pro
+from tests.waiting import eventually
 
 STANDIN = Path(__file__).resolve().parents[1] / "scheduler" / "pbs"
 

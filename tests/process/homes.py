@@ -8,33 +8,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
 from fxhpc.forwarder.home import ForwarderAddress, Home
+from tests.waiting import LIMIT, eventually
 
 _PR_SET_CHILD_SUBREAPER = 36
-
-#: Seconds that anything may take in a test before it counts as hanging.
-LIMIT = 60.0
-
-
-_T = TypeVar("_T")
-
-
-def eventually(condition: Callable[[], _T], within: float = LIMIT) -> _T:
-    """Wait until something holds; what it returned then."""
-    deadline = time.monotonic() + within
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"did not come to hold within {within} s"
-        time.sleep(0.01)  # between two looks; the condition is what is waited for
 
 
 class TestHome:
@@ -101,10 +82,7 @@ class TestHome:
                 if stream is not None:
                     stream.close()
         try:
-            eventually(lambda: not self.processes(), within=20)
-        except AssertionError as error:
-            told = [f"{one.pid} {' '.join(one.cmdline()).strip()}" for one in self.processes()]
-            raise AssertionError(f"these have not ended: {told}") from error
+            eventually(lambda: not self.processes(), 20, told=self._told)
         finally:
             left = self.processes()
             for process in left:
@@ -115,6 +93,10 @@ class TestHome:
             shutil.rmtree(os.path.dirname(owner.clients.removeprefix("ipc://")), ignore_errors=True)
             return
         assert not list((self.path / "locals").glob("*")), "a journal was left behind"
+
+    def _told(self) -> str:
+        """What has not ended, in words."""
+        return str([f"{one.pid} {' '.join(one.cmdline()).strip()}" for one in self.processes()])
 
 
 def living(own: set[int]) -> list[psutil.Process]:

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import psutil
-from homes import LIMIT, TestHome, eventually
+from homes import TestHome
+
+from tests.waiting import LIMIT, eventually
 
 #: Seconds, as promised: until the prompt is back, and until what ran is gone.
 PROMPT_S = 1.0
@@ -145,10 +147,7 @@ def only_forwarder_left(home: TestHome, within: float = GONE_S) -> None:
                 found.append(words)
         return found
 
-    deadline = time.monotonic() + within
-    while left := others():
-        assert time.monotonic() < deadline, f"still there after {within} s: {left}"
-        time.sleep(0.01)
+    eventually(lambda: not others(), within, told=lambda: f"still there: {others()}")
 
 
 def socket_directories(process: int) -> set[str]:

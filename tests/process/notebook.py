@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from queue import Empty
 
-from homes import LIMIT, TestHome
+from homes import TestHome
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import KernelManager
 from lives import GRACE
+
+from tests.waiting import LIMIT
 
 
 class _ThisPython(KernelSpecManager):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from homes import LIMIT, TestHome, eventually
+from homes import TestHome
 
 from fxhpc import hosts
 from fxhpc.cli import actions
@@ -28,6 +28,7 @@ from fxhpc.errors import EndpointStopFailed
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from tests.waiting import LIMIT, eventually
 
 LOCAL = """\
 max_workers_per_node: 1

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import LIMIT, TestHome
+from homes import TestHome
+
+from tests.waiting import LIMIT
 
 
 class Cluster:

@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from homes import TestHome, eventually, finish
+from homes import TestHome, finish
 
 from fxhpc.forwarder.home import Home
+from tests.waiting import eventually
 
 RUN_MANY = """
     import sys

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from homes import TestHome, eventually
+from homes import TestHome
 from lives import (
     GONE_S,
     PROMPT_S,
@@ -23,6 +23,7 @@ from lives import (
 )
 
 from fxhpc.transport.directories import OwnedDirectory
+from tests.waiting import eventually
 
 #: A client of each kind, with two tasks that never end; then an end of each kind.
 ENDS = """

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from homes import TestHome, eventually, finish
+from homes import TestHome, finish
 from lives import launch, only_forwarder_left, read_line, say, script
+
+from tests.waiting import eventually
 
 NOTE = """
 def note(path, x):

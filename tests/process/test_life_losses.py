@@ -6,8 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from homes import TestHome, eventually, finish
+from homes import TestHome, finish
 from lives import launch, only_forwarder_left, script, titled
+
+from tests.waiting import eventually
 
 MANY = """
 def note(path, x):

@@ -7,8 +7,10 @@ import signal
 import subprocess
 
 import pytest
-from homes import TestHome, eventually, finish
+from homes import TestHome, finish
 from lives import launch, only_forwarder_left, read_line, say, script
+
+from tests.waiting import eventually
 
 #: Seconds that a call and its answer may take for nine in ten, whatever the neighbours do.
 P90_S = 0.05

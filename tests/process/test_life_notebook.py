@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from homes import TestHome, eventually
+from homes import TestHome
 from lives import PROMPT_S, TASKS, alive, gone, held, only_forwarder_left
 from notebook import CellFailed, Notebook
 
 from fxhpc.forwarder.home import Home
+from tests.waiting import eventually
 
 
 @pytest.fixture

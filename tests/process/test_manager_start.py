@@ -12,12 +12,13 @@ from typing import Any
 
 import psutil
 import pytest
-from homes import TestHome, eventually
+from homes import TestHome
 
 from fxhpc import Executor, FuncXClient
 from fxhpc.endpoint import launch
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
+from tests.waiting import eventually
 
 
 @pytest.fixture

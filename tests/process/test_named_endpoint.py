@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from homes import TestHome, eventually
+from homes import TestHome
 
 from fxhpc import Executor, FuncXClient
 from fxhpc.testing.endpoint import RunningEndpoint
+from tests.waiting import eventually
 
 
 def note(path: str, index: int, seconds: float = 0.005) -> int:

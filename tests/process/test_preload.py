@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from homes import LIMIT
 from workers import tasks
 from workers.interchange import ROOT, Interchange
 
 from fxhpc.serialize import unpack_result
+from tests.waiting import LIMIT
 
 
 @pytest.fixture

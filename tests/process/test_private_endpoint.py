@@ -8,8 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from homes import TestHome, eventually, finish
+from homes import TestHome, finish
 from lives import titled
+
+from tests.waiting import eventually
 
 #: Put before a script: a configuration with blocks on this host.
 CONFIG = """

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 from batch import NAME, Batch, Spoken, ref, spec
-from homes import eventually
 
 from fxhpc.interchange import provisioning
 from fxhpc.protocol import provision as pro
 from fxhpc.protocol.provision import JobPhase
+from tests.waiting import eventually
 
 Start = Callable[..., Spoken]
 

@@ -17,13 +17,14 @@ import msgspec
 import psutil
 import pytest
 from batch import Batch
-from homes import TestHome, eventually
+from homes import TestHome
 
 from fxhpc import FuncXClient, hosts
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.recovering import RETURN_S
 from fxhpc.protocol.provision import InterchangeSpec, ScalingPolicy, StopRequest
 from fxhpc.testing.endpoint import RunningEndpoint
+from tests.waiting import eventually
 
 Submit = Callable[..., list[str]]
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from homes import TestHome, eventually
+from homes import TestHome
 
 from fxhpc import FuncXClient, errors
 from fxhpc.testing.endpoint import RunningEndpoint
+from tests.waiting import eventually
 
 
 def divide(x: int) -> float:

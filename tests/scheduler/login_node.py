@@ -20,7 +20,8 @@ import yaml
 from slurm_cluster import SlurmCluster
 
 from fxhpc.forwarder.home import Home
-from tests.process.homes import eventually, living
+from tests.process.homes import living
+from tests.waiting import eventually
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -208,21 +209,17 @@ class LoginNode:
 
     def check_nothing_left(self, within: float = 30.0) -> None:
         """No job, no process here or on a node."""
-        try:
-            eventually(
-                lambda: (
-                    not self.cluster.jobs()
-                    and not self.processes()
-                    and not self.cluster.processes()
-                ),
-                within,
-            )
-        except AssertionError:
-            raise AssertionError(
+        eventually(
+            lambda: (
+                not self.cluster.jobs() and not self.processes() and not self.cluster.processes()
+            ),
+            within,
+            told=lambda: (
                 f"left behind: jobs {self.cluster.jobs()}, processes here "
                 f"{[title(process) for process in self.processes()]}, "
                 f"on nodes {self.cluster.processes()}"
-            ) from None
+            ),
+        )
 
 
 def title(process: psutil.Process) -> str:
@@ -305,10 +302,4 @@ def soon(condition: Callable[[], object], within: float = LIMIT) -> object:
 
     For conditions that ask Slurm, whose commands take tens of milliseconds.
     """
-    deadline = time.monotonic() + within
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"did not come to hold within {within} s"
-        time.sleep(0.1)  # between two looks; the condition is what is waited for
+    return eventually(condition, within, every=0.1)

@@ -9,14 +9,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 _SCRIPTS = Path(__file__).resolve().parent / "slurm"
 _PREFIX = "fxhpc-slurm-"
@@ -149,7 +148,7 @@ class SlurmCluster:
             return all(states.get(node) == "idle" for node in self.nodes)
 
         if not idle():
-            eventually(lambda: time.sleep(0.3) or idle(), within=120)
+            eventually(idle, 120, every=0.3)
         self.calls_log.write_text("")
 
     def processes(self) -> list[str]:

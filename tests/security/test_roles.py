@@ -16,7 +16,7 @@ from fxhpc.testing.endpoint import RunningEndpoint
 from fxhpc.transport.keys import KeyPair, new_keys
 from fxhpc.transport.monitor import Monitor
 from fxhpc.transport.sockets import CurveClient, dealer, make_context, receive, send
-from tests.process.homes import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

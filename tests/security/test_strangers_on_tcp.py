@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket as plain
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -25,6 +24,7 @@ from fxhpc.transport.sockets import (
     router,
     send,
 )
+from tests.waiting import eventually
 
 
 class Endpoint:
@@ -52,21 +52,21 @@ class Endpoint:
         while (frames := receive(self.socket)) is not None:
             self.messages.append(frames[1:])
 
+    def turn_until(self, holds: Callable[[], object]) -> None:
+        """Turns of its loop until something holds."""
+        eventually(
+            lambda: holds() or self.turn(), 10, every=0, told=lambda: f"heard {self.messages}"
+        )
+
     def turn_until_refused(self, count: int = 1) -> None:
-        until = time.monotonic() + 10
-        while self.monitor.refused < count:
-            assert time.monotonic() < until, "nobody was refused"
-            self.turn()
+        self.turn_until(lambda: self.monitor.refused >= count)
 
     def assert_well(self) -> None:
         """It has heard nobody, and serves its manager as before."""
         assert self.messages == []
         manager = self.connect(self.manager, self.keys.public)
         send(manager, [b"hello"])
-        until = time.monotonic() + 10
-        while self.messages != [[b"hello"]]:
-            assert time.monotonic() < until, f"the manager is not heard: {self.messages}"
-            self.turn()
+        self.turn_until(lambda: self.messages == [[b"hello"]])
         manager.close(0)
 
     def connect(self, keys: KeyPair, server: bytes) -> zmq.SyncSocket:
@@ -88,11 +88,7 @@ def test_a_key_that_is_not_admitted(endpoint: Endpoint) -> None:
         endpoint.turn_until_refused()
         assert endpoint.authenticator.refused >= 1
         # The stranger learns why, so that a person can be told.
-        until = time.monotonic() + 10
-        while not refusals.refused:
-            assert time.monotonic() < until
-            endpoint.turn()
-            refusals.look()
+        endpoint.turn_until(lambda: refusals.look().refused)
         refusals.close()
     endpoint.assert_well()
 

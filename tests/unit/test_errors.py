@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fxhpc import errors
+from fxhpc.errors import refusals
 
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "MissingArgument": (("endpoint_id",), {}),
@@ -126,7 +127,7 @@ def test_response_errors_pack_and_unpack() -> None:
     assert errors.FuncxResponseError.unpack({"status": "Success"}) is None
     unknown = errors.FuncxResponseError.unpack({"status": "Failed", "code": 999, "reason": "x"})
     assert isinstance(unknown, errors.FailureResponse)
-    codes = [cls.code for cls in errors._BY_CODE.values()]
+    codes = [cls.code for cls in refusals._BY_CODE.values()]
     assert sorted(codes) == list(range(1, 23))
 
 

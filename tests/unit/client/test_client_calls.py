@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from fake_forwarder import FakeForwarder
-from waiting import eventually
 
 from fxhpc import FuncXClient, errors, ids
 from fxhpc.protocol import service
+from tests.waiting import eventually
 
 ENDPOINT = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
 

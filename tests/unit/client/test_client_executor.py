@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from fake_forwarder import FakeForwarder
-from waiting import eventually
 
 from fxhpc import Executor, errors
 from fxhpc.protocol import service
+from tests.waiting import eventually
 
 
 def square(x: int) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from fake_forwarder import FakeForwarder
-from waiting import eventually
 
 from fxhpc import Executor, ids
+from tests.waiting import eventually
 
 
 def square(x: int) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from fake_forwarder import FakeHome
-from waiting import eventually
 
 from fxhpc import errors, ids
 from fxhpc.client import home as home_module
@@ -20,6 +19,7 @@ from fxhpc.client.sparing import SparingLog
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.serialize import pack_arguments, pack_function
+from tests.waiting import eventually
 
 
 def square(x: int) -> int:

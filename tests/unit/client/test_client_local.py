@@ -11,12 +11,12 @@ import msgspec
 import psutil
 import pytest
 from fake_forwarder import FakeForwarder
-from waiting import eventually
 
 from fxhpc import Executor, errors, hosts
 from fxhpc.client import local as module
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.protocol.pool import ManagerSpec
+from tests.waiting import eventually
 
 _want = LocalEndpoint.want  # as it was before the fixture for all tests of this directory
 

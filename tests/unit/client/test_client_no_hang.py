@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from fake_forwarder import FakeForwarder
-from waiting import eventually
 
 from fxhpc import Executor, errors
 from fxhpc.client import following, local
@@ -16,6 +15,7 @@ from fxhpc.client.embedded import EmbeddedConnection
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.ids import new_id
 from fxhpc.protocol import service
+from tests.waiting import eventually
 
 _want = LocalEndpoint.want  # as it was before the fixture for all tests of this directory
 _start = threading.Thread.start
