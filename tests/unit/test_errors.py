@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import pkgutil
 import signal
 from concurrent.futures import CancelledError
 from typing import Any
@@ -151,3 +153,26 @@ def test_a_remote_traceback_shows_its_text() -> None:
     cause = errors.RemoteTraceback("Traceback: x\n")
     assert str(cause) == '\n"""\nTraceback: x\n"""'
     assert str(pickle.loads(pickle.dumps(cause))) == str(cause)
+
+
+def test_errors_are_known_by_their_public_name_wherever_they_stand() -> None:
+    modules = [info.name for info in pkgutil.iter_modules(errors.__path__)]
+    for module in modules:
+        for name, cls in vars(importlib.import_module(f"fxhpc.errors.{module}")).items():
+            if isinstance(cls, type) and issubclass(cls, errors.FxhpcError) and name != "Told":
+                assert getattr(errors, name) is cls
+                assert name in errors.__all__
+                assert cls.__module__ == "fxhpc.errors"
+    assert errors.RemoteTraceback.__module__ == "fxhpc.errors"
+    pickled = b"".join(pickle.dumps(make(name), 0) for name in errors._BY_NAME)
+    assert not any(f"fxhpc.errors.{module}".encode() in pickled for module in modules)
+
+
+def test_errors_that_were_stored_when_all_stood_in_one_module_are_read() -> None:
+    stored = (
+        b"cfxhpc.errors\n_make_again\np0\n(cfxhpc.errors\nTaskPending\np1\n(Vx\np2\ntp3\n(dp4\n"
+        b"tp5\nRp6\n(dp7\nVreason\np8\ng2\nsb."
+    )
+    error = pickle.loads(stored)
+    assert type(error) is errors.TaskPending
+    assert error.reason == "x"

@@ -1,0 +1,224 @@
+"""Errors of tasks that were lost: they ended without a word of their own."""
+
+from __future__ import annotations
+
+import signal as _signals
+from collections.abc import Sequence
+from typing import Any
+
+from fxhpc.errors.base import FxhpcError, the_task
+from fxhpc.units import format_bytes, format_duration
+
+
+class TaskLost(FxhpcError):
+    """A task ended without a value and without an exception of its own.
+
+    Args:
+        text: one sentence, what happened; each class has one of its own for want of a better.
+        task_id: which task.
+        host, pid: where it ran.
+        signal: the number of the signal that ended its worker, or 0.
+        exit_code: the code that its worker exited with, or -1.
+        peak_memory: bytes, the largest resident size that the worker had.
+        stderr: the last lines that the worker wrote.
+        attempts: the stories of earlier attempts, a sentence each.
+        ran_s: seconds that the last attempt had run, if that is known.
+        block_s: seconds of the block that it ran in, if it was cut off by its end.
+        limit_s: seconds that it was declared to take, if it was ended because it took longer.
+        oom_evidence: one sentence, what shows that it was killed because memory ran out; or empty.
+        advice: what to do about it; each class has a text of its own.
+    """
+
+    WHAT = "it was lost"
+    ADVICE = "Submit it again; if it is lost again, see the endpoint's log."
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        task_id: str = "",
+        host: str = "",
+        pid: int = 0,
+        signal: int = 0,
+        exit_code: int = -1,
+        peak_memory: int = 0,
+        stderr: str = "",
+        attempts: Sequence[str] = (),
+        advice: str = "",
+        ran_s: float = 0.0,
+        block_s: float = 0.0,
+        limit_s: float = 0.0,
+        oom_evidence: str = "",
+    ) -> None:
+        self.ran_s = ran_s
+        self.block_s = block_s
+        self.limit_s = limit_s
+        self.oom_evidence = oom_evidence
+        self.task_id = task_id
+        self.host = host
+        self.pid = pid
+        self.signal = signal
+        self.exit_code = exit_code
+        self.peak_memory = peak_memory
+        self.stderr = stderr
+        self.attempts = tuple(attempts)
+        self.text = text
+        super().__init__(self._tell(text or self.WHAT, advice or self._advice()))
+
+    def _advice(self) -> str:
+        return self.ADVICE
+
+    def _tell(self, what: str, advice: str) -> str:
+        facts = [f"on {self.host}"] if self.host else []
+        if self.pid:
+            facts.append(f"worker pid {self.pid}")
+        if self.signal:
+            facts.append(f"signal {signal_name(self.signal)}")
+        if self.exit_code >= 0:
+            facts.append(f"exit code {self.exit_code}")
+        if self.peak_memory:
+            facts.append(f"peak memory {format_bytes(self.peak_memory)}")
+        if self.ran_s > 0:
+            facts.append(f"it had run for {format_duration(self.ran_s)}")
+        if self.block_s > 0:
+            facts.append(f"in a block of {format_duration(self.block_s)}")
+        lines = [f"{the_task(self.task_id)} was lost: {what.rstrip('.')}."]
+        if facts:
+            lines[0] += f" ({', '.join(facts)})"
+        if self.oom_evidence:
+            lines.append(f"{self.oom_evidence.rstrip('.')}.")
+        if self.attempts:
+            lines.append("Earlier attempts:")
+            lines += (f"  {n}. {story}" for n, story in enumerate(self.attempts, 1))
+        if self.stderr.strip():
+            lines.append("Last lines of the worker's stderr:")
+            lines += (f"  {line}" for line in self.stderr.strip().splitlines())
+        lines.append(f"What to do: {advice}")
+        return "\n".join(lines)
+
+
+class WorkerDied(TaskLost):
+    """The worker that ran the task was ended by a signal."""
+
+    WHAT = "its worker died while it ran"
+
+    @property
+    def oom(self) -> bool:
+        """Whether the kernel probably killed it because memory ran out; see `oom_evidence`."""
+        return bool(self.oom_evidence)
+
+    def _advice(self) -> str:
+        name = signal_name(self.signal)
+        if self.oom_evidence:
+            return (
+                "give each task more memory (fewer workers per node: max_workers_per_node or "
+                "mem_per_worker; a larger job), or let it use less: smaller pieces, one at a time."
+            )
+        if name == "SIGKILL":
+            return (
+                "SIGKILL without a word is mostly the kernel or the batch system at a limit of "
+                "memory: give each task more (fewer workers per node, a larger job) or let it use "
+                "less. If it is someone's kill, submit it again."
+            )
+        if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
+            return (
+                "a compiled library crashed. Run the function alone under `python -X faulthandler` "
+                "with the same arguments; check that the library fits this node's processor."
+            )
+        if name == "SIGXCPU":
+            return "a limit of CPU time was reached (`ulimit -t`): raise it or split the task."
+        return "run the function alone with the same arguments, and see what sends this signal."
+
+
+class TaskExited(TaskLost):
+    """The task's own code ended its worker, by `sys.exit` or `os._exit`; never run again.
+
+    `code` is what it exited with.
+    """
+
+    WHAT = "its own code ended the process"
+    ADVICE = "let the function return or raise instead of calling sys.exit() or os._exit()."
+
+    @property
+    def code(self) -> int:
+        """The exit code: what the task gave to `sys.exit` or `os._exit`."""
+        return self.exit_code
+
+
+class ManagerLost(TaskLost):
+    """The manager that had the task (a node, a batch job) was lost."""
+
+    WHAT = "the manager that had it was lost, with its node or its batch job"
+    ADVICE = "look at the batch system's account of the job (walltime, memory, node failure)."
+
+
+class WalltimeReached(TaskLost):
+    """The task was cut off by the end of its block's walltime, too often to be tried again."""
+
+    WHAT = "the walltime of its block ended before the task did"
+    ADVICE = (
+        "raise `walltime` in the endpoint's configuration above what one task takes, or split the "
+        'task. Declare what it takes (resource_specification={"walltime": "2h"}), so that it is '
+        "not started in a block that ends sooner."
+    )
+
+
+class TaskWalltimeExceeded(TaskLost):
+    """The task took longer than it was declared to take, and was ended; it does not run again.
+
+    The last lines of stderr show where in its code it was, unless that was in no state to tell.
+    """
+
+    WHAT = "it took longer than its declared walltime, and was ended"
+    ADVICE = (
+        'if it takes that long, declare more (resource_specification={"walltime": ...}), or '
+        "nothing: then it may run for as long as its block. If not, it hangs: the lines above show "
+        "where, if its code could still tell."
+    )
+
+    @property
+    def limit(self) -> float:
+        """Seconds that it was declared to take at most."""
+        return self.limit_s
+
+    @property
+    def ran(self) -> float:
+        """Seconds that it had run when it was ended."""
+        return self.ran_s
+
+
+class WorkerStartFailed(TaskLost):
+    """Workers die before they can begin anything."""
+
+    WHAT = "no worker could start"
+    ADVICE = (
+        "mend what the lines above say (mostly the environment: the interpreter, `worker_init`, "
+        "a module that is missing on the node), then submit it again."
+    )
+
+
+_LOSSES: dict[str, type[TaskLost]] = {
+    "WORKER_KILLED": WorkerDied,
+    "WORKER_EXITED": TaskExited,
+    "MANAGER_LOST": ManagerLost,
+    "WORKER_UNSTARTABLE": WorkerStartFailed,
+    "WALLTIME": WalltimeReached,
+    "TASK_WALLTIME": TaskWalltimeExceeded,
+}
+
+
+def lost(cause: str, text: str = "", **fields: Any) -> TaskLost:
+    """The error for a loss: `cause` is the name of a LossCause, `fields` as TaskLost takes them."""
+    return _LOSSES.get(cause, TaskLost)(text, **fields)
+
+
+def signal_name(number: int) -> str:
+    """A signal as people know it.
+
+    >>> signal_name(9)
+    'SIGKILL'
+    """
+    try:
+        return _signals.Signals(number).name
+    except ValueError:
+        return f"{number}"

@@ -1,0 +1,70 @@
+"""Errors of what is too large to be sent, or cannot be turned into bytes and back."""
+
+from __future__ import annotations
+
+from fxhpc.errors.base import FxhpcError
+from fxhpc.units import format_bytes
+
+
+class ThrottlingException(FxhpcError):
+    """funcX's base for requests that are too large or too many."""
+
+
+class MaxRequestSizeExceeded(ThrottlingException):
+    """What was to be sent is larger than the limit; nothing has been sent.
+
+    Args:
+        size: bytes of it, serialized.
+        limit: bytes allowed.
+        what: what it is ("arguments", "function hello", ...).
+        option: the option that sets the limit.
+    """
+
+    def __init__(
+        self, size: int, limit: int, what: str = "arguments", option: str = "max_payload"
+    ) -> None:
+        self.size = int(size)
+        self.limit = int(limit)
+        self.what = what
+        self.option = option
+        super().__init__(
+            f"Serialized {what} are {self.size:,} bytes ({format_bytes(self.size)}), exceeded "
+            f"limit of {self.limit:,} (`{option}`). Nothing was sent. Raise `{option}`, or write "
+            f"the data to a file that workers can read and pass its path."
+        )
+
+
+class PayloadTooLarge(MaxRequestSizeExceeded):
+    """Arguments or a function are larger than the limit."""
+
+
+class MaxRequestsExceeded(ThrottlingException):
+    """Too many requests in a time. fxhpc does not raise it; scripts may catch it."""
+
+
+class MaxResultSizeExceeded(FxhpcError):
+    """A result is larger than the limit: the task ran, its result was not sent.
+
+    Args:
+        result_size: bytes of it, serialized.
+        result_size_limit: bytes allowed.
+        what: what it is, if not plainly the result.
+    """
+
+    def __init__(self, result_size: int, result_size_limit: int, what: str = "") -> None:
+        self.result_size = int(result_size)
+        self.result_size_limit = int(result_size_limit)
+        self.what = what
+        super().__init__(
+            f"Task result of {self.result_size}B exceeded current limit of "
+            f"{self.result_size_limit}B{f' ({what})' if what else ''}. The result is gone: raise "
+            f"`max_payload`, or let the function write a file and return its path, and run again."
+        )
+
+
+class SerializationError(FxhpcError):
+    """Something could not be turned into bytes, or bytes not into what they were."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(f"Serialization Error during: {message}")

@@ -1,0 +1,60 @@
+"""Errors of tasks: not ended yet, cancelled, or ended by an exception that they raised."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+from fxhpc.errors.base import FxhpcError, the_task
+
+
+class TaskPending(FxhpcError):
+    """The task has not ended yet; `reason` says what it waits for."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"Task is pending due to {reason}. Ask again later, or pass timeout=, in seconds from "
+            f"now, to get_result."
+        )
+
+
+class TaskCancelled(FxhpcError, CancelledError):
+    """Somebody cancelled the task."""
+
+    def __init__(self, task_id: str = "") -> None:
+        self.task_id = task_id
+        super().__init__(f"{the_task(task_id)} was cancelled. Submit it again if you need it.")
+
+
+class UserCancelledException(FxhpcError):
+    """The user cancelled a task through the executor."""
+
+    def __init__(self) -> None:
+        super().__init__("Task was cancelled by user.")
+
+
+class TaskExecutionFailed(FxhpcError):
+    """The task raised an exception that cannot be made again here; str() is its traceback."""
+
+    def __init__(self, remote_data: str, completion_t: str = "") -> None:
+        self.remote_data = remote_data
+        self.completion_t = completion_t
+        super().__init__(remote_data)
+
+
+FuncxTaskExecutionFailed = TaskExecutionFailed
+
+
+class TaskInterrupted(TaskExecutionFailed):
+    """The task raised KeyboardInterrupt. It is not raised here: nobody pressed Ctrl-C here."""
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of an exception that a task raised: where on the worker it happened."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
