@@ -143,18 +143,23 @@ class RunningEndpoint:
             ),
         )
 
-    def start_manager(self) -> subprocess.Popen[bytes]:
-        """Start a manager, as a batch job would on a node."""
+    def start_manager(self, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a manager, as a batch job would on a node.
+
+        Args:
+            changes: fields of `ManagerSpec` that are not as usual.
+        """
         self.directory.keys("manager")
-        spec = ManagerSpec(
-            endpoint=b"",
-            workers=self._workers,
-            address_file=str(self.directory.managers_address),
-            key_file=str(self.directory.manager_key),
-            manager=secrets.token_hex(8),
-            cwd=str(self.directory.path),
-            log_file=str(self.directory.path / f"manager-{len(self.managers)}.log"),
-        )
+        usual: dict[str, Any] = {
+            "endpoint": b"",
+            "workers": self._workers,
+            "address_file": str(self.directory.managers_address),
+            "key_file": str(self.directory.manager_key),
+            "manager": secrets.token_hex(8),
+            "cwd": str(self.directory.path),
+            "log_file": str(self.directory.path / f"manager-{len(self.managers)}.log"),
+        }
+        spec = ManagerSpec(**{**usual, **changes})
         process = subprocess.Popen(
             [sys.executable, "-m", "fxhpc.manager"],
             stdin=subprocess.PIPE,

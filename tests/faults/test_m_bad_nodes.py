@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.forwarder.attach import module_environment
-from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.process.homes import TestHome
 from tests.waiting import eventually
@@ -26,32 +21,6 @@ def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
     endpoint.stop()
 
 
-def start_broken(endpoint: RunningEndpoint) -> None:
-    """A manager whose workers die as they start: their directory cannot be."""
-    directory = endpoint.directory
-    directory.keys("manager")
-    spec = ManagerSpec(
-        endpoint=b"",
-        workers=4,
-        address_file=str(directory.managers_address),
-        key_file=str(directory.manager_key),
-        manager="broken",
-        cwd="/dev/null/no-directory",
-        log_file=str(directory.path / "broken.log"),
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fxhpc.manager"],
-        stdin=subprocess.PIPE,
-        cwd="/",
-        env=module_environment(),
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    process.stdin.write(msgspec.msgpack.encode(spec))
-    process.stdin.close()
-    endpoint.managers.append(process)
-
-
 def test_w14_m02_where_no_worker_starts_nothing_runs_as_long_as_others_can_run_it(
     client: FuncXClient, endpoint: RunningEndpoint
 ) -> None:
@@ -60,7 +29,8 @@ def test_w14_m02_where_no_worker_starts_nothing_runs_as_long_as_others_can_run_i
     """
     endpoint.start_interchange()
     endpoint.start_manager()
-    start_broken(endpoint)
+    # Its workers die as they start: their directory cannot be.
+    endpoint.start_manager(workers=4, manager="broken", cwd="/dev/null/no-directory")
     eventually(lambda: client.get_endpoint_status(endpoint.endpoint_id)["logs"][0]["managers"] == 2)
     with Executor(client=client, endpoint_id=endpoint.endpoint_id, retries=0) as executor:
         # Long enough that they do not all fit in the look-ahead of the one that works.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from homes import TestHome
 
@@ -11,14 +9,6 @@ from fxhpc import FuncXClient, errors
 from fxhpc.client.connection import Connection
 from fxhpc.ids import parse_task_id
 from fxhpc.protocol import service
-
-
-@pytest.fixture
-def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
-    for name, value in home.environment.items():
-        monkeypatch.setenv(name, value)
-    with FuncXClient() as client:
-        yield client
 
 
 def test_what_is_no_endpoint_is_not_found(client: FuncXClient, home: TestHome) -> None:

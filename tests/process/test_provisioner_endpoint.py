@@ -39,15 +39,6 @@ def where(seconds: float = 0.0) -> str:
 
 
 @pytest.fixture
-def client(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[FuncXClient]:
-    """A client of the test's home, in this process."""
-    for name, value in home.environment.items():
-        monkeypatch.setenv(name, value)
-    with FuncXClient() as client:
-        yield client
-
-
-@pytest.fixture
 def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
     """An endpoint that is not started yet, of which no process is left after the test."""
     endpoint = RunningEndpoint(home.path, "midway", managers=0)

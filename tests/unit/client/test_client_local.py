@@ -118,15 +118,20 @@ def test_a_manager_that_does_not_end_is_killed(tmp_path: Path) -> None:
     eventually(lambda: not psutil.pid_exists(process.pid))
 
 
+def _given_up(tmp_path: Path, then: str) -> tuple[LocalEndpoint, list[errors.FxhpcError]]:
+    """One whose managers all do this instead of registering, until that was told; what is told."""
+    told: list[errors.FxhpcError] = []
+    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, _command(tmp_path, then))
+    local.want()
+    eventually(lambda: told)
+    return local, told
+
+
 def test_managers_that_do_not_start_are_given_up_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
-    told: list[errors.FxhpcError] = []
-    command = _command(tmp_path, "sys.exit('no module named numpy')")
-    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
-    local.want()
-    eventually(lambda: told)
+    local, told = _given_up(tmp_path, "sys.exit('no module named numpy')")
     assert (tmp_path / "ready").read_text() == "xxx"
     assert "no module named numpy" in str(told[0])
     assert "exit code 1" in str(told[0])
@@ -138,11 +143,7 @@ def test_work_that_comes_right_after_that_is_tried_later_by_itself(
 ) -> None:
     monkeypatch.setattr(module, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(module, "_RETRY_AFTER_S", 0.3)
-    told: list[errors.FxhpcError] = []
-    command = _command(tmp_path, "sys.exit(1)")
-    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
-    local.want()
-    eventually(lambda: told)
+    local, told = _given_up(tmp_path, "sys.exit(1)")
     local.want()
     local.want()
     assert local.failure is told[0]  # who waits meanwhile is told why
@@ -156,11 +157,7 @@ def test_kills_from_outside_are_borne_for_longer(
 ) -> None:
     monkeypatch.setattr(module, "_BACKOFF_LAST_S", 0.001)
     monkeypatch.setattr(module, "_KILLED_LIMIT", 5)
-    told: list[errors.FxhpcError] = []
-    command = _command(tmp_path, "os.kill(os.getpid(), 9)")
-    local = LocalEndpoint(b"", "ipc:///a", 1, told.append, command)
-    local.want()
-    eventually(lambda: told)
+    local, told = _given_up(tmp_path, "os.kill(os.getpid(), 9)")
     assert _starts(tmp_path) == 5
     assert "5 times in a row" in str(told[0])
     assert "SIGKILL" in str(told[0])

@@ -18,6 +18,15 @@ MANY = 1 << 30
 A = TypeVar("A")
 
 
+def attempts(message: msg.Tasks) -> list[tuple[int, int]]:
+    """The tasks that a manager is sent: index and attempt of each, in order."""
+    return [
+        (run.first + position, run.attempt)
+        for run in message.runs
+        for position in range(len(run.payloads))
+    ]
+
+
 class Stage:
     """An interchange and what it has said since one last asked."""
 

@@ -9,7 +9,7 @@ from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Loss, LossCause
 from fxhpc.protocol.provision import ScalingPolicy
-from tests.unit.interchange.acting import STREAM, Stage
+from tests.unit.interchange.acting import STREAM, Stage, attempts
 from tests.unit.interchange.batch_system import FakeManager, Site
 
 GOOD, BAD, THIRD = b"good", b"bad", b"third"
@@ -145,9 +145,7 @@ class Hosts:
             if isinstance(action.message, msg.Drain):
                 self.drained.add(action.peer)
             elif isinstance(action.message, msg.Tasks):
-                for run in action.message.runs:
-                    for position in range(len(run.payloads)):
-                        self.tasks[action.peer].append((run.first + position, run.attempt))
+                self.tasks[action.peer].extend(attempts(action.message))
 
     def play(self, seed: int, bad: set[bytes], poison: set[int]) -> None:
         chance = random.Random(seed)

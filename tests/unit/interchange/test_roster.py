@@ -8,7 +8,7 @@ import pytest
 
 from fxhpc.interchange.roster import Roster
 from fxhpc.protocol import messages as msg
-from tests.unit.interchange.acting import Stage
+from tests.unit.interchange.acting import Stage, attempts
 
 
 def many(count: int) -> Stage:
@@ -63,10 +63,7 @@ def test_what_is_noted_is_what_is_there() -> None:
     for step in range(2_000):
         for peer in list(stage.core._state.managers):
             for message in stage.to(peer, msg.Tasks):
-                for run in message.runs:
-                    running.setdefault(peer, []).extend(
-                        (run.first + position, run.attempt) for position in range(len(run.payloads))
-                    )
+                running.setdefault(peer, []).extend(attempts(message))
         stage.take()
         peers = list(stage.core._state.managers)
         what = chance.random()

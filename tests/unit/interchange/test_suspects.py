@@ -10,7 +10,7 @@ import pytest
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause
-from tests.unit.interchange.acting import STREAM, Stage
+from tests.unit.interchange.acting import STREAM, Stage, attempts
 
 A, B, C, D = b"a", b"b", b"c", b"d"
 
@@ -40,10 +40,7 @@ class Nodes:
     def hear(self) -> None:
         for action in self.stage.take():
             if isinstance(action, ev.ToManager) and isinstance(action.message, msg.Tasks):
-                for run in action.message.runs:
-                    self.running[action.peer] += [
-                        (run.first + position, run.attempt) for position in range(len(run.payloads))
-                    ]
+                self.running[action.peer] += attempts(action.message)
             self.collect(action)
 
     def collect(self, action: ev.Action) -> None:
@@ -175,12 +172,7 @@ def test_a_task_that_kills_the_process_of_all_workers_ends_too() -> None:
     ended: set[int] = set()
     while sent := stage.to(A, msg.Tasks)[seen:]:
         seen += len(sent)
-        tasks = [
-            (run.first + position, run.attempt)
-            for message in sent
-            for run in message.runs
-            for position in range(len(run.payloads))
-        ]
+        tasks = [task for message in sent for task in attempts(message)]
         dies = 1 in dict(tasks)
         deaths += dies
         for index, attempt in tasks:

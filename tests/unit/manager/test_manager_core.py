@@ -18,13 +18,6 @@ from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 S, T = b"s" * 12, b"t" * 12
 
 
-@pytest.fixture
-def node() -> Node:
-    node = Node()
-    node.say(msg.Body(b"f", b"body"))
-    return node
-
-
 def test_it_registers_and_says_its_capacity() -> None:
     node = Node(slots=3, linked=False)
     assert not node.said

@@ -12,13 +12,6 @@ from fxhpc.protocol.outcome import Loss, LossCause
 S, T = b"s" * 12, b"t" * 12
 
 
-@pytest.fixture
-def node() -> Node:
-    node = Node()
-    node.say(msg.Body(b"f", b"body"))
-    return node
-
-
 def losses(node: Node) -> list[Loss]:
     return [lost.loss for message in node.of(msg.Lost) for lost in message.tasks]  # type: ignore[attr-defined]
 
