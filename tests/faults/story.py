@@ -75,4 +75,4 @@ class Story:
         """Each task has ended with its value, and has run once."""
         values = {index: outcome.data for (_, index), outcome in self.client.outcomes.items()}
         assert values == {index: b"%d" % index for index in range(self.tasks)}, told
-        assert set(self.cluster.executions.values()) == {1}, told
+        assert set(self.cluster.tally.executions.values()) == {1}, told

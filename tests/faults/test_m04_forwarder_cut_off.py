@@ -65,7 +65,7 @@ def test_m04_a_forwarder_and_its_endpoint_are_cut_off_from_each_other(
     cluster.settle()
     work()
     cluster.settle()
-    begun = sum(cluster.executions.values())
+    begun = sum(cluster.tally.executions.values())
     assert begun
     for second in range(seconds):
         if second == 2:
@@ -74,7 +74,7 @@ def test_m04_a_forwarder_and_its_endpoint_are_cut_off_from_each_other(
         _settle(cluster, lose)
         work()
         _settle(cluster, lose)
-    assert sum(cluster.executions.values()) > begun  # the endpoint has gone on
+    assert sum(cluster.tally.executions.values()) > begun  # the endpoint has gone on
     for _ in range(120):
         cluster.tick(1.0)
         cluster.settle()
@@ -86,4 +86,4 @@ def test_m04_a_forwarder_and_its_endpoint_are_cut_off_from_each_other(
             break
     assert len(client.outcomes) == COUNT
     assert {outcome.kind for outcome in client.outcomes.values()} == {OutcomeKind.VALUE}
-    assert set(cluster.executions.values()) == {1}
+    assert set(cluster.tally.executions.values()) == {1}

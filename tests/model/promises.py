@@ -53,20 +53,20 @@ class Promises(RuleBasedStateMachine):
         self.nobody_has_more_than_it_wants()
 
     def no_task_runs_more_often_than_faults_explain(self) -> None:
-        cluster = self.cluster
-        for task, count in cluster.executions.items():
-            allowed = 1 if self.retries(task) == 0 else 1 + cluster.excuses[task]
+        tally = self.cluster.tally
+        for task, count in tally.executions.items():
+            allowed = 1 if self.retries(task) == 0 else 1 + tally.excuses[task]
             assert count <= allowed, f"{name(task)} was begun {count} times instead of {allowed}"
 
     def no_task_runs_at_two_managers(self) -> None:
         running: Counter[Task] = Counter()
         for node in self.cluster.live_nodes():
-            if not self.cluster.is_doubtful(node):
+            if not self.cluster.tally.is_doubtful(node):
                 running.update(node.running())
         assert all(count == 1 for count in running.values()), running.most_common(1)
 
     def deaths_that_count_are_few(self) -> None:
-        for task, count in self.cluster.deaths.items():
+        for task, count in self.cluster.tally.deaths.items():
             assert count <= self.retries(task) + 1, f"{name(task)} killed {count} workers"
 
     def one_outcome_is_stored(self) -> None:
@@ -195,7 +195,9 @@ class Promises(RuleBasedStateMachine):
             if outcome.kind == OutcomeKind.VALUE:
                 expected = info.stream + index.to_bytes(4, "big")
                 assert outcome.data[:16] == expected, f"{name(task)} has the outcome of another"
-                assert self.cluster.executions[task], f"{name(task)} has a value, and never ran"
+                assert self.cluster.tally.executions[task], (
+                    f"{name(task)} has a value, and never ran"
+                )
             elif outcome.kind == OutcomeKind.CANCELLED:
                 assert task in self.cancelled, f"{name(task)} was cancelled by nobody"
             else:
@@ -216,7 +218,8 @@ class Promises(RuleBasedStateMachine):
             return
         assert cause in (LossCause.WORKER_KILLED, LossCause.MANAGER_LOST), told
         # Which manager it was at is not always known here; the first loss of one is free.
-        charges = self.cluster.killed[task] + max(0, self.cluster.given_up - 1)
+        tally = self.cluster.tally
+        charges = tally.killed[task] + max(0, tally.given_up - 1)
         assert charges > info.retries, told
 
     # --- help -----------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_i05_results_for_another_endpoints_tasks() -> None:
     so that it does not repeat them, and the tasks' own endpoint decides how they end.
     """
     work = Work(LOCAL_ENDPOINT)
-    work.cluster.feed(fev.InterchangeSaid(NAMED_KEY, forged(0, 1)))
+    work.cluster.home.feed(fev.InterchangeSaid(NAMED_KEY, forged(0, 1)))
     work.cluster.settle()
     assert work.finish() == {0: b"one", 1: b"two"}
 
@@ -106,7 +106,7 @@ def test_i05_losses_and_returns_of_others_attempts() -> None:
             refs = [msg.TaskRefs(STREAM, [0, 2], epoch, attempt)]
             work.hear(node, msg.Returned(refs))
     assert work.finish() == {0: b"one", 1: b"two"}
-    assert set(work.cluster.executions.values()) == {1}
+    assert set(work.cluster.tally.executions.values()) == {1}
 
 
 def test_i05_the_same_registration_twice() -> None:
@@ -117,7 +117,7 @@ def test_i05_the_same_registration_twice() -> None:
     for _ in range(2):
         work.hear(node, greeting)
     assert work.finish() == {0: b"one", 1: b"two"}
-    assert set(work.cluster.executions.values()) == {1}
+    assert set(work.cluster.tally.executions.values()) == {1}
 
 
 def test_a_client_cancels_what_another_client_of_its_user_submitted() -> None:

@@ -47,7 +47,7 @@ class Target:
         """What lets the hearing side of a link handle a message."""
         cluster, node = self.cluster, self.node
         peer = next(peer for peer, known in cluster.named.links.items() if known is node.link)
-        client_peer = next(iter(cluster._client_links))
+        client_peer = next(iter(cluster.home.clients))
         interchange, forwarder = cluster.named.core, cluster.forwarder
         now = 2000.0
         return {

@@ -125,7 +125,7 @@ def test_f01_a_crash_at_any_request_to_the_store_loses_nothing() -> None:
             assert sorted(found) == list(range(count)), f"{name!r} lost tasks, {at}: {found}"
             wanted = {OutcomeKind.VALUE, OutcomeKind.CANCELLED} if name == BATCH else {0}
             assert set(found.values()) <= wanted, at
-        for task, times in life.cluster.executions.items():
+        for task, times in life.cluster.tally.executions.items():
             assert times == 1, f"{task} ran {times} times, {at}"
         if not life.crashed:
             break
@@ -163,4 +163,4 @@ def test_f01_a_submission_is_accepted_once_however_often_its_forwarder_dies(
     life.client.fetch({BATCH: list(range(4))}, 0.0)
     life.settle()
     assert _outcomes(life, BATCH) == dict.fromkeys(range(4), OutcomeKind.VALUE)
-    assert set(life.cluster.executions.values()) == {1}
+    assert set(life.cluster.tally.executions.values()) == {1}
