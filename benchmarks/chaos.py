@@ -30,8 +30,8 @@ _PATIENCE_S = 120.0
 def main() -> int:
     """Measure, and print the table; 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="of kills")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between kills, mean")
+    parser.add_argument("--seconds", type=_seconds, default=600.0, help="of kills")
+    parser.add_argument("--every", type=_seconds, default=2.0, help="seconds between kills, mean")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="WORDS", help="workloads that have these")
     parser.add_argument("--directory", help="where the homes lie")
@@ -42,6 +42,10 @@ def main() -> int:
         _be_measured(options)
         return 0
     names = [name for name in workloads.ALL if options.only in name]
+    if not names:
+        parser.error(
+            f"--only: no workload has {options.only!r}; there are {'; '.join(workloads.ALL)}"
+        )
     quiet = _all(names, options, min(_QUIET_S, options.seconds), quiet=True)
     found = _all(names, options, options.seconds, quiet=False)
     print(
@@ -53,6 +57,13 @@ def main() -> int:
     for name in broken:
         print(f"\n{name}:\n{found[name]['story']}", file=sys.stderr)
     return bool(broken)
+
+
+def _seconds(text: str) -> float:
+    found = float(text)
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return found
 
 
 def _all(
@@ -88,7 +99,7 @@ def _be_measured(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(
         prefix="fxhpc-chaos-", dir=options.directory, ignore_cleanup_errors=True
     ) as directory:
-        figures = workloads.ALL[options.measure](
+        plan = workloads.Plan(
             Path(directory),
             options.seconds,
             options.every,
@@ -96,6 +107,7 @@ def _be_measured(options: argparse.Namespace) -> None:
             quiet=options.quiet,
             patience_s=_PATIENCE_S,
         )
+        figures = workloads.ALL[options.measure](plan)
     account = figures.account
     told = {
         "submitted": account.submitted,

@@ -9,6 +9,7 @@ Only processes that belong to what was named are hit: see `fxhpc.testing.victims
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -18,9 +19,9 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
+from fxhpc.testing import chaos_arguments as check
 from fxhpc.testing.victims import KINDS, Process, Victims, client
 
 #: What is killed if nothing else is said: nobody starts a supervisor again, nor a client.
@@ -36,9 +37,9 @@ class Hit:
 
     Attributes:
         at_s: seconds since the chaos began.
-        kind: of the process, as in its title.
-        pid: its number; 0 if there was none of this kind to hit.
-        how: "SIGKILL", "SIGTERM", or "SIGSTOP for 0.8 s".
+        kind: of the process, as in its title; empty if nobody was there.
+        pid: its number; 0 if nobody was there.
+        how: "SIGKILL", "SIGTERM", or "SIGSTOP for 0.8 s"; empty if nobody was there.
         clock: `time.monotonic()` when the signal had been sent.
     """
 
@@ -54,20 +55,34 @@ class Hit:
         return bool(self.pid) and not self.how.startswith("SIGSTOP")
 
     def __str__(self) -> str:
-        whom = f"{self.kind} {self.pid}" if self.pid else f"no {self.kind} was there"
-        return (
-            f"{self.at_s:8.3f} s  {whom}: {self.how}" if self.pid else f"{self.at_s:8.3f} s  {whom}"
-        )
+        what = f"{self.kind} {self.pid}: {self.how}" if self.pid else "nobody was there"
+        return f"{self.at_s:8.3f} s  {what}"
 
 
 class Chaos:
-    """Kills at random until it is left; see `chaos`.
+    """Random kills while a workload runs: a context manager, usually made by its name `chaos`.
+
+    Each hit picks one of the kinds of which there is somebody at that moment, and one of these.
+
+    Args:
+        where: a home's directory, a FuncXClient, or an Executor. What this process has started
+            belongs to it in any case, so that nothing is needed for an embedded Executor.
+        kill: which kinds of processes; "client" hits those in `clients` alone.
+        every_s: seconds between two kills on average; their intervals are exponential.
+        seed: of all draws; a random one, told with the story, if there is none.
+        clients: pids of other processes that use the home.
+        stop_s: the shortest and the longest time in seconds that a stopped process stands still.
+        shares: of the hits that are SIGSTOP and later SIGCONT, and that are SIGTERM (never for an
+            interchange, which would take it for an order). The rest is SIGKILL.
 
     Attributes:
         seed: what all draws come from.
         story: every hit, in order.
         clients: pids of processes that "client" in `kill` may hit; what they have started belongs
-            to the workload in any case. May be added to at any time.
+            to the workload in any case. May be changed at any time.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be meant so.
     """
 
     def __init__(
@@ -81,20 +96,14 @@ class Chaos:
         stop_s: tuple[float, float] = (0.1, 2.0),
         shares: tuple[float, float] = (0.1, 0.1),
     ) -> None:
-        unknown = set(kill) - set(KINDS) - {"client"}
-        if unknown:
-            known = ", ".join((*KINDS, "client"))
-            raise ValueError(f"kill: there is no {', '.join(sorted(unknown))}; there are {known}")
-        if every_s <= 0:
-            raise ValueError(f"every_s must be more than 0 seconds, not {every_s}")
-        self.seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-        self.clients = set(clients)
-        self.story: list[Hit] = []
-        self._kill = tuple(sorted(kill))
-        self._every_s = every_s
-        self._stop_s = stop_s
-        self._shares = shares
+        self._kill = check.kinds(kill)
+        self._every_s = check.interval(every_s)
+        self._stop_s = check.stops(stop_s)
+        self._shares = check.shares(shares)
+        self.clients = check.pids(clients)
+        self.seed = check.seed(seed)
         self._victims = Victims(home_of(where))
+        self.story: list[Hit] = []
         self._random = random.Random(self.seed)
         self._over = threading.Event()
         self._stopped: list[tuple[float, Process]] = []  # when to let each go on
@@ -108,12 +117,7 @@ class Chaos:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.stop()
         if error is not None:
             print(self.tell(), file=sys.stderr)
@@ -127,6 +131,11 @@ class Chaos:
     def deaths(self) -> Counter[str]:
         """How many of each kind were to end by it."""
         return Counter(hit.kind for hit in self.story if hit.is_deadly)
+
+    @property
+    def misses(self) -> int:
+        """How often it was time for a hit, and nobody was there."""
+        return sum(not hit.pid for hit in self.story)
 
     def stop(self) -> None:
         """No more kills; what was stopped goes on. The workload may then come to its end.
@@ -142,11 +151,16 @@ class Chaos:
             raise RuntimeError(f"the chaos ended before its time: {self._failure}")
 
     def tell(self) -> str:
-        """The story, with what it takes to have the same draws again."""
-        counts = ", ".join(f"{kind} {n}" for kind, n in sorted(self.counts.items())) or "nothing"
+        """The story: what it takes to have the same draws again, counts, and every hit."""
         kill = "{" + ", ".join(map(repr, self._kill)) + "}"
-        first = f"chaos: seed={self.seed}, every_s={self._every_s}, kill={kill}; hit: {counts}"
-        return "\n".join([first, *map(str, self.story)])
+        signals = Counter(hit.how.split()[0] for hit in self.story if hit.pid)
+        first = f"chaos: seed={self.seed}, every_s={self._every_s}, kill={kill}"
+        second = f"hit: {_counted(self.counts)}"
+        if signals:
+            second += f" ({_counted(signals)})"
+        if self.misses:
+            second += f"; {self.misses} times nobody was there"
+        return "\n".join([first, second, *map(str, self.story)])
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -167,32 +181,42 @@ class Chaos:
         return min([at, *(when for when, _ in self._stopped)])
 
     def _hit(self) -> None:
-        # Always the same draws, whoever is there: so that a seed tells the same story.
-        kind = self._random.choice(self._kill)
-        which, how, length = self._random.random(), self._random.random(), self._random.random()
-        found = self._find(kind)
-        now = time.monotonic()
-        victim = found[int(which * len(found))] if found else None
-        number, words = signal.SIGKILL, "SIGKILL"
-        stops, terminates = self._shares
-        if how < stops:
-            seconds = self._stop_s[0] + length * (self._stop_s[1] - self._stop_s[0])
-            number, words = signal.SIGSTOP, f"SIGSTOP for {seconds:.1f} s"
-        elif how < stops + terminates and kind in _TERMINATE:
-            number, words = signal.SIGTERM, "SIGTERM"
-        if victim is None or not victim.send(number):
-            self.story.append(Hit(now - self._began, kind, 0, words))
+        # Always as many draws, whoever is there: so that a seed tells the same story.
+        among, which, how, length = (self._random.random() for _ in range(4))
+        at, found = time.monotonic(), self._find()
+        while found:
+            victim = _choose(found, among, which)
+            number = self._signal(victim.kind, how)
+            if victim.send(number):
+                break
+            found.remove(victim)  # it has just ended
+        else:
+            self.story.append(Hit(at - self._began, "", 0, ""))
             return
+        words = number.name
         if number == signal.SIGSTOP:
-            self._stopped.append((now + seconds, victim))
-        hit = Hit(now - self._began, kind, victim.pid, words, time.monotonic())
+            seconds = self._stop_s[0] + length * (self._stop_s[1] - self._stop_s[0])
+            self._stopped.append((time.monotonic() + seconds, victim))
+            words += f" for {seconds:.1f} s"
+        hit = Hit(at - self._began, victim.kind, victim.pid, words, time.monotonic())
         self.story.append(hit)
 
-    def _find(self, kind: str) -> list[Process]:
-        if kind == "client":
-            return [client(pid) for pid in sorted(self.clients) if _is_there(pid)]
+    def _signal(self, kind: str, how: float) -> signal.Signals:
+        stops, terminates = self._shares
+        if how < stops:
+            return signal.SIGSTOP
+        is_term = how < stops + terminates and kind in _TERMINATE
+        return signal.SIGTERM if is_term else signal.SIGKILL
+
+    def _find(self) -> list[Process]:
+        """All that may be hit now."""
         self._victims.roots = {os.getpid(), *self.clients}
-        return self._victims.find([kind])
+        found = self._victims.find(self._kill)
+        if "client" in self._kill:
+            for pid in sorted(self.clients):
+                with contextlib.suppress(ProcessLookupError):
+                    found.append(client(pid))
+        return found
 
     def _let_go_on(self, now: float) -> None:
         for when, victim in list(self._stopped):
@@ -201,47 +225,40 @@ class Chaos:
                 victim.send(signal.SIGCONT)
 
 
-def chaos(
-    where: Any = None,
-    kill: Collection[str] = USUAL,
-    every_s: float = 2.0,
-    seed: int | None = None,
-    *,
-    clients: Iterable[int] = (),
-    stop_s: tuple[float, float] = (0.1, 2.0),
-    shares: tuple[float, float] = (0.1, 0.1),
-) -> Chaos:
-    """Random kills while a workload runs: a context manager.
-
-    Args:
-        where: a home's directory, a FuncXClient, or an Executor. What this process has started
-            belongs to it in any case, so that nothing is needed for an embedded Executor.
-        kill: which kinds of processes; "client" hits those in `clients` alone.
-        every_s: seconds between two kills on average; their intervals are exponential.
-        seed: of all draws; a random one, told with the story, if there is none.
-        clients: pids of other processes that use the home.
-        stop_s: the shortest and the longest time in seconds that a stopped process stands still.
-        shares: of the hits that are SIGSTOP and later SIGCONT, and that are SIGTERM (never for an
-            interchange, which would take it for an order). The rest is SIGKILL.
-
-    Raises:
-        ValueError: there is no such kind, or `every_s` is not more than 0.
-    """
-    return Chaos(where, kill, every_s, seed, clients=clients, stop_s=stop_s, shares=shares)
+#: As it is used: `with chaos(...) as c`.
+chaos = Chaos
 
 
 def home_of(where: Any) -> str | None:
-    """The home of a directory, a client or an executor; None where there is none."""
-    if where is None or isinstance(where, str):
-        return where
-    found = where if isinstance(where, os.PathLike) else getattr(where, "path", None)
-    if found is None:
-        found = getattr(where, "_home", None)
-    return None if found is None else os.fspath(found)
+    """The home of a directory, a client or an executor; None where there is none.
+
+    Raises:
+        TypeError, ValueError: it is none of these, or a file.
+    """
+    if where is None:
+        return None
+    if isinstance(where, str | os.PathLike):
+        path = os.fspath(where)
+        if not path or (os.path.exists(path) and not os.path.isdir(path)):
+            raise ValueError(f"where={path!r}: this is not the directory of a home")
+        return path
+    for name in ("path", "_home"):
+        if hasattr(where, name):
+            found = getattr(where, name)
+            return None if found is None else os.fspath(found)
+    raise TypeError(
+        f"where={where!r}: it is a home's directory, a FuncXClient or an Executor of one, or None "
+        f"for what this process has started"
+    )
 
 
-def _is_there(pid: int) -> bool:
-    try:
-        return bool(client(pid))
-    except ProcessLookupError:
-        return False
+def _choose(found: list[Process], among: float, which: float) -> Process:
+    """One of these by two draws from 0 to 1: the kind first, so that many workers are no shield."""
+    kinds = sorted({process.kind for process in found})
+    kind = kinds[int(among * len(kinds))]
+    those = [process for process in found if process.kind == kind]
+    return those[int(which * len(those))]
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"

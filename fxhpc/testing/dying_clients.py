@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class Clients:
     """Processes that submit and read, one after the other; each reads what all have submitted."""
 
-    def __init__(self, directory: Path, home: Path, driver: Driver) -> None:
-        self._directory = directory
-        self._home = home
+    def __init__(self, driver: Driver) -> None:
+        directory = self._directory = driver.plan.directory
+        self._home = driver.plan.home
         self._driver = driver
         self._began = time.monotonic()
         self._started = 0
@@ -40,7 +40,7 @@ class Clients:
     def look(self, seconds: float) -> int:
         """Keep a client alive, and note what clients have written; how much is missing."""
         time.sleep(seconds)  # between two looks: the work is done elsewhere
-        if time.monotonic() > self._began + self._driver.seconds:
+        if time.monotonic() > self._began + self._driver.plan.seconds:
             (self._directory / "enough").touch()
         driver = self._driver
         driver.submitted += (index for _, index in self._ids.read())

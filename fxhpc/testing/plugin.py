@@ -6,16 +6,14 @@ Nothing loads them by itself: `pytest_plugins = ["fxhpc.testing.plugin"]` in the
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fxhpc.testing.chaos import Chaos
-from fxhpc.testing.chaos import chaos as make_chaos
+from fxhpc.testing.chaos import USUAL, Chaos
 from fxhpc.testing.clock import FakeClock
 from fxhpc.testing.endpoint import RunningEndpoint
 
@@ -30,16 +28,30 @@ def chaos() -> Iterator[Callable[..., Chaos]]:
     What it has not been left by is over when the test is.
     """
     made: list[Chaos] = []
-    seed = os.environ.get(SEED_VARIABLE)
-    usual = functools.partial(make_chaos, seed=int(seed)) if seed else make_chaos
+    usual = os.environ.get(SEED_VARIABLE)
 
-    def begin(*arguments: Any, **options: Any) -> Chaos:
-        made.append(usual(*arguments, **options))
+    def begin(
+        where: Any = None,
+        kill: Collection[str] = USUAL,
+        every_s: float = 2.0,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Chaos:
+        if seed is None and usual:
+            seed = _seed(usual)
+        made.append(Chaos(where, kill, every_s, seed, **options))
         return made[-1]
 
     yield begin
     for one in made:
         one.stop()
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{SEED_VARIABLE} is {text!r}; it is a whole number") from None
 
 
 @pytest.fixture

@@ -25,6 +25,33 @@ from fxhpc.testing.waves import MOST, RETRIES, batch_run, collect, wave
 _POOL = frozenset({"worker", "seed", "manager"})
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a workload is run.
+
+    Attributes:
+        directory: its own; it is made if it is not there.
+        seconds: so long it submits, and things are killed.
+        every_s: seconds between two kills on average.
+        seed: of all draws.
+        quiet: nothing is killed.
+        patience_s: seconds without any new outcome, after the kills have stopped, until what is
+            missing counts as hanging.
+    """
+
+    directory: Path
+    seconds: float
+    every_s: float
+    seed: int
+    quiet: bool = False
+    patience_s: float = 60.0
+
+    @property
+    def home(self) -> Path:
+        """The workload's home, if it needs one."""
+        return self.directory / "home"
+
+
 @dataclass
 class Figures:
     """What a workload came to."""
@@ -47,29 +74,23 @@ class Driver:
     """Submits waves while the chaos lasts.
 
     Args:
-        directory: where tasks leave their marks.
+        plan: how.
         where: what the chaos is for.
-        kill: which kinds; none at all is a quiet run.
+        kill: which kinds.
+
+    Attributes:
+        marks: the directory where tasks leave their marks.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        where: Any,
-        kill: frozenset[str],
-        seconds: float,
-        every_s: float,
-        seed: int,
-    ) -> None:
-        self.marks = directory / "marks"
+    def __init__(self, plan: Plan, where: Any, kill: frozenset[str]) -> None:
+        self.plan = plan
+        self.marks = plan.directory / "marks"
         self.marks.mkdir(parents=True)
         self.outcomes: dict[int, object] = {}
         self.submitted: list[int] = []
         self.errors: list[str] = []
-        self.chaos = Chaos(where, kill or {"worker"}, every_s, seed)
-        self._is_quiet = not kill
-        self.seconds = seconds
-        self._random = random.Random(seed)
+        self.chaos = Chaos(where, kill, plan.every_s, plan.seed)
+        self._random = random.Random(plan.seed)
         self._next = 0
 
     def next_wave(self) -> list[tuple[int, float]]:
@@ -82,18 +103,16 @@ class Driver:
         self,
         submit: Callable[[list[tuple[int, float]]], None],
         look: Callable[[float], int],
-        patience_s: float,
     ) -> Figures:
         """Submit while the chaos lasts, then wait for the end.
 
         Args:
             submit: submits a wave; it notes in `submitted` what has an id.
             look: waits so many seconds for outcomes, notes them, and returns how many are missing.
-            patience_s: without any new outcome, after the kills have stopped: then it hangs.
         """
-        began = time.monotonic()
-        with contextlib.nullcontext() if self._is_quiet else self.chaos:
-            while time.monotonic() < began + self.seconds:
+        began, patience_s = time.monotonic(), self.plan.patience_s
+        with contextlib.nullcontext() if self.plan.quiet else self.chaos:
+            while time.monotonic() < began + self.plan.seconds:
                 if look(0.05) < MOST:
                     submit(self.next_wave())
         missing, until = look(0.0), time.monotonic() + patience_s
@@ -106,7 +125,7 @@ class Driver:
         return Figures(found, self.chaos, busy, self.errors)
 
 
-def _by_futures(driver: Driver, executor: Executor, patience_s: float) -> Figures:
+def _by_futures(driver: Driver, executor: Executor) -> Figures:
     futures: dict[cf.Future[Any], int] = {}
 
     def submit(wave: list[tuple[int, float]]) -> None:
@@ -121,7 +140,7 @@ def _by_futures(driver: Driver, executor: Executor, patience_s: float) -> Figure
             driver.outcomes[futures.pop(future)] = future.exception() or future.result()
         return len(futures)
 
-    figures = driver.run(submit, look, patience_s)
+    figures = driver.run(submit, look)
     for future, index in list(futures.items())[:5]:
         driver.errors.append(f"task {index} hangs: {_reason(future)}")
     if futures:
@@ -133,73 +152,38 @@ def _reason(future: cf.Future[Any]) -> str:
     return str(future.pending_reason()) if isinstance(future, TaskFuture) else "no reason"
 
 
-def embedded(
-    directory: Path,
-    seconds: float,
-    every_s: float,
-    seed: int,
-    quiet: bool = False,
-    patience_s: float = 60.0,
-) -> Figures:
+def embedded(plan: Plan) -> Figures:
     """An Executor in this process: its workers, seed and managers die."""
-    kill = frozenset() if quiet else _POOL
-    driver = Driver(directory, None, kill, seconds, every_s, seed)
+    driver = Driver(plan, None, _POOL)
     with Executor(2, retries=RETRIES) as executor:
-        return _by_futures(driver, executor, patience_s)
+        return _by_futures(driver, executor)
 
 
-def through_a_home(
-    directory: Path,
-    seconds: float,
-    every_s: float,
-    seed: int,
-    quiet: bool = False,
-    patience_s: float = 60.0,
-) -> Figures:
+def through_a_home(plan: Plan) -> Figures:
     """An Executor of a home, on `local`: the forwarder dies too."""
-    home = directory / "home"
-    kill = frozenset() if quiet else _POOL | {"forwarder"}
-    driver = Driver(directory, home, kill, seconds, every_s, seed)
+    driver = Driver(plan, plan.home, _POOL | {"forwarder"})
     with (
-        FuncXClient(home=home, workers=2) as client,
+        FuncXClient(home=plan.home, workers=2) as client,
         Executor(client=client, endpoint_id="local", retries=RETRIES) as executor,
     ):
-        return _by_futures(driver, executor, patience_s)
+        return _by_futures(driver, executor)
 
 
-def with_a_private_endpoint(
-    directory: Path,
-    seconds: float,
-    every_s: float,
-    seed: int,
-    quiet: bool = False,
-    patience_s: float = 60.0,
-) -> Figures:
+def with_a_private_endpoint(plan: Plan) -> Figures:
     """An Executor with blocks of its own: its interchange and provisioner die too."""
-    home = directory / "home"
-    kill = frozenset() if quiet else _POOL | {"interchange", "provisioner"}
-    driver = Driver(directory, home, kill, seconds, every_s, seed)
+    driver = Driver(plan, plan.home, _POOL | {"interchange", "provisioner"})
     provider = {"type": "LocalProvider", "init_blocks": 1, "max_blocks": 2}
     config = {"engine": {"max_workers_per_node": 2, "provider": provider}}
-    with Executor(config=config, home=home, retries=RETRIES) as executor:
-        return _by_futures(driver, executor, patience_s)
+    with Executor(config=config, home=plan.home, retries=RETRIES) as executor:
+        return _by_futures(driver, executor)
 
 
-def at_an_endpoint(
-    directory: Path,
-    seconds: float,
-    every_s: float,
-    seed: int,
-    quiet: bool = False,
-    patience_s: float = 60.0,
-) -> Figures:
+def at_an_endpoint(plan: Plan) -> Figures:
     """`batch_run` at a supervised endpoint with blocks: interchange and provisioner die too."""
-    home = directory / "home"
-    kill = _POOL | {"forwarder", "interchange", "provisioner"}
-    driver = Driver(directory, home, frozenset() if quiet else kill, seconds, every_s, seed)
+    driver = Driver(plan, plan.home, _POOL | {"forwarder", "interchange", "provisioner"})
     with (
-        supervised(home, "chaos", workers=2) as endpoint,
-        FuncXClient(home=home, workers=2, retries=RETRIES) as client,
+        supervised(plan.home, "chaos", workers=2) as endpoint,
+        FuncXClient(home=plan.home, workers=2, retries=RETRIES) as client,
     ):
         function = client.register_function(marked)
         pending: dict[str, int] = {}
@@ -212,30 +196,21 @@ def at_an_endpoint(
         def look(limit_s: float) -> int:
             return collect(client, pending, driver.outcomes, limit_s)
 
-        return driver.run(submit, look, patience_s)
+        return driver.run(submit, look)
 
 
-def with_dying_clients(
-    directory: Path,
-    seconds: float,
-    every_s: float,
-    seed: int,
-    quiet: bool = False,
-    patience_s: float = 60.0,
-) -> Figures:
+def with_dying_clients(plan: Plan) -> Figures:
     """Clients that use `batch_run` on `local` die too; others read the results by their ids."""
-    home = directory / "home"
-    kill = frozenset() if quiet else _POOL | {"forwarder", "client"}
-    driver = Driver(directory, home, kill, seconds, every_s, seed)
-    clients = Clients(directory, home, driver)
+    driver = Driver(plan, plan.home, _POOL | {"forwarder", "client"})
+    clients = Clients(driver)
     try:
-        return driver.run(lambda wave: None, clients.look, patience_s)
+        return driver.run(lambda wave: None, clients.look)
     finally:
         clients.close()
 
 
 #: By the names that tables show.
-ALL: dict[str, Callable[..., Figures]] = {
+ALL: dict[str, Callable[[Plan], Figures]] = {
     "Executor, embedded": embedded,
     "Executor, through a home": through_a_home,
     "Executor, blocks of its own": with_a_private_endpoint,
