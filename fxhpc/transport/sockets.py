@@ -130,8 +130,7 @@ def router(
     try:
         _set_house_options(socket, address, max_frame)
         if address.startswith(_TCP_SCHEME):
-            limit_ms = min(1000 * max(silence_s, SILENCE_S), 2**31 - 1)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(limit_ms))
+            _wait_for_silent(socket, max(silence_s, SILENCE_S))
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A peer that connects again before the loss of its first connection was noticed here
         # would be ignored without this.
@@ -226,8 +225,17 @@ def _set_house_options(socket: zmq.SyncSocket, address: str, max_frame: int) -> 
         # ipc the kernel tells of a peer's end at once. Each side decides for itself how long it
         # waits, so nobody gets a time to live from the other.
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(1000 * SILENCE_S))
+        _wait_for_silent(socket, SILENCE_S)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
         socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 15)
         socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 4)
+
+
+def _wait_for_silent(socket: zmq.SyncSocket, seconds: float) -> None:
+    """Close a tcp connection whose other end has been silent for so long."""
+    limit_ms = int(min(1000 * seconds, 2**31 - 1))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limit_ms)
+    # The time of a heartbeat begins when it is sent, which it never is behind messages that the
+    # kernel does not take any more. Then it is the kernel that waits for an answer.
+    socket.setsockopt(zmq.TCP_MAXRT, limit_ms)

@@ -62,9 +62,11 @@ class Ends:
 
 
 @pytest.fixture
-def ends(network: Network, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    """Both, with heartbeats of 0.2 s and a patience of 0.6 s."""
-    monkeypatch.setattr(sockets, "_HEARTBEAT_MS", 200)
+def ends(
+    network: Network, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Ends]:
+    """Both, with heartbeats of 0.2 s, or as a parameter says, and a patience of 0.6 s."""
+    monkeypatch.setattr(sockets, "_HEARTBEAT_MS", getattr(request, "param", 200))
     monkeypatch.setattr(sockets, "SILENCE_S", 0.6)
     ends = Ends(network)
     yield ends
@@ -91,6 +93,17 @@ def test_m03_what_waits_for_a_node_that_has_vanished_is_bounded(
         return error.value.errno == zmq.EHOSTUNREACH  # not EAGAIN: its queue is gone
 
     eventually(is_unknown, within=10)
+
+
+@pytest.mark.parametrize("ends", [60_000], indirect=True)
+def test_m03_a_node_that_vanishes_under_messages_is_noticed_without_a_heartbeat(
+    network: Network, ends: Ends
+) -> None:
+    """What the kernel has not sent yet is in front of any heartbeat, which then asks nobody."""
+    network.cut(0)
+    while sockets.send(ends.router, [ends.peer, b"x" * 100]):
+        pass
+    eventually(lambda: ends.router_monitor.look().ended, within=10)
 
 
 def test_m03_a_node_that_comes_back_is_heard(network: Network, ends: Ends) -> None:
