@@ -358,6 +358,7 @@ def test_a_block_of_this_host_that_was_killed_has_ended(tmp_path: Path, start: S
     started = Path(spoken.spec.directory, f"{ref(1).name}.started")
     eventually(lambda: started.exists() and started.read_text().count("\n") == 5)
     root = psutil.Process(int(started.read_text().split()[0]))
+    eventually(lambda: "sleep" in [child.name() for child in root.children(recursive=True)])
     for process in [root, *root.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)

@@ -82,10 +82,7 @@ class Local:
         deadline = time.monotonic() + patience_s
         for number, tree in trees.items():
             left = _wait(tree, deadline)
-            # What they have started meanwhile is found from those that are left.
-            for process in {*left, *(child for parent in left for child in _tree(parent))}:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+            _kill(left)
             if not _wait(left, time.monotonic() + 1.0):
                 done.append(number)
         return done
@@ -133,6 +130,21 @@ def _to_be_told(tree: list[psutil.Process]) -> list[psutil.Process]:
         except psutil.Error:
             continue  # it has ended
     return told
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    """End these and what they have started meanwhile. Stopped before, they start no more: whose
+    parent is gone cannot be found.
+    """
+    stopped: set[psutil.Process] = set()
+    while found := {one for parent in processes for one in _tree(parent)} - stopped:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+        stopped |= found
+    for process in stopped:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _wait(processes: list[psutil.Process], deadline: float) -> list[psutil.Process]:
