@@ -338,8 +338,8 @@ def complete(
                 state = FINISHED
                 future._result = outcome
                 future._exception = _PACKED
-                if outcome.output:
-                    future._more().output = outcome.output
+            if outcome.output:
+                future._more().output = outcome.output
             if future._extra is None:
                 future._state = state
             else:

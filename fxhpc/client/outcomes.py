@@ -88,6 +88,9 @@ def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
         block_s=loss.block_s,
         limit_s=loss.limit_s,
         oom_evidence=loss.oom,
+        counted=loss.counted,
+        retries=loss.retries,
+        alone=loss.alone,
     )
 
 

@@ -20,13 +20,16 @@ class TaskLost(FxhpcError):
         signal: the number of the signal that ended its worker, or 0.
         exit_code: the code that its worker exited with, or -1.
         peak_memory: bytes, the largest resident size that the worker had.
-        stderr: the last lines that the worker wrote.
+        stderr: the last lines that the worker wrote; where output is captured, to stdout too.
         attempts: the stories of earlier attempts, a sentence each.
         ran_s: seconds that the last attempt had run, if that is known.
         block_s: seconds of the block that it ran in, if it was cut off by its end.
         limit_s: seconds that it was declared to take, if it was ended because it took longer.
         oom_evidence: one sentence, what shows that it was killed because memory ran out; or empty.
         advice: what to do about it; each class has a text of its own.
+        counted: how many of its losses, this one included, count against its retries.
+        retries: how many of these it may survive.
+        alone: how many managers were lost that it had for itself.
     """
 
     WHAT = "it was lost"
@@ -49,7 +52,13 @@ class TaskLost(FxhpcError):
         block_s: float = 0.0,
         limit_s: float = 0.0,
         oom_evidence: str = "",
+        counted: int = 0,
+        retries: int = 0,
+        alone: int = 0,
     ) -> None:
+        self.counted = counted
+        self.retries = retries
+        self.alone = alone
         self.ran_s = ran_s
         self.block_s = block_s
         self.limit_s = limit_s
@@ -87,11 +96,17 @@ class TaskLost(FxhpcError):
             lines[0] += f" ({', '.join(facts)})"
         if self.oom_evidence:
             lines.append(f"{self.oom_evidence.rstrip('.')}.")
+        if self.retries < self.counted <= len(self.attempts):
+            lines.append(
+                f"It was lost {len(self.attempts) + 1} times, of which {self.counted} count "
+                f"against its retries={self.retries}: not those that others caused, nor the first "
+                f"manager that is lost with it."
+            )
         if self.attempts:
             lines.append("Earlier attempts:")
             lines += (f"  {n}. {story}" for n, story in enumerate(self.attempts, 1))
         if self.stderr.strip():
-            lines.append("Last lines of the worker's stderr:")
+            lines.append("Last lines that the worker wrote:")
             lines += (f"  {line}" for line in self.stderr.strip().splitlines())
         lines.append(f"What to do: {advice}")
         return "\n".join(lines)
@@ -150,6 +165,19 @@ class ManagerLost(TaskLost):
 
     WHAT = "the manager that had it was lost, with its node or its batch job"
     ADVICE = "look at the batch system's account of the job (walltime, memory, node failure)."
+
+    def _advice(self) -> str:
+        if not self.alone:
+            return super()._advice()
+        times = {1: "once, and then", 2: "twice, and both times"}
+        when = times.get(self.alone, f"{self.alone} times, and each time")
+        return (
+            f"it ran alone {when} its manager, or the process there that starts workers, was lost: "
+            f"it probably takes them down. Does it need more memory than a node or its job has "
+            f"(give it a larger one, or less to do)? Does it kill processes that it has not "
+            f"started (its parent, its user's, a process group)? If not, look at the batch "
+            f"system's account of the job."
+        )
 
 
 class WalltimeReached(TaskLost):

@@ -167,6 +167,8 @@ class Histories:
         self._cut_offs: dict[Task, tuple[int, float]] = {}
         # Suspects that lost a manager where others ran too: how many managers.
         self._lost_among: dict[Task, int] = {}
+        # How many managers were lost with it, and how many of these it had for itself.
+        self._managers: dict[Task, tuple[int, int]] = {}
         # Suspects that lost a manager, by its name: should it come back, they did not.
         self._blamed: dict[str, list[Task]] = {}
 
@@ -193,6 +195,15 @@ class Histories:
         if charges := self._charges.get(task):
             charges[:] = [each for each in charges if each != host]
 
+    def lost_manager(self, task: Task, alone: bool) -> None:
+        """A manager was lost with it; whether it had it for itself."""
+        managers, alone_times = self._managers.get(task, (0, 0))
+        self._managers[task] = managers + 1, alone_times + alone
+
+    def managers_lost(self, task: Task) -> tuple[int, int]:
+        """How many managers were lost with it, and how many of these it had for itself."""
+        return self._managers.get(task, (0, 0))
+
     def lost_among_others(self, task: Task) -> None:
         """A suspect lost a manager, and any of those that ran there may have done it."""
         self._lost_among[task] = self._lost_among.get(task, 0) + 1
@@ -216,6 +227,8 @@ class Histories:
     def acquit(self, manager: str) -> None:
         """This manager lives: nothing that ran there has ended it."""
         for task in self._blamed.pop(manager, ()):
+            managers, alone_times = self.managers_lost(task)
+            self._managers[task] = max(0, managers - 1), max(0, alone_times - 1)
             if charges := self._charges.get(task):
                 charges.pop()
             elif self._lost_among.get(task):
@@ -233,7 +246,13 @@ class Histories:
 
     def forget(self, task: Task) -> None:
         """The task has ended."""
-        for known in (self._stories, self._charges, self._cut_offs, self._lost_among):
+        for known in (
+            self._stories,
+            self._charges,
+            self._cut_offs,
+            self._lost_among,
+            self._managers,
+        ):
             known.pop(task, None)
 
 

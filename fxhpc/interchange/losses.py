@@ -51,6 +51,7 @@ class Losses:
         Args:
             charges: how often that counts against it, if its cause alone does not say so.
         """
+        output, loss.output = loss.output, b""
         key = (task.stream, task.first)
         if self._state.unwanted and self._state.end_unwanted(task):
             self._bad_nodes.forget(key)
@@ -65,21 +66,36 @@ class Losses:
         name = task_id(task.stream, task.first)
         if not final:
             self._state.note(f"task {name} is tried again: {loss.text}", "warning")
+            loss.then = self._next(task)
             told = msg.LostTask(task.stream, task.first, task.epoch, task.attempt, loss)
             self._state.actions.append(ev.ToForwarder(msg.Lost([told])))
             self._state.requeue(task)
             return
         self._state.note(f"task {name} is lost for good: {loss.text}", "warning")
         loss.attempts = self.histories.earlier(key)
+        loss.counted, loss.retries = charged, task.retries
+        _, loss.alone = self.histories.managers_lost(key)
         self.histories.forget(key)
         self._bad_nodes.forget(key)
         if task.retries == 0:
             # It must not run again, even if this outcome is lost with this process.
             ref = msg.TaskRefs(task.stream, [task.first, 1], task.epoch, task.attempt)
             self._state.actions.append(ev.Sent(LOST, [ref]))
-        outcome = Outcome(task.first, OutcomeKind.LOST, pack_loss(loss))
+        outcome = Outcome(task.first, OutcomeKind.LOST, pack_loss(loss), output=output)
         run = msg.ResultRun(task.stream, task.epoch, task.attempt, [outcome], host=loss.host)
         self._state.outbox.add(b"", 0, [run], self._state.actions)
+
+    def _next(self, task: msg.TaskRun) -> str:
+        """Where a task runs next, and why there, if that is not as for any other."""
+        if not task.suspect:
+            return ""
+        key = (task.stream, task.first)
+        managers, _ = self.histories.managers_lost(key)
+        why = f"the last {managers} managers" if managers > 1 else "the last manager"
+        why += f" that had it {'were' if managers > 1 else 'was'} lost"
+        if self.histories.must_be_alone(key):
+            return f"alone, on a manager that has nothing else, because {why}"
+        return f"as the only suspect on its manager, because {why}"
 
     def told(self, manager: Manager, task: msg.TaskRun, loss: Loss) -> None:
         """A manager tells that it has lost a task. What it left out of where that was is added."""
@@ -110,6 +126,7 @@ class Losses:
             alone: no other task ran there.
         """
         key = (task.stream, task.first)
+        self.histories.lost_manager(key, alone)
         if not task.suspect:
             task.suspect = True
             self.lose(task, loss)

@@ -276,10 +276,12 @@ class Crew:
             if batch.outcomes:
                 self._tell(ev.WorkerSaid(number, batch))
         worker.output.read()
+        begins = (worker.words[pool.PRINTED_OUT], worker.words[pool.PRINTED_ERR])
         gone = dataclasses.replace(
             gone,
             begun=worker.words[pool.BEGUN],
-            stderr=worker.output.tail(),
+            stderr=worker.output.tail(begins),
+            printed=worker.output.printed(begins) if self._captures else None,
             oom=self._oom.evidence() if gone.signal == signal.SIGKILL else "",
         )
         self._forget(worker)

@@ -62,9 +62,10 @@ class Desk:
         """Tasks of a run have ended so."""
         self.outbox.add(part_of, outcomes, self.now + self.host.wall_offset_s)
 
-    def cancelled(self, part: Part) -> None:
-        """These were cancelled."""
-        self.ended(part.run, [Outcome(index, OutcomeKind.CANCELLED) for index in part.indices])
+    def cancelled(self, part: Part, output: bytes = b"") -> None:
+        """These were cancelled; `output`: what the one that ran has printed, packed."""
+        kind = OutcomeKind.CANCELLED
+        self.ended(part.run, [Outcome(index, kind, output=output) for index in part.indices])
 
     def give_up(self, part: Part, loss: Loss) -> None:
         """End tasks that were not begun and never can be."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
+from fxhpc.protocol.outcome import Output
 
 # --- events -------------------------------------------------------------------------------------
 
@@ -53,6 +54,7 @@ class WorkerGone:
     exit_code: int = -1
     peak_memory: int = 0  # bytes
     stderr: str = ""  # the last lines that it wrote
+    printed: Output | None = None  # by the task that it was at, if output of tasks is wanted
     seed_lost: bool = False  # it was ended because its seed died
     oom: str = ""  # what shows that the kernel killed it because memory ran out
     undead: bool = False  # it was killed, and its process is there nevertheless

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 
+import msgspec
+
 from fxhpc.ids import task_id
 from fxhpc.manager.events import Host, WorkerGone
 from fxhpc.manager.held import Part, Slot
 from fxhpc.protocol.messages import LostTask
-from fxhpc.protocol.outcome import Loss, LossCause
+from fxhpc.protocol.outcome import Loss, LossCause, Output
 from fxhpc.units import format_duration
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def lost(part: Part, loss: Loss) -> LostTask:
@@ -34,7 +38,18 @@ def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
             f"{worker} exited with code {gone.exit_code} while it ran {task}: the task's own code "
             f"ended the process"
         )
-    return _loss(cause, text, slot, gone, host)
+    loss = _loss(cause, text, slot, gone, host)
+    loss.output = printed(part, gone)
+    return loss
+
+
+def printed(part: Part, gone: WorkerGone) -> bytes:
+    """What the task printed that a dead worker was at, packed; nothing if nobody wants it."""
+    found, limit = gone.printed, part.run.capture
+    if found is None or not limit or not (found.stdout_bytes or found.stderr_bytes):
+        return b""
+    kept = found.stdout[-limit:], found.stderr[-limit:]
+    return _encode(Output(*kept, found.stdout_bytes, found.stderr_bytes))
 
 
 def outcome_missing(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
@@ -64,6 +79,8 @@ def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: f
     )
     loss = _loss(LossCause.WALLTIME, text, slot, gone, host)
     loss.ran_s, loss.block_s = ran_s, host.walltime_s
+    if gone is not None:
+        loss.output = printed(part, gone)
     return loss
 
 
@@ -83,6 +100,7 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     # How the worker was ended says nothing of the task.
     loss.signal, loss.exit_code = 0, -1
     loss.ran_s, loss.limit_s = ran_s, limit_s
+    loss.output = printed(part, gone)
     return loss
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from fxhpc.message_files import anonymous_file
+from fxhpc.protocol import outcome
 from fxhpc.protocol.pool import CAPTURE_BYTES
 
 #: What is kept of a worker's output, and what of that goes into the story of a loss.
@@ -62,17 +63,31 @@ class Output:
                 self._size -= len(self._parts.popleft())
         return True
 
-    def tail(self) -> str:
-        """The last lines that it wrote, captured or not."""
+    def tail(self, begins: tuple[int, int] = (0, 0)) -> str:
+        """The last lines that it wrote, captured or not.
+
+        Args:
+            begins: where in the files what the task printed that the worker was at begins.
+        """
         parts = [b"".join(self._parts)]
-        for fd, cut in zip(self.captured, self._cut, strict=True):
+        for fd, begin, cut in zip(self.captured, begins, self._cut, strict=True):
             size = os.fstat(fd).st_size
-            parts.append(os.pread(fd, _CRASH_BYTES, max(cut, size - _CRASH_BYTES)))
+            parts.append(os.pread(fd, _CRASH_BYTES, max(begin, cut, size - _CRASH_BYTES)))
         text = b"".join(parts)[-_CRASH_BYTES:]
         crash = text.rfind(_CRASH)
         if crash >= 0 and len(text) - crash > TAIL_BYTES:
             text = text[crash : crash + TAIL_BYTES]
         return text[-TAIL_BYTES:].decode(errors="replace")
+
+    def printed(self, begins: tuple[int, int]) -> outcome.Output:
+        """What the task printed that the worker was at, as far as it is kept; see `tail`."""
+        found: list[tuple[bytes, int]] = []
+        for fd, begin in zip(self.captured, begins, strict=True):
+            end = os.fstat(fd).st_size
+            kept = min(max(0, end - begin), CAPTURE_BYTES)
+            found.append((os.pread(fd, kept, end - kept), max(0, end - begin)))
+        (out, out_bytes), (err, err_bytes) = found
+        return outcome.Output(out, err, out_bytes, err_bytes)
 
     def cut(self) -> None:
         """Free the memory of what nobody can ask for any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.backlog import named
@@ -261,24 +263,26 @@ class Staff:
         back = self.cut(slot, slot.begun)
         self._desk.put_back(back)
         running = slot.running_place
+        silent = dataclasses.replace(gone, printed=None)
         for given in slot.given:
             while given.part:
                 place = given.place
                 part = given.take(1)
                 ending = slot.kill.get(place)
+                dead = gone if place == running else silent
                 if ending is not None and ending.ran_s:
-                    loss = losses.out_of_time(part, slot, gone, self._desk.host, ending.ran_s)
+                    loss = losses.out_of_time(part, slot, dead, self._desk.host, ending.ran_s)
                 elif ending is not None:
                     if ending.tell:
-                        self._desk.cancelled(part)
+                        self._desk.cancelled(part, losses.printed(part, dead))
                     continue
                 elif place != running:
-                    loss = losses.outcome_missing(part, slot, gone, self._desk.host)
+                    loss = losses.outcome_missing(part, slot, dead, self._desk.host)
                 elif slot.kill:
                     why = "the task before this one was to be ended, and ended meanwhile"
-                    loss = losses.interrupted(part, slot, gone, self._desk.host, why)
+                    loss = losses.interrupted(part, slot, dead, self._desk.host, why)
                 else:
-                    loss = losses.worker_died(part, slot, gone, self._desk.host)
+                    loss = losses.worker_died(part, slot, dead, self._desk.host)
                 lost.append(losses.lost(part, loss))
         self._desk.lose(lost)
         self._replace(slot, gone)

@@ -66,6 +66,11 @@ class Loss(msgspec.Struct, array_like=True):
     block_s: float = 0.0  # of WALLTIME: how long its block was
     oom: str = ""  # if it was probably killed because memory ran out: one sentence, what shows it
     limit_s: float = 0.0  # of TASK_WALLTIME: how long it was declared to take at most
+    output: bytes = b""  # a packed `Output`, if it was asked for: goes over to the outcome
+    then: str = ""  # of one that is tried again: where, and why there, if not as any other
+    counted: int = 0  # of a final one: how many of all its losses count against its retries
+    retries: int = 0  # likewise: and how many it had
+    alone: int = 0  # likewise: how many managers were lost that it had for itself
 
 
 #: Unexplained deaths that a task may survive before it is given up: it runs 1 + 2 times at most.

@@ -11,6 +11,8 @@ The page (see `docs/decisions/0020-the-workers-page.md`) says:
   arguments are touched, so that a death charges that task alone;
 * ``SKIP_FROM`` and ``SKIP_TO``: the worker does not begin the places between them. So the manager
   takes back work that the worker has received already;
+* ``PRINTED_OUT`` and ``PRINTED_ERR``: where in the files of its output begins what the task that it
+  is at prints, if that is asked for. So the manager has the last words of one that is killed;
 * the batch: outcomes that the worker has not sent yet. So the manager can read in the page what a
   killed or a busy worker did not come to send.
 """
@@ -225,10 +227,11 @@ def attach_payloads(work: Work, rest: memoryview) -> None:
 # --- the page -----------------------------------------------------------------------------------
 
 #: Its words, 64 bits each in the machine's order. `HELD` says how many outcomes the batch holds
-#: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first. The last two
+#: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first. `READ_BY_...`
 #: say how many messages that lay in files the worker and the manager have read.
 BEGUN, SKIP_FROM, SKIP_TO, HELD, HELD_FROM, READ_BY_WORKER, READ_BY_MANAGER = range(7)
-WORD_BYTES = 64  # room for all of them
+PRINTED_OUT, PRINTED_ERR = 7, 8
+WORD_BYTES = 80  # room for all of them
 PAGE_BYTES = INLINE_BYTES
 
 #: A batch as it is sent begins with the place of its first task, the seconds that it took, and

@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 from fxhpc.protocol.outcome import Output
-from fxhpc.protocol.pool import CAPTURE_BYTES
+from fxhpc.protocol.pool import CAPTURE_BYTES, PRINTED_ERR, PRINTED_OUT
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -20,10 +20,12 @@ class Capture:
     Args:
         files: descriptors of two files that are only written at their ends. The manager has them
             too: from them it takes the last words of a worker that is killed.
+        words: of the page: they say where in the files the task that runs begins.
     """
 
-    def __init__(self, files: tuple[int, int]) -> None:
+    def __init__(self, files: tuple[int, int], words: memoryview) -> None:
         self._files = files
+        self._words = words
         self._streams = (os.dup(1), os.dup(2))
         self._begins: tuple[int, int] | None = None
         self._flush_c = ctypes.CDLL(None).fflush
@@ -35,7 +37,8 @@ class Capture:
         """From here on, what is printed belongs to a task."""
         self._flush()
         out, err = self._files
-        self._begins = (os.fstat(out).st_size, os.fstat(err).st_size)
+        self._begins = begins = (os.fstat(out).st_size, os.fstat(err).st_size)
+        self._words[PRINTED_OUT], self._words[PRINTED_ERR] = begins
         os.dup2(out, 1)
         os.dup2(err, 2)
 
@@ -54,6 +57,9 @@ class Capture:
         out, err = self._files
         out_bytes = os.fstat(out).st_size - begins[0]
         err_bytes = os.fstat(err).st_size - begins[1]
+        # What the next one dies of before it has begun here is not to be shown what this one wrote.
+        self._words[PRINTED_OUT] = begins[0] + out_bytes
+        self._words[PRINTED_ERR] = begins[1] + err_bytes
         limit = min(limit, CAPTURE_BYTES)
         if out_bytes == err_bytes == 0:
             return b""

@@ -179,7 +179,7 @@ class Worker:
                 if self._capture is None:
                     from fxhpc.worker.capture import Capture  # takes its time; few want it
 
-                    self._capture = Capture(self._captured)
+                    self._capture = Capture(self._captured, self._words)
                 self._capture.begin()
         except OSError as error:
             return self._runner.pack_error(error, run.result_limit)

@@ -13,7 +13,8 @@ import pytest
 from workers import tasks
 from workers.interchange import Interchange
 
-from fxhpc.protocol.outcome import Outcome, OutcomeKind, Output
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind, Output
 from fxhpc.serialize import unpack_result
 
 
@@ -124,3 +125,36 @@ def _rests(manager: psutil.Process, interchange: Interchange) -> bool:
     before = manager.num_ctx_switches().voluntary
     interchange.pump(1.0)
     return manager.num_ctx_switches().voluntary - before <= 5
+
+
+def test_what_a_task_printed_until_its_walltime_ended_it(interchange: Interchange) -> None:
+    interchange.wait(interchange.send(tasks.speak, *[("before",)] * 4, capture=1000), 4)
+    interchange.send(tasks.speak_and_hang, ("now",), capture=10, walltime_s=0.3)
+    interchange.until(lambda: interchange.lost)
+    loss = interchange.lost[0].loss
+    assert loss.cause == LossCause.TASK_WALLTIME
+    found = msgspec.msgpack.decode(loss.output, type=Output)
+    assert len(found.stdout) == 10
+    assert found.stdout.endswith(b" now\n")
+    assert found.stdout_bytes == len("python now\nchild now\ncompiled now\n")
+    assert "python error now" in loss.stderr
+    assert "before" not in loss.stderr, "that was another task"
+
+
+def test_what_a_task_printed_until_it_was_interrupted(interchange: Interchange) -> None:
+    stream = interchange.send(tasks.speak_and_hang, ("now",), capture=1000)
+    interchange.until(lambda: interchange.started)
+    interchange.say(msg.Cancel([msg.TaskRefs(stream, [0, 1])], interrupt=True))
+    (outcome,) = interchange.wait(stream, 1)
+    assert outcome.kind == OutcomeKind.CANCELLED
+    assert b"python now\n" in output(outcome).stdout
+
+
+def test_a_task_that_prints_nothing_is_not_shown_what_others_printed(
+    interchange: Interchange,
+) -> None:
+    interchange.wait(interchange.send(tasks.speak, *[("before",)] * 4, capture=1000), 4)
+    interchange.send(tasks.kill_self, (9,), capture=1000)
+    interchange.until(lambda: interchange.lost)
+    assert interchange.lost[0].loss.output == b""
+    assert "before" not in interchange.lost[0].loss.stderr

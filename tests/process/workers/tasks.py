@@ -161,6 +161,12 @@ def speak(text: str) -> int:
     return len(text)
 
 
+def speak_and_hang(text: str) -> None:
+    speak(text)
+    ctypes.CDLL(None).fflush(None)
+    time.sleep(1000)
+
+
 def print_much(size: int, result: int) -> bytes:
     block = "x" * 1023 + "\n"
     for _ in range(size // len(block)):

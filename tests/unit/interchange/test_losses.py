@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fxhpc import errors
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import LossCause, OutcomeKind
+from fxhpc.protocol.outcome import Loss, LossCause, OutcomeKind
 from tests.unit.interchange.acting import STREAM, Stage
 
 A, B, C = b"a", b"b", b"c"
@@ -221,3 +222,28 @@ def test_a_suspect_that_waits_is_cancelled() -> None:
     assert stage.outcomes()[0].kind == OutcomeKind.CANCELLED
     stage.register(B)
     assert not stage.sent(B)
+
+
+def test_what_a_lost_task_printed_goes_with_its_outcome_and_not_with_its_story() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=1)
+    for attempt in (1, 2):
+        loss = Loss(LossCause.WORKER_KILLED, "killed", output=b"printed")
+        stage.manager(A, msg.Lost([msg.LostTask(STREAM, 0, 1, attempt, loss)]))
+    assert [lost.loss.output for told in stage.up(msg.Lost) for lost in told.tasks] == [b""]
+    assert stage.outcomes()[0].output == b"printed"
+    assert stage.losses()[0].output == b""
+
+
+def test_a_final_loss_says_how_many_count() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=1)
+    causes = (LossCause.WORKER_KILLED, LossCause.INTERRUPTED, LossCause.WORKER_KILLED)
+    for attempt, cause in enumerate(causes, 1):
+        stage.lose(A, 0, cause, attempt)
+    loss = stage.losses()[0]
+    assert (len(loss.attempts), loss.counted, loss.retries, loss.alone) == (2, 2, 1, 0)
+    error = errors.lost("WORKER_KILLED", loss.text, attempts=loss.attempts, counted=2, retries=1)
+    assert "lost 3 times, of which 2 count against its retries=1" in str(error)

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from fxhpc import errors
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import LossCause
@@ -94,6 +95,8 @@ def test_culprits_end_after_their_limit_and_nobody_else_is_charged(
     for loss in stage.losses().values():
         assert 2 <= len(loss.attempts) <= 4
         assert "its manager manager-" in loss.text
+        assert (loss.counted, loss.retries) == (3, 2)
+        assert loss.alone >= 2
     assert not stage.core._state.apart
     assert not stage.core._state.queue
 
@@ -219,3 +222,38 @@ def test_a_suspect_that_runs_alone_stays_alone_when_its_manager_greets_again() -
     stage.register(C, tasks=2, slots=2, running=[msg.TaskRefs(STREAM, [index, 1], 1, 3)])
     stage.submit(1, first=2)
     assert not stage.sent(C)
+
+
+def test_what_is_suspect_says_where_it_runs_next_and_why() -> None:
+    stage = Stage()
+    stage.register(A, tasks=2, slots=2)
+    stage.submit(3, retries=1)
+    expected = [
+        (A, "as the only suspect on its manager, because the last manager that had it was lost"),
+        (B, "alone, on a manager that has nothing else, because the last 2 managers that had it "
+            "were lost"),
+    ]  # fmt: skip
+    for peer, then in expected:
+        stage.take()
+        stage.tell(ev.ManagerGone(peer, "gone"))
+        told = [lost for message in stage.up(msg.Lost) for lost in message.tasks]
+        assert [lost.loss.then for lost in told if lost.index == 0] == [then]
+        stage.register(B if peer == A else C, tasks=2, slots=2)
+    stage.tell(ev.ManagerGone(C, "gone"))
+    loss = stage.losses()[0]
+    assert (len(loss.attempts), loss.counted, loss.retries, loss.alone) == (2, 2, 1, 1)
+
+
+def test_a_task_that_kills_what_starts_workers_is_told_of_and_not_the_batch_system() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1, slots=1)
+    stage.submit(1)
+    for attempt in range(1, 5):
+        assert not stage.losses()
+        stage.lose(A, 0, LossCause.MANAGER_LOST, attempt)
+    loss = stage.losses()[0]
+    assert (len(loss.attempts), loss.counted, loss.retries, loss.alone) == (3, 3, 2, 2)
+    text = str(errors.lost("MANAGER_LOST", loss.text, attempts=loss.attempts, counted=loss.counted,
+                           retries=loss.retries, alone=loss.alone))  # fmt: skip
+    assert "lost 4 times, of which 3 count against its retries=2" in text
+    assert "it ran alone twice, and both times its manager, or the process" in text

@@ -8,7 +8,7 @@ from fxhpc.manager import events as ev
 from fxhpc.manager.core import Manager
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
-from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.outcome import Outcome, OutcomeKind, Output
 
 FLUSH_S = 0.005
 OVERHEAD_S = 3e-6
@@ -219,14 +219,16 @@ class Node:
         self.tell(ev.Said(message))
         self.turn()
 
-    def kill(self, number: int, signal: int = 9, exit_code: int = -1) -> None:
+    def kill(
+        self, number: int, signal: int = 9, exit_code: int = -1, printed: Output | None = None
+    ) -> None:
         worker = self.workers.pop(number)
         worker.advance(self.now, self)
         while worker.sent:
             self.tell(ev.WorkerSaid(number, worker.sent.popleft()))
         if worker.held:
             self.tell(ev.WorkerSaid(number, pool.Batch(worker.held_from, 0.0, worker.held)))
-        self.tell(ev.WorkerGone(number, worker.begun, signal, exit_code))
+        self.tell(ev.WorkerGone(number, worker.begun, signal, exit_code, printed=printed))
 
     def of(self, kind: type) -> list[msg.FromManager]:
         return [message for message in self.said if isinstance(message, kind)]
