@@ -34,6 +34,9 @@ _OURS = tuple(
     for kind in (errors.MaxResultSizeExceeded, errors.SerializationError)
 )
 
+#: What a reason says of a task that has lost managers among others, and is to run by itself.
+_ALONE = "it runs alone"
+
 #: What a reason says if waiting alone will not do.
 _TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
 
@@ -343,6 +346,13 @@ def _endpoint_sentences(client: QuietClient, told: dict[str, Any]) -> list[str]:
 def _pending_advice(status: str, reason: str, told: dict[str, Any]) -> str:
     endpoint = told.get("endpoint", "")
     cancel_it = f"fxhpc task cancel {told['task_id']}"
+    # What became of earlier attempts says nothing of what this one waits for.
+    reason, lost, story = reason.partition("it was lost ")
+    if lost and _ALONE in story:
+        return (
+            "nothing: alone it shows whether it takes its manager down, and if it does, it ends "
+            f"with an error that says so. If that is known already: {cancel_it} --interrupt"
+        )
     if status == states.RUNNING:
         return f"nothing: it runs as long as it takes. To end it: {cancel_it} --interrupt"
     if endpoint == "local":

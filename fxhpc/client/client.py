@@ -54,7 +54,8 @@ class FuncXClient(Declaring):
         workers: of the `local` endpoint; None takes what this process may use.
         wait: seconds from a task's submission that get_result waits for it (FXHPC_WAIT).
         max_payload: bytes that the arguments of a task, and its result, may take.
-        retries: how often a task that was lost is run again.
+        retries: how often a task is run again whose worker or manager was lost while it ran, and
+            that may be to blame; other losses do not count (docs/guide.md). 0: at most one run.
         task_group_id: of this client's tasks; a random one if there is none.
         resource_specification: `{"walltime": "90m"}` declares how long a task of `run`, `map_run`
             or of a batch takes at most: it is not started in a block that ends sooner, and ends as
@@ -376,20 +377,28 @@ class FuncXClient(Declaring):
     ) -> bool | dict[str, bool]:
         """Cancel tasks that have not begun; with `interrupt`, end those that run.
 
-        Returns whether the task is cancelled, now or earlier; for many, a dictionary of that by
-        id. False: it had ended and keeps its outcome, runs, or is not known; or its endpoint did
-        not answer within 10 seconds, and ends it when it can be reached.
+        Returns whether the task is cancelled, now or earlier; for many, or a group, a dictionary
+        of that by id. False: it had ended and keeps its outcome, runs, or is not known; or its
+        endpoint did not answer within 10 seconds, and ends it when it can be reached.
 
         Args:
             task_id: a task, or several.
             interrupt: end those that run, and all that they have started.
-            task_group_id: all tasks of this group that are there by now, whoever submitted them.
+            task_group_id: all tasks of this group that are there by now, whoever submitted them;
+                beside `task_id` both are cancelled, the tasks that are named and the group's.
 
         Raises:
-            MissingArgument: neither tasks nor a group are named.
+            UsageError: neither tasks nor a group are named.
+            InvalidUUID: what is named as a task is no UUID; nothing was cancelled.
+            TaskGroupNotFound: the home has no task of this group; nothing was cancelled.
         """
         return cancelling.cancel(
-            self._ask, lambda: self._results.reader, task_id, interrupt, task_group_id
+            self._ask,
+            lambda: self._results.reader,
+            self.session_task_group_id,
+            task_id,
+            interrupt,
+            task_group_id,
         )
 
     def resume(self) -> None:

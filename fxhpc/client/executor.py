@@ -56,7 +56,8 @@ class Executor(Declaring, cf.Executor):
             it, or else the configuration's `state_dir`.
         path: a file for the store of an embedded executor; in memory if there is none.
         max_payload: bytes that the arguments of a task, and its result, may take.
-        retries: how often a task that was lost is run again.
+        retries: how often a task is run again whose worker or manager was lost while it ran, and
+            that may be to blame; other losses do not count (docs/guide.md). 0: at most one run.
         task_group_id: a UUID; the tasks then stay when this process ends.
         resource_specification: `{"walltime": "90m"}` declares how long a task takes at most: it
             is not started in a block that ends sooner, and ends as TaskWalltimeExceeded if it takes

@@ -8,8 +8,21 @@ from collections.abc import Mapping
 from fxhpc.forwarder.streams import RUNNING, SENT, Stream
 from fxhpc.protocol import messages as msg
 
-#: Tasks that are remembered; the oldest are forgotten first.
+#: Tasks that are remembered; the oldest are forgotten first. And of each, so many last attempts.
 TASKS = 2000
+STORIES = 5
+
+
+class _Story:
+    """What became of one task so far."""
+
+    __slots__ = ("attempt", "last", "then", "times")
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.last: list[str] = []  # what became of the last attempts, the oldest first
+        self.then = ""  # where it runs next, if not as any other task
+        self.attempt: tuple[int, int] | None = None  # the last one that was lost
 
 
 class Attempts:
@@ -19,7 +32,7 @@ class Attempts:
     """
 
     def __init__(self) -> None:
-        self._stories: OrderedDict[tuple[bytes, int], list[str]] = OrderedDict()
+        self._stories: OrderedDict[tuple[bytes, int], _Story] = OrderedDict()
 
     def lost(self, message: msg.Lost, streams: Mapping[bytes, Stream]) -> None:
         """Attempts were lost, and there will be others: these tasks wait again."""
@@ -27,22 +40,31 @@ class Attempts:
             stream = streams.get(lost.stream)
             if stream is not None and stream.state(lost.index) in (SENT, RUNNING):
                 stream.states[lost.index] = SENT
-                self._add(lost.stream, lost.index, lost.loss.text)
+                self._add(lost)
 
-    def _add(self, stream: bytes, index: int, story: str) -> None:
-        stories = self._stories.setdefault((stream, index), [])
-        if story not in stories[-1:]:  # told again after a broken link
-            stories.append(story.rstrip(". "))
-        self._stories.move_to_end((stream, index))
+    def _add(self, lost: msg.LostTask) -> None:
+        key = (lost.stream, lost.index)
+        story = self._stories.setdefault(key, _Story())
+        attempt = (lost.epoch, lost.attempt)
+        if attempt != story.attempt:  # or it is told again after a broken link
+            story.times += 1
+            story.last = [*story.last, lost.loss.text.rstrip(". ")][-STORIES:]
+            story.then, story.attempt = lost.loss.then, attempt
+        self._stories.move_to_end(key)
         while len(self._stories) > TASKS:
             self._stories.popitem(last=False)
 
-    def tell(self, stream: bytes, index: int, reason: str) -> str:
+    def tell(self, stream: bytes, index: int, reason: str, running: bool = False) -> str:
         """Why a task is pending, with what became of its earlier attempts, if it had any."""
-        stories = self._stories.get((stream, index)) if self._stories else None
-        if not stories:
+        story = self._stories.get((stream, index)) if self._stories else None
+        if story is None:
             return reason
-        count = len(stories)
-        times = "once" if count == 1 else "twice" if count == 2 else f"{count} times, at last"
-        told = "; then ".join(stories[-2:])
-        return f"{f'{reason}; ' if reason else ''}it was lost {times}: {told}"
+        if story.times == 1:
+            told = f"it was lost once: {story.last[0]}"
+        else:
+            first = story.times - len(story.last) + 1
+            each = "; ".join(f"{number}. {text}" for number, text in enumerate(story.last, first))
+            times = "twice" if story.times == 2 else f"{story.times} times"
+            told = f"it was lost {times}{', at last' if first > 1 else ''}: {each}"
+        then = f"{'now' if running else 'next'} it runs {story.then}" if story.then else ""
+        return "; ".join(filter(None, (reason, told, then)))

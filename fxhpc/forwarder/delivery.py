@@ -171,7 +171,7 @@ def answer(
                 elif state == PARKED:
                     status, reason = states.WAITING_FOR_ENDPOINT, causes.PARKED
                 if attempts is not None:
-                    reason = attempts.tell(name, index, reason)
+                    reason = attempts.tell(name, index, reason, status == states.RUNNING)
                 found.append(service.TaskState(index, status, reason))
                 continue
             number = stream.rows_of[index]

@@ -34,6 +34,16 @@ TOLD = {"task_id": "ID", "endpoint": "midway"}
             "as said above",
         ),
         ("running", "", "nothing: it runs as long as it takes"),
+        (
+            "waiting-for-nodes",
+            "Slurm job 7 PENDING (Priority); it was lost once: node n1: error: it failed",
+            "wait for the nodes",
+        ),
+        (
+            "waiting-for-launch",
+            "the one worker is busy; it was lost twice: 1. A; 2. B; next it runs alone, because",
+            "nothing: alone it shows whether it takes its manager down",
+        ),
     ],
 )
 def test_advice_fits_the_reason(status: str, reason: str, advice: str) -> None:

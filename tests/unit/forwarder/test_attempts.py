@@ -21,9 +21,10 @@ def stage() -> Stage:
     return stage
 
 
-def lost(*stories: str, index: int = 0) -> msg.Lost:
-    told = [Loss(LossCause.WORKER_KILLED, story) for story in stories]
-    return msg.Lost([msg.LostTask(STREAM, index, 1, n, loss) for n, loss in enumerate(told)])
+def lost(*stories: str, index: int = 0, first: int = 0, then: str = "") -> msg.Lost:
+    """Attempts from this one on were lost, and what became of each."""
+    told = [Loss(LossCause.WORKER_KILLED, story, then=then) for story in stories]
+    return msg.Lost([msg.LostTask(STREAM, index, 1, n, loss) for n, loss in enumerate(told, first)])
 
 
 def reason(stage: Stage, index: int = 0) -> tuple[str, str]:
@@ -43,11 +44,12 @@ def test_it_waits_again_and_says_what_became_of_it(stage: Stage) -> None:
 
 
 def test_it_runs_again_and_was_lost_twice(stage: Stage) -> None:
-    stage.interchange(lost("the first", "the second", "the second"))
+    stage.interchange(lost("the first", "the second"))
+    stage.interchange(lost("the second", first=1))  # told again after a broken link
     stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
     assert reason(stage) == (
         states.RUNNING,
-        "it was lost twice: the first; then the second",
+        "it was lost twice: 1. the first; 2. the second",
     )
 
 
@@ -69,3 +71,22 @@ def test_what_is_remembered_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyP
 def test_nobody_knows_the_task(stage: Stage) -> None:
     stage.interchange(lost("whose?", index=99))
     assert reason(stage) == (states.RUNNING, "")
+
+
+def test_the_stories_are_in_their_order_and_the_last_of_many_are_kept(stage: Stage) -> None:
+    stage.interchange(lost("A", "B", "C"))
+    assert reason(stage)[1].endswith("; it was lost 3 times: 1. A; 2. B; 3. C")
+    stage.interchange(lost(*"DEFG", first=3))
+    assert reason(stage)[1].endswith("it was lost 7 times, at last: 3. C; 4. D; 5. E; 6. F; 7. G")
+
+
+def test_what_runs_alone_says_so_and_why(stage: Stage) -> None:
+    stage.interchange(lost("A", "B", then="alone, because of that"))
+    assert reason(stage)[1].endswith("2. B; next it runs alone, because of that")
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    assert reason(stage) == (
+        states.RUNNING,
+        "it was lost twice: 1. A; 2. B; now it runs alone, because of that",
+    )
+    stage.interchange(lost("C", first=2))
+    assert reason(stage)[1].endswith("3. C")
