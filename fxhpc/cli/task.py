@@ -1,18 +1,18 @@
-"""The commands `fxhpc task list|show|explain|cancel`."""
+"""The commands `fxhpc task list|show|explain`; `cancel` has a module of its own."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxhpc import errors
 from fxhpc.cli import output
+from fxhpc.cli.task_cancel import cancel
+from fxhpc.cli.task_home import check_endpoint, has_store, task_client
 
 if TYPE_CHECKING:
-    from fxhpc.cli.explaining import Found, QuietClient
+    from fxhpc.cli.explaining import Found
     from fxhpc.protocol.service import StreamSummary
 
 #: States whose tasks are looked for one by one: a batch has few of them, or they are of interest.
@@ -50,10 +50,11 @@ def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: 
     from fxhpc.client import listing
 
     wanted = listing.wanted_states(states or None)
-    if not _has_store():
+    if not has_store():
+        check_endpoint(endpoint)
         _print_none(each)
         return
-    with _client() as client:
+    with task_client() as client:
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
         if each:
             _print_tasks(listing.tasks(client.ask, place, wanted or None, limit))
@@ -74,7 +75,7 @@ def show(name: str) -> None:
     """Show all that is known of a task: where it ran, when, its result or error, its output."""
     from fxhpc.cli import explaining
 
-    with _client(name) as client:
+    with task_client(name) as client:
         known = explaining.named_one(client, name)
         told = explaining.describe(client, known, *client.look(known))
     if output.wants_json():
@@ -100,7 +101,7 @@ def explain(name: str) -> None:
     """Tell why a task is where it is, and what to do."""
     from fxhpc.cli import explaining
 
-    with _client(name) as client:
+    with task_client(name) as client:
         known = explaining.named_one(client, name)
         told = explaining.describe(client, known, *client.look(known))
         sentences, advice = explaining.explain(client, told)
@@ -114,128 +115,7 @@ def explain(name: str) -> None:
     click.echo(f"What to do: {advice.rstrip('.')}.")
 
 
-@task.command()
-@click.argument("names", metavar="[ID]...", nargs=-1)
-@click.option("--endpoint", metavar="NAME", help="All of this endpoint that have not ended.")
-@click.option("--group", metavar="UUID", help="All of this task group that have not ended.")
-@click.option("--all-pending", is_flag=True, help="All of this home that have not ended.")
-@click.option("--interrupt", is_flag=True, help="End those that run, too.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@output.common_options
-def cancel(
-    names: tuple[str, ...],
-    endpoint: str | None,
-    group: str | None,
-    all_pending: bool,
-    interrupt: bool,
-    yes: bool,
-) -> int:
-    """Cancel tasks that have not begun.
-
-    The exit code is 1 if some of them run on, which --interrupt prevents. With --endpoint or
-    --all-pending it asks first; where nobody is there to be asked, --yes is needed.
-    """
-    from fxhpc.cli import explaining
-
-    if bool(names) + bool(endpoint) + bool(group) + all_pending != 1:
-        raise click.UsageError("name tasks, or give --endpoint NAME, --group UUID or --all-pending")
-    if not names and not _has_store():
-        _tell_cancelled(0, 0)
-        return output.OK
-    with _client(*names) as client:
-        if names:
-            chosen = [explaining.named(client, name) for name in names]
-            running = 0
-        elif group:
-            cancelled, running = explaining.cancel_group(client, group, interrupt)
-            _tell_cancelled(cancelled, running)
-            return output.FAILED if running else output.OK
-        else:
-            place = explaining.endpoint_of(client, endpoint) if endpoint else ""
-            chosen, pending = _pending(client, place)
-            if pending and not yes:
-                _make_sure(pending, f"--endpoint {endpoint}" if endpoint else "--all-pending")
-        cancelled = explaining.cancel(client, chosen, interrupt)
-        if names:
-            running = sum(_still_running(client, one) for one in chosen)
-        else:  # what was submitted meanwhile was not meant
-            running = min(_pending(client, place)[1], max(0, pending - cancelled))
-    _tell_cancelled(cancelled, running)
-    return output.FAILED if running else output.OK
-
-
-def _make_sure(pending: int, which: str) -> None:
-    """Ask whether to cancel all of these."""
-    from fxhpc.cli.explaining import many
-
-    if not sys.stdin.isatty():
-        raise errors.UsageError(
-            f"nothing was cancelled: nobody is there to be asked; say that you are sure to cancel "
-            f"{many(pending, 'task')}: fxhpc task cancel {which} --yes"
-        )
-    click.confirm(f"Cancel {many(pending, 'task')}?", abort=True, err=True)
-
-
-def _pending(client: QuietClient, place: str) -> tuple[list[Any], int]:
-    """All streams with tasks that have not ended, and how many these are.
-
-    Args:
-        place: the UUID of their endpoint; empty for all.
-    """
-    from fxhpc.cli.explaining import Named
-    from fxhpc.client import listing
-    from fxhpc.protocol.states import PENDING
-
-    answer = listing.streams(client.ask, place, listing.PENDING, 10_000)
-    found = [Named(one.stream, 0, sum(one.counts.values())) for one in answer.streams]
-    pending = sum(one.counts.get(state, 0) for one in answer.streams for state in PENDING)
-    return found, pending
-
-
-def _still_running(client: QuietClient, chosen: Any) -> int:
-    from fxhpc.client.tasks import Reader
-    from fxhpc.protocol.states import PENDING
-
-    indices = list(range(chosen.first, chosen.first + chosen.tasks))
-    reader = Reader(client._attached().connection)
-    found = reader.fetch({chosen.stream: indices}, outcomes=False, adopt=False)
-    return sum(state.status in PENDING for state in found[chosen.stream].values())
-
-
-def _tell_cancelled(cancelled: int, running: int) -> None:
-    if output.wants_json():
-        output.document({"cancelled": cancelled, "running": running})
-        return
-    from fxhpc.cli import explaining
-
-    click.echo(f"{explaining.many(cancelled, 'task')} cancelled")
-    if running:
-        output.note(
-            f"{running:,} not, since they run, or ran when their endpoint went away: --interrupt "
-            f"ends them"
-        )
-
-
-def _has_store() -> bool:
-    """Whether anything was ever submitted through the home: a look must not make one."""
-    return output.home().store.exists()
-
-
-def _client(*names: str) -> QuietClient:
-    """A client of the home, whose forwarder is started if it has to be: the store is there.
-
-    Raises:
-        UsageError, InvalidUUID: one of them cannot be a task's name.
-        TaskNotFound: the home has no store, and so none of these tasks.
-    """
-    from fxhpc.cli.explaining import QuietClient, check_name
-
-    for name in names:
-        check_name(name)
-    if not _has_store():
-        home = output.home().path
-        raise errors.TaskNotFound(f"{', '.join(names)} (nothing was ever submitted from {home})")
-    return QuietClient(home=output.home().path)
+task.add_command(cancel)
 
 
 def _print_none(each: bool) -> None:

@@ -17,6 +17,7 @@ _Id = str | uuid.UUID
 def cancel(
     ask: Callable[[Any], Any],
     reader: Callable[[], Reader],
+    own_group: str,
     task_id: _Id | Iterable[_Id] | None,
     interrupt: bool,
     group: _Id | None,
@@ -26,7 +27,9 @@ def cancel(
     Args:
         ask: makes a call, and returns its answer.
         reader: whoever asks for the states of tasks.
+        own_group: the group of the client's tasks, of which there may be none yet.
     """
+    group = group or None  # no text is no group
     if task_id is None and group is None:
         raise errors.UsageError(
             "cancel() was told neither tasks nor a group: pass an id, a list of ids, or "
@@ -36,8 +39,15 @@ def cancel(
     named = [task_id] if isinstance(task_id, str | uuid.UUID) else task_id
     selection = Selection(() if named is None else named)
     groups = [] if group is None else [group_name(group)]
-    message = service.CancelTasks(0, selection.ranges(), interrupt, groups)
-    answer: service.Cancelled = ask(message)
+    try:
+        answer: service.Cancelled = ask(
+            service.CancelTasks(0, selection.ranges(), interrupt, groups)
+        )
+    except errors.TaskGroupNotFound:
+        if groups != [own_group]:
+            raise
+        # Nothing was submitted in it yet, which is no mistake.
+        answer = ask(service.CancelTasks(0, selection.ranges(), interrupt))
     selection.add(answer.asked)
     cancelled = {
         (part.stream, index) for part in answer.tasks for index in ids.from_ranges(part.ranges)

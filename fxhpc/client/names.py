@@ -8,7 +8,6 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any
 
 from fxhpc import errors, ids
 from fxhpc.ids import LOCAL_ENDPOINT
@@ -117,21 +116,17 @@ def group_name(group: str | uuid.UUID) -> str:
     return _uuid_text(str(group)) or str(group)
 
 
-def task_name(task: Any) -> tuple[bytes, int]:
-    """The stream and the index of a task.
+def task_name(task: str | uuid.UUID) -> tuple[bytes, int]:
+    """The stream and the index of a task; of a UUID that no client made, those of no task.
 
     Raises:
         InvalidUUID: it is not a UUID.
-        TaskNotFound: it is one that no client made.
     """
     try:
-        return ids.parse_task_id(task)
-    except ValueError:
-        pass
-    try:
-        raise errors.TaskNotFound(str(ids.parse_uuid(task)))
+        raw = ids.parse_uuid(task).bytes
     except ValueError:
         raise errors.InvalidUUID(repr(task)) from None
+    return raw[: ids.STREAM_BYTES], int.from_bytes(raw[ids.STREAM_BYTES :], "big")
 
 
 @functools.lru_cache(maxsize=4096)  # calls in a loop name the same few again and again

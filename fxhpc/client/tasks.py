@@ -32,7 +32,6 @@ class Selection:
     Raises:
         NotAList: it is one id, or nothing that has elements.
         InvalidUUID: one is not a UUID.
-        TaskNotFound: one is a UUID that no client made.
     """
 
     def __init__(self, task_ids: Iterable[Any]) -> None:

@@ -193,6 +193,11 @@ class EndpointOutdated(FuncxResponseError):
 class TaskGroupNotFound(FuncxResponseError):
     code, http_status_code = 20, 404
     REASON = "Task Group {} could not be resolved"
+    ADVICE = (
+        "A group is the UUID that a batch, an Executor or a client was given as task_group_id. It "
+        "is known while its home (FXHPC_HOME) keeps tasks of it: `fxhpc task list --json` has the "
+        "group of each batch."
+    )
 
 
 class TaskGroupAccessForbidden(FuncxResponseError):

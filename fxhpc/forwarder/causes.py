@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.streams import Stream
 from fxhpc.protocol import states
+from fxhpc.units import format_duration
 
 #: Of tasks whose own `local` is gone.
 PARKED = (
@@ -48,10 +49,31 @@ class Causes:
         cause = self._known.get(endpoint.key)
         if cause is None:
             cause = self._known[endpoint.key] = _of_stream(stream, endpoint, self._trouble)
+        if never := _never(stream, endpoint):
+            status = states.WAITING_FOR_NODES if endpoint.connected else cause.status
+            cause = cause._replace(status=status, reason=never)
         if not cause.begun:
             return cause
         again = "it runs again" if stream.info.retries else "it is lost, as its retries=0 wants"
         return cause._replace(begun=f"{cause.begun}: if it has been ended there, {again}")
+
+
+def _never(stream: Stream, endpoint: Endpoint) -> str:
+    """Why a stream's tasks would never start, or nothing.
+
+    A submission that declares too much is refused; this one came before it was known how long the
+    endpoint's blocks last, or before they were made shorter.
+    """
+    walltime_s, longest_s = stream.info.walltime_s, endpoint.longest_block_s
+    if endpoint.deleted or not 0 < longest_s < walltime_s:
+        return ""
+    title = endpoint.title
+    return (
+        f"tasks that are declared to take up to {format_duration(walltime_s)} would never start at "
+        f"endpoint {title}, whose blocks last {format_duration(longest_s)}; raise `walltime` in "
+        f"its configuration and restart it (fxhpc endpoint restart {title}), or cancel them, and "
+        f"split them or declare less (resource_specification)"
+    )
 
 
 def _of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str) -> Cause:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from fxhpc.forwarder import causes
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder import naming
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
 from fxhpc.forwarder.attaching import Attaching
@@ -130,9 +130,11 @@ class Forwarder:
             return {submission.info.endpoint for submission in message.submissions}
         if isinstance(message, service.GetStatus):
             return {message.endpoint}
+        if isinstance(message, service.ListTasks | service.PurgeTasks) and message.endpoint:
+            return {message.endpoint} - {LOCAL_ENDPOINT}
         if isinstance(message, service.ListTasks):
-            pending = (stream.info for stream in self._state.streams.values() if stream.pending)
-            return {info.endpoint for info in pending if message.endpoint in ("", info.endpoint)}
+            streams = self._state.streams.values()
+            return {stream.info.endpoint for stream in streams if stream.pending}
         if isinstance(message, service.Fetch):
             streams = (self._state.streams.get(part.stream) for part in message.tasks)
             return {s.info.endpoint for s in streams if s is not None and s.pending}
@@ -223,6 +225,8 @@ class Forwarder:
             self._answering.answer_or_wait(waiter)
         elif isinstance(message, service.Delivered):
             self._answering.delivered(client, message.numbers)
+        elif refusal := naming.refusal(state, message):
+            state.fail(client, message.call, *refusal)
         elif isinstance(message, service.CancelTasks):
             self._cancelling.cancel(client, message)
         elif isinstance(message, service.RegisterFunction):
@@ -248,7 +252,7 @@ class Forwarder:
             arguments = (message.query, message.offset, message.limit)
             self._load_records(client, message.call, "search", arguments)
         elif isinstance(message, service.GetStatus):
-            self._status(client, message)
+            naming.tell_status(state, client, message)
         elif isinstance(message, service.ListTasks):
             state.say(peer, self._listing.answer(message))
         elif isinstance(message, service.GetStoreUsage):
@@ -275,36 +279,6 @@ class Forwarder:
             self._state.say(client.peer, service.Functions(call, records, total))
 
         self._state.load(method, arguments, loaded)
-
-    def _status(self, client: Client, message: service.GetStatus) -> None:
-        if not self._state.knows_endpoint(message.endpoint):
-            self._state.fail(client, message.call, "EndpointNotFound", [message.endpoint])
-            return
-        is_local = message.endpoint == LOCAL_ENDPOINT
-        key = client.instance if is_local else endpoint_key(message.endpoint)
-        endpoint = self._state.endpoints[key]
-        status = endpoint.status or msg.Status(0, 0, 0, 0, 0)
-        outstanding = endpoint.outstanding
-        running = min(status.running, outstanding)
-        reason = status.reason
-        if outstanding > running or not endpoint.connected:
-            reason = causes.of_endpoint(endpoint).reason
-        answer = service.EndpointStatus(
-            message.call,
-            online=endpoint.connected,
-            managers=status.managers,
-            workers=status.workers,
-            idle_workers=status.workers - running,
-            pending=outstanding - running,
-            running=running,
-            reason=reason,
-            seen=0.0 if endpoint.connected else endpoint.seen,
-            endpoint=endpoint.name,
-            name=endpoint.title,
-            # Of one that is away: how it is configured, as far as it has ever said.
-            report=status.report or msg.EndpointReport(details=endpoint.details),
-        )
-        self._state.say(client.peer, answer)
 
     # --- interchanges ---------------------------------------------------------------------------
 

@@ -254,6 +254,10 @@ class RemoteInterchanges:
         """Connect to an interchange that is away, or tell why it is."""
         if now >= remote.retry_at:
             yield from self._connect(remote)
+        # It may have been started since the last look, and says only then how long its blocks last.
+        record = read_struct(remote.directory / "endpoint.json", _Record)
+        if record is not None and record.endpoint == str(uuid.UUID(bytes=remote.key)):
+            remote.walltime_s = record.walltime_s
         if remote.opener is not None or remote.trouble:
             yield from self._tell(remote, self._spoken(remote), 0.0)
             return

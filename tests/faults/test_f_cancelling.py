@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.errors import TaskCancelled
+from fxhpc.errors import TaskCancelled, TaskGroupNotFound
 from fxhpc.ids import new_id, new_stream, task_id
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.faults.figures import record_figure
@@ -132,7 +132,9 @@ def test_f11_by_group_whoever_has_submitted(
     assert client.get_result(other, timeout=60) == 6
     assert status(client, first) == "cancelled"
     assert client.get_result(ended) == 0
-    assert client.cancel(task_group_id=new_id()) == {}
+    for nobodys in (new_id(), "nonsense"):
+        with pytest.raises(TaskGroupNotFound, match=nobodys):
+            client.cancel(task_group_id=nobodys)
 
 
 def test_f11_before_the_endpoint_ever_came_while_forwarders_die_after_the_client_is_gone(

@@ -110,8 +110,7 @@ def test_f10_results_are_there_for_whoever_asks_again(client: FuncXClient, home:
         assert client.get_batch_result([task, task])[task]["result"] == 8
     code = "import sys; from fxhpc import FuncXClient; print(FuncXClient().get_result(sys.argv[1]))"
     assert home.run("other.py", code, task) == "8\n"
-    unknown = task[:28] + "ffffff00"
-    for _ in range(2):
+    for unknown in (task[:28] + "ffffff00", new_id()):
         for ask in (client.get_result, client.get_task):
             with pytest.raises(errors.TaskNotFound, match=unknown):
                 ask(unknown)
@@ -120,10 +119,11 @@ def test_f10_results_are_there_for_whoever_asks_again(client: FuncXClient, home:
         with pytest.raises(errors.TaskNotFound, match=unknown):
             found[unknown]["exception"].reraise()
         assert client.cancel(unknown) is False
-    assert client.wait([unknown], timeout=5)[0] == [unknown]
-    for nonsense in ("nonsense", new_id()):
-        with pytest.raises((errors.InvalidUUID, errors.TaskNotFound)):
-            client.get_result(nonsense)
+        assert client.cancel([unknown, task]) == {unknown: False, task: False}
+        assert client.wait([unknown], timeout=5)[0] == [unknown]
+    for ask in (client.get_result, client.get_task, client.cancel):
+        with pytest.raises(errors.InvalidUUID, match="nonsense"):
+            ask("nonsense")
     with Executor(client=client) as executor:
         future = executor.submit(double, 5)
         assert future.result(timeout=60) == 10

@@ -246,7 +246,9 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
         (("list", "--state", "done"), 2, "there is no state 'done'"),
         (("list", "--endpoint", "nowhere"), 3, "nowhere could not be resolved"),
         (("cancel",), 2, "name tasks, or give --endpoint"),
-        (("cancel", short, "--all-pending"), 2, "name tasks, or give --endpoint"),
+        (("cancel", short, "--all-pending"), 2, f"{short} and --all-pending cannot be given"),
+        (("cancel", "--group", "nonsense"), 1, "Task Group nonsense could not be resolved"),
+        (("cancel", short, "00000000-0000-8000-8000-000000000000"), 1, "not found"),
     ):
         ended = run(home, *arguments)
         assert (ended.returncode, ended.stdout) == (code, ""), ended

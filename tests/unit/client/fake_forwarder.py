@@ -175,7 +175,15 @@ class FakeService:
     def cancel(self, peer: Any, message: service.CancelTasks) -> None:
         cancelled = []
         ended = []
-        for part in message.tasks:
+        asked = [
+            service.StreamRanges(stream, to_ranges(known))
+            for stream, known in self.tasks.items()
+            if known[0].info.group in message.groups
+        ]
+        if message.groups and not asked:
+            peer(service.Failed(message.call, "TaskGroupNotFound", message.groups))
+            return
+        for part in [*message.tasks, *asked]:
             indices = []
             for index in from_ranges(part.ranges):
                 task = self.tasks.get(part.stream, {}).get(index)
@@ -187,7 +195,7 @@ class FakeService:
                 if task.outcome is not None and task.outcome.kind == OutcomeKind.CANCELLED:
                     indices.append(index)
             cancelled.append(service.StreamRanges(part.stream, to_ranges(indices)))
-        peer(service.Cancelled(message.call, cancelled))
+        peer(service.Cancelled(message.call, cancelled, asked))
         self.push(ended)
         self.answer_waiting()
 

@@ -245,6 +245,39 @@ def test_cancel(client: FuncXClient, function: str, forwarder: FakeForwarder) ->
     assert client.cancel(tasks, interrupt=True) == dict.fromkeys(tasks, True)
 
 
+def test_cancel_by_group(client: FuncXClient, function: str, forwarder: FakeForwarder) -> None:
+    forwarder.service.hold = True
+    assert client.cancel(task_group_id=client.session_task_group_id) == {}  # nothing yet
+    single = client.run(0, endpoint_id=ENDPOINT, function_id=function)
+    batch = client.create_batch(task_group_id=str(uuid.uuid4()).upper())
+    batch.add(1, endpoint_id=ENDPOINT, function_id=function)
+    (task,) = client.batch_run(batch)
+    for nobodys in (ids.new_id(), "nonsense"):
+        with pytest.raises(errors.TaskGroupNotFound, match=f"{nobodys}.* while its home"):
+            client.cancel([single], task_group_id=nobodys)
+    assert client.get_task(single)["pending"]
+    assert client.cancel(task_group_id=uuid.UUID(batch.task_group_id)) == {task: True}
+    # Both are named: both are cancelled.
+    assert client.cancel(single, task_group_id=batch.task_group_id) == {single: True, task: True}
+    for nothing in ({}, {"task_group_id": ""}, {"task_group_id": None}):
+        with pytest.raises(errors.UsageError, match="neither tasks nor a group"):
+            client.cancel(**nothing)
+
+
+@pytest.mark.parametrize(
+    "unknown", ["5a4e0000-0000-4000-8000-00000000000a", "5a4e0000-0000-8000-8000-00000000000a"]
+)
+def test_a_task_that_nobody_knows(client: FuncXClient, function: str, unknown: str) -> None:
+    """The same, whether its id might have been one or not."""
+    for ask in (client.get_task, client.get_result):
+        with pytest.raises(errors.TaskNotFound, match=unknown):
+            ask(unknown)
+    assert client.cancel(unknown) is False
+    assert client.cancel([unknown]) == {unknown: False}
+    assert client.get_batch_result([unknown])[unknown]["status"] == "unknown"
+    assert client.wait([unknown]) == ([unknown], [])
+
+
 def test_ctrl_c_ends_what_was_waited_for(
     client: FuncXClient,
     function: str,

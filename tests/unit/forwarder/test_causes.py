@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fxhpc.forwarder import events as ev
@@ -144,6 +146,33 @@ def test_durations_that_no_block_lasts_are_refused(stage: Stage) -> None:
     stage.interchange(msg.Status(1, 1, 1, 0, 0, report=report))
     assert not submit(7200.0, b"stream-d----")
     assert submit(7201.0, b"stream-e----")
+
+
+def test_what_was_declared_too_long_before_that_was_known_is_told_so(stage: Stage) -> None:
+    """Whatever else the endpoint waits for: these would wait for ever, and others do not."""
+    stage.submit(C, 1, msg.StreamInfo(STREAM, ENDPOINT, b"f" * 32, walltime_s=7200.0))
+    stage.submit(C, 1, info(b"another-----"), call=2)
+    assert "declared" not in status_of(stage, 0)[1]
+    words = r"declared to take up to 2 h.* would never start at endpoint .*, whose blocks last 1 h"
+    stage.tell(ev.EndpointTold(KEY, "endpoint midway is stopped", longest_s=3600.0))
+    status, reason = status_of(stage, 0)
+    assert status == states.WAITING_FOR_ENDPOINT
+    assert re.search(words, reason)
+    stage.up()
+    report = msg.EndpointReport(details={"walltime_s": 3600.0})
+    stage.interchange(msg.Status(1, 2, 2, 0, 0, report=report))
+    status, reason = status_of(stage, 0)
+    assert status == states.WAITING_FOR_NODES
+    assert re.search(words, reason)
+    assert "fxhpc endpoint restart" in reason
+    stage.client(C, service.ListTasks(9))
+    (listed,) = stage.said(C, service.TaskList)
+    reasons = {one.stream: one.reason for one in listed.streams}
+    assert reasons[STREAM] == reason
+    assert "on its way to a worker" in reasons[b"another-----"]
+    report = msg.EndpointReport(details={"walltime_s": 7200.0})
+    stage.interchange(msg.Status(1, 2, 2, 0, 0, report=report))
+    assert "declared" not in status_of(stage, 0)[1]
 
 
 def status_of(stage: Stage, index: int) -> tuple[str, str]:

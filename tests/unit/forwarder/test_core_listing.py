@@ -7,7 +7,7 @@ import pytest
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
-from tests.unit.forwarder.acting import DIGEST, ENDPOINT, OTHER, STREAM, Stage
+from tests.unit.forwarder.acting import DIGEST, ENDPOINT, LOCAL_ENDPOINT, OTHER, STREAM, Stage
 
 C = b"c"
 
@@ -69,7 +69,7 @@ def test_after_a_restart_what_failed_is_known(stage: Stage) -> None:
 def test_a_part_of_them(stage: Stage) -> None:
     assert [one.stream for one in ask(stage, states=[states.FAILED]).streams] == [STREAM]
     assert [one.stream for one in ask(stage, prefix=OTHER[:3]).streams] == [OTHER]
-    assert not ask(stage, endpoint="5a4e0000-0000-4000-8000-00000000000f").streams
+    assert not ask(stage, endpoint=LOCAL_ENDPOINT).streams
     few = ask(stage, limit=1)
     assert [one.stream for one in few.streams] == [OTHER]
     assert few.total == 2

@@ -100,6 +100,18 @@ def told(events: list[ev.Event]) -> list[str]:
     return [event.away for event in events if isinstance(event, ev.EndpointTold)]
 
 
+def test_how_long_its_blocks_last_is_known_as_soon_as_it_was_started(
+    place: Place, at: Callable[[float], None]
+) -> None:
+    """It is written down as an endpoint is started: whoever submits right after that is refused
+    what no block lasts, also where the last look at the home was before."""
+    [*place.remotes.tick()]
+    record = place.directory / "endpoint.json"
+    record.write_text(record.read_text().replace("3600", "60"))
+    found = [event for event in place.remotes.want(ENDPOINT) if isinstance(event, ev.EndpointTold)]
+    assert [event.longest_s for event in found] == [60.0]
+
+
 def test_an_endpoint_is_told_of_once_and_again_when_it_changes(
     place: Place, at: Callable[[float], None]
 ) -> None:

@@ -1,0 +1,76 @@
+"""What calls name: groups and endpoints that nobody knows are refused, others described.
+
+Whoever has mistyped a name is told so. An answer without any task would look like success.
+"""
+
+from __future__ import annotations
+
+from fxhpc.forwarder import causes
+from fxhpc.forwarder.delivery import Client
+from fxhpc.forwarder.state import State, endpoint_key
+from fxhpc.ids import LOCAL_ENDPOINT
+from fxhpc.protocol import messages as msg
+from fxhpc.protocol import service
+
+#: An error's name, and what it is made with.
+Refusal = tuple[str, list[str]]
+
+
+def refusal(state: State, message: service.FromClient) -> Refusal | None:
+    """Why a call is refused that names a group, or an endpoint, of which nothing is known."""
+    if isinstance(message, service.CancelTasks):
+        return _of_groups(state, message.groups)
+    if isinstance(message, service.ListTasks):
+        return _of_endpoint(state, message.endpoint)
+    if isinstance(message, service.PurgeTasks):
+        groups = [message.group] if message.group else []
+        return _of_groups(state, groups) or _of_endpoint(state, message.endpoint)
+    return None
+
+
+def _of_groups(state: State, groups: list[str]) -> Refusal | None:
+    """A group is known as long as the home has tasks of it."""
+    if not groups or any(stream.info.group in groups for stream in state.streams.values()):
+        return None
+    return "TaskGroupNotFound", [", ".join(groups)]
+
+
+def _of_endpoint(state: State, endpoint: str) -> Refusal | None:
+    """An endpoint is known while it is there, and while the home has tasks of it."""
+    if not endpoint or state.knows_endpoint(endpoint):
+        return None
+    if any(stream.info.endpoint == endpoint for stream in state.streams.values()):
+        return None
+    return "EndpointNotFound", [endpoint]
+
+
+def tell_status(state: State, client: Client, message: service.GetStatus) -> None:
+    """Answer GetStatus: how an endpoint is."""
+    if not state.knows_endpoint(message.endpoint):
+        state.fail(client, message.call, "EndpointNotFound", [message.endpoint])
+        return
+    is_local = message.endpoint == LOCAL_ENDPOINT
+    key = client.instance if is_local else endpoint_key(message.endpoint)
+    endpoint = state.endpoints[key]
+    status = endpoint.status or msg.Status(0, 0, 0, 0, 0)
+    outstanding = endpoint.outstanding
+    running = min(status.running, outstanding)
+    reason = status.reason
+    if outstanding > running or not endpoint.connected:
+        reason = causes.of_endpoint(endpoint).reason
+    answer = service.EndpointStatus(
+        message.call,
+        online=endpoint.connected,
+        managers=status.managers,
+        workers=status.workers,
+        idle_workers=status.workers - running,
+        pending=outstanding - running,
+        running=running,
+        reason=reason,
+        seen=0.0 if endpoint.connected else endpoint.seen,
+        endpoint=endpoint.name,
+        name=endpoint.title,
+        # Of one that is away: how it is configured, as far as it has ever said.
+        report=status.report or msg.EndpointReport(details=endpoint.details),
+    )
+    state.say(client.peer, answer)
