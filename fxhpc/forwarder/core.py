@@ -133,8 +133,8 @@ class Forwarder:
         if isinstance(message, service.ListTasks | service.PurgeTasks) and message.endpoint:
             return {message.endpoint} - {LOCAL_ENDPOINT}
         if isinstance(message, service.ListTasks):
-            streams = self._state.streams.values()
-            return {stream.info.endpoint for stream in streams if stream.pending}
+            known = self._state.streams.values()
+            return {stream.info.endpoint for stream in known if stream.pending}
         if isinstance(message, service.Fetch):
             streams = (self._state.streams.get(part.stream) for part in message.tasks)
             return {s.info.endpoint for s in streams if s is not None and s.pending}
@@ -225,8 +225,8 @@ class Forwarder:
             self._answering.answer_or_wait(waiter)
         elif isinstance(message, service.Delivered):
             self._answering.delivered(client, message.numbers)
-        elif refusal := naming.refusal(state, message):
-            state.fail(client, message.call, *refusal)
+        elif isinstance(message, naming.Naming) and (why := naming.refusal(state, message)):
+            state.fail(client, message.call, *why)
         elif isinstance(message, service.CancelTasks):
             self._cancelling.cancel(client, message)
         elif isinstance(message, service.RegisterFunction):

@@ -12,20 +12,21 @@ from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 
+#: Calls that `refusal` looks at.
+Naming = service.CancelTasks | service.ListTasks | service.PurgeTasks
+
 #: An error's name, and what it is made with.
 Refusal = tuple[str, list[str]]
 
 
-def refusal(state: State, message: service.FromClient) -> Refusal | None:
+def refusal(state: State, message: Naming) -> Refusal | None:
     """Why a call is refused that names a group, or an endpoint, of which nothing is known."""
     if isinstance(message, service.CancelTasks):
         return _of_groups(state, message.groups)
     if isinstance(message, service.ListTasks):
         return _of_endpoint(state, message.endpoint)
-    if isinstance(message, service.PurgeTasks):
-        groups = [message.group] if message.group else []
-        return _of_groups(state, groups) or _of_endpoint(state, message.endpoint)
-    return None
+    groups = [message.group] if message.group else []
+    return _of_groups(state, groups) or _of_endpoint(state, message.endpoint)
 
 
 def _of_groups(state: State, groups: list[str]) -> Refusal | None:
