@@ -108,7 +108,8 @@ class Recovering:
                 self.adopt(claim, single(run, index))
             elif loss := self._fates.pop(task, None):
                 self._losses.lose(single(run, index), loss)
-            elif name is None and UNKNOWN in self.expected:
+            elif name not in self.expected and UNKNOWN in self.expected:
+                # Also if the journal names a manager that is gone: it lacks whom it was sent since.
                 self._state.waiting.setdefault(UNKNOWN, {})[task] = single(run, index)
             elif name is not None and name in self.expected:
                 self._state.waiting.setdefault(name, {})[task] = single(run, index)
