@@ -22,7 +22,7 @@ class _Story:
         self.times = 0
         self.last: list[str] = []  # what became of the last attempts, the oldest first
         self.then = ""  # where it runs next, if not as any other task
-        self.attempt: tuple[int, int] | None = None  # the last one that was lost
+        self.attempt = (-1, 0)  # the last one that was lost: its epoch, and which one
 
 
 class Attempts:
@@ -41,6 +41,13 @@ class Attempts:
             if stream is not None and stream.state(lost.index) in (SENT, RUNNING):
                 stream.states[lost.index] = SENT
                 self._add(lost)
+
+    def greeted(self, epoch: int, streams: list[Stream]) -> None:
+        """The interchange of these is there: a later one knows nothing of what one before meant."""
+        names = {stream.info.stream for stream in streams} if self._stories else set()
+        for (name, _), story in self._stories.items():
+            if name in names and story.attempt < (epoch, 0):
+                story.then = ""
 
     def _add(self, lost: msg.LostTask) -> None:
         key = (lost.stream, lost.index)

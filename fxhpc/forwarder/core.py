@@ -301,6 +301,7 @@ class Forwarder:
                 self._sending.send_body(endpoint, digest)
         elif isinstance(message, msg.Present):
             streams = list(self._state.by_endpoint.get(endpoint.key, {}).values())
+            self._state.attempts.greeted(message.epoch, streams)
             self._cancelling.greeted(endpoint, message.held)
             if ended := endpoint.unheld(streams, message.held):
                 cancel = msg.Cancel(ended, interrupt=True, forget=True)

@@ -67,6 +67,8 @@ def test_m02_poison_ends_after_its_limit_and_a_thousand_beside_it_succeed(
     assert str(worker).count("SIGKILL") >= 3, "the story of each attempt"
     assert isinstance(node, errors.ManagerLost)
     assert str(node).count("in block") >= 3, "the story of each attempt"
+    assert "lost 4 times, of which 3 count against its retries=2" in str(node)
+    assert "it ran alone" in str(node)
     status = endpoint.directory.log.read_text()
     record_figure("M2", "blocks that the node killer cost", status.count("is asked for, as"))
     assert "scaling is paused" not in status

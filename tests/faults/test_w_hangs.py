@@ -27,13 +27,16 @@ HANGS = [tasks.spin, tasks.hang_in_compiled_code, tasks.hang_deaf, tasks.stop_it
 def test_w06_every_hang_is_ended_at_its_walltime() -> None:
     """W6: a task that does not end, in Python, in compiled code that holds the interpreter's lock,
     deaf to signals, or stopped, is ended when its declared walltime is over. The error names limit
-    and time, and shows where the task was, if its process could tell. Another worker is there at
-    once, and nobody else is charged.
+    and time, and shows where the task was, if its process could tell; what it had printed is kept,
+    if that was asked for. Another worker is there at once, and nobody else is charged.
     """
     with Executor(2) as executor:
         assert executor.submit(tasks.pid).result(60)
         executor.resource_specification = {"walltime": LIMIT_S}
         futures = [executor.submit(hang) for hang in HANGS]
+        executor.capture_output = True
+        speaks = executor.submit(tasks.speak_and_hang, "until then")
+        executor.capture_output = False
         executor.resource_specification = None
         others = [executor.submit(tasks.pid) for _ in range(100)]
         for hang, future in zip(HANGS, futures, strict=True):
@@ -48,6 +51,9 @@ def test_w06_every_hang_is_ended_at_its_walltime() -> None:
             if hang in (tasks.spin, tasks.hang_in_compiled_code):
                 assert f"in {hang.__name__}" in error.stderr
             record_figure("W6", f"{hang.__name__}: ended late by", error.ran - LIMIT_S, "s")
+        assert isinstance(speaks.exception(60), errors.TaskWalltimeExceeded)
+        assert "python until then\n" in speaks.stdout
+        assert "python error until then\n" in speaks.stderr
         assert len({other.result(60) for other in others}) >= 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from acting import STREAM, Stage
+from acting import ENDPOINT, STREAM, Stage
 
 from fxhpc.forwarder import attempts
 from fxhpc.protocol import messages as msg
@@ -90,3 +90,11 @@ def test_what_runs_alone_says_so_and_why(stage: Stage) -> None:
     )
     stage.interchange(lost("C", first=2))
     assert reason(stage)[1].endswith("3. C")
+
+
+def test_a_later_interchange_knows_nothing_of_suspects(stage: Stage) -> None:
+    stage.interchange(lost("A", then="alone"))
+    stage.up(held=[0])
+    assert "it runs alone" in reason(stage)[1], "it is the same one"
+    stage.interchange(msg.Present(ENDPOINT, 2, "1"))
+    assert reason(stage)[1].endswith("it was lost once: A")
