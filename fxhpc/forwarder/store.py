@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fxhpc.errors import FxhpcError, StoreFull
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
 from fxhpc.forwarder.store_checksums import result_checksum, submission_checksum
@@ -24,15 +23,9 @@ from fxhpc.forwarder.store_errors import explain, is_damage
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_log import last_commit
 from fxhpc.forwarder.store_plausible import check_plausible
-from fxhpc.forwarder.store_read import (
-    MEMORY,
-    Reader,
-    Recovered,
-    ResultRow,
-    Sizes,
-    SubmissionRow,
-)
-from fxhpc.forwarder.store_reserve import Reserve
+from fxhpc.forwarder.store_read import MEMORY, Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_reserve import BESIDE_BYTES, Reserve
+from fxhpc.forwarder.store_room import LOG_BYTES, Room
 from fxhpc.forwarder.store_salvage import Salvage, mend_header
 from fxhpc.forwarder.store_transaction import Transaction
 from fxhpc.forwarder.store_write import Changes
@@ -44,15 +37,11 @@ __all__ = ["MEMORY", "Recovered", "ResultRow", "Sizes", "Store", "SubmissionRow"
 #: process had written when it was killed the kernel still has.
 _QUICK_CHECK_LIMIT = 16 * 1024 * 1024
 
-#: Less room than this is given up by the reserve at once: files beside the store need some.
-_SCARCE_BYTES = 256 * 1024
-
-#: What is refused when the disk is full; and what makes room there.
-_NEW_WORK = frozenset({op.AddBody, op.AddFunction, op.AddStream, op.AddSubmission})
-_DROPS = frozenset({op.DropSubmissions, op.DropResults, op.DropStream, op.DropBodies})
+#: The log's file is cut to so many bytes, if it has grown beyond, when it is begun anew.
+_LOG_FILE_BYTES = 2 * LOG_BYTES
 
 
-class Store(Reader):
+class Store(Room):
     """A store, open. To be used by one thread at a time; errors leave it usable and unchanged.
 
     Raises:
@@ -85,13 +74,11 @@ class Store(Reader):
             self._open_or_begin(migrations)
         except StoreFull:
             # What is stored is to be read on a full disk too: opening takes little.
-            if self._reserve is None or not self._reserve.release():
+            if self._reserve is None or not self._reserve.size:
                 raise
+            self._reserve.release()
             self._open_or_begin(migrations)
-        if self._reserve is not None and self._reserve.room() < _SCARCE_BYTES:
-            self._make_room()
-        if self._reserve is not None:
-            self._reserve.hold()
+        self._prepare_room()
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -141,7 +128,7 @@ class Store(Reader):
                 connection.execute("PRAGMA journal_mode = WAL")
                 level = "FULL" if self._full_sync else "NORMAL"
                 connection.execute(f"PRAGMA synchronous = {level}")
-                connection.execute("PRAGMA journal_size_limit = 67108864")
+                connection.execute(f"PRAGMA journal_size_limit = {_LOG_FILE_BYTES}")
                 connection.execute("PRAGMA cache_size = -16000")
                 self._compare_log(logged, log_is_whole)
                 if version:
@@ -160,7 +147,12 @@ class Store(Reader):
         """Tell of commits that are in the log, and that SQLite could not read there."""
         if logged == 0 and log_is_whole:
             return
-        _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        try:
+            _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError:
+            if self._reserve is not None and self._reserve.size:
+                raise  # once more without the reserve
+            read = logged  # a full disk: it is not known, and what is there can be read
         if read < logged or not log_is_whole:
             self.notices.append(
                 f"The log {self.path}-wal was damaged, as by a loss of power: what was stored in "
@@ -292,13 +284,15 @@ class Store(Reader):
 
     def close(self) -> None:
         """Write everything into the database's one file, and give the lock back."""
+        if self._reserve is not None and self._reserve.room() < self._log_size() + BESIDE_BYTES:
+            self._settle()  # what is in the log needs room in the database first
         try:
             self._set_meta(clean=1)
         except sqlite3.Error:
             pass  # a full disk: the next opening looks for damage, and finds none
         self._connection.close()
         if self._reserve is not None:
-            self._reserve.release()
+            self._reserve.hold()
 
     def _set_meta(self, **values: Any) -> None:
         self._connection.executemany(
@@ -323,8 +317,11 @@ class Store(Reader):
         try:
             return self._raise_epoch()
         except StoreFull:
-            self._make_room()  # if only in the log, which is then written anew from its start
-            return self._raise_epoch()
+            self._settle()  # if only in the log, which is then written anew from its start
+            try:
+                return self._raise_epoch()
+            finally:
+                self._look_for_room()
 
     def _raise_epoch(self) -> int:
         (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
@@ -348,24 +345,18 @@ class Store(Reader):
         """Carry out all operations in one transaction, in their order; durable on return.
 
         Raises:
-            StoreFull: no room on the disk or in the quota; nothing was changed.
+            StoreFull: no room on the disk or in the quota; nothing was changed, unless by a list
+                that only forgets: some of it may be forgotten.
             ForwarderError: the store cannot be written for another reason; nothing was changed.
         """
         operations = list(operations)
+        self._refuse_if_scarce(operations)
         try:
             self._apply(operations)
-        except StoreFull:
-            # New work is refused; what has run is kept, and what is dropped makes room.
-            if not _NEW_WORK.isdisjoint(map(type, operations)) or not self._make_room():
-                raise
-            self._apply(operations)
-        reserve = self._reserve
-        if (
-            reserve is not None
-            and not reserve.held
-            and not _DROPS.isdisjoint(map(type, operations))
-        ):
-            reserve.hold()
+        except StoreFull as error:
+            self._on_full_disk(operations, error)
+        if self._is_scarce:
+            self._tidy_up(operations)
 
     def _apply(self, operations: list[Operation]) -> None:
         handlers = self._changes.handlers
@@ -373,41 +364,5 @@ class Store(Reader):
             for operation in operations:
                 handlers[type(operation)](operation)
 
-    def _make_room(self) -> bool:
-        """Give up the reserve and shorten the log, as far as that can be done."""
-        if self._reserve is None:
-            return False
-        released = self._reserve.release()
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error:
-            pass  # the database itself cannot grow: the reserve must do
-        return released
-
-    def checkpoint_by_hand(self) -> None:
-        """From now on the log is emptied by `checkpoint` alone, and not by some commit."""
-        self._connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-
-    def checkpoint(self) -> None:
-        """Move what is in the log into the database, as far as that can be done now."""
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except sqlite3.Error:
-            pass  # a full disk: the log holds it all the same, and is tried again
-
     def _transaction(self) -> Transaction:
         return Transaction(self._connection, self._files, self.path)
-
-    def compact(self, pages: int = 1000) -> int:
-        """Free up to so many unused pages of 4 KB; returns how many are left."""
-        with self._transaction():
-            self._connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
-        (left,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        return int(left)
-
-    def truncate(self) -> None:
-        """Give the room of freed pages and of the log back to the file system. Waits for it."""
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error:
-            pass  # a full disk: the log holds it all the same

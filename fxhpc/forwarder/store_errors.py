@@ -7,9 +7,11 @@ import errno
 import os
 import resource
 import secrets
+import shlex
 import sqlite3
 
 from fxhpc.errors import ForwarderError, FxhpcError, HomeError, StoreFull
+from fxhpc.units import format_bytes
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -39,7 +41,7 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
             f"attach to that one, or end it first."
         )
     if "full" in text:
-        return _full(path, text)
+        return no_room(path, text)
     if "I/O error" in text:
         # SQLite does not tell a quota or a file system that has become read-only from a bad disk.
         refused = _probe(os.path.dirname(path))
@@ -47,7 +49,7 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
             return _refused(refused, path)
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if limit != resource.RLIM_INFINITY:
-            return _full(path, f"the limit on the size of files, `ulimit -f`, is {limit} bytes")
+            return no_room(path, f"the limit on the size of files, `ulimit -f`, is {limit} bytes")
     if "readonly" in text or "unable to open" in text:
         return HomeError(
             f"The store {path} cannot be opened for writing ({text}). Check that its directory "
@@ -62,7 +64,7 @@ def explain(error: sqlite3.Error | OSError, path: str) -> FxhpcError:
 def _refused(error: OSError, path: str) -> FxhpcError:
     """What the file system itself says."""
     if error.errno in _FULL:
-        return _full(path, error.strerror)
+        return no_room(path, error.strerror)
     if error.errno == errno.EROFS:
         return HomeError(
             f"The store {path} cannot be written: its file system is read-only now. Nothing of "
@@ -75,11 +77,22 @@ def _refused(error: OSError, path: str) -> FxhpcError:
     )
 
 
-def _full(path: str, detail: str | None) -> StoreFull:
+def no_room(path: str, detail: str | None) -> StoreFull:
+    """The error for what cannot be stored any more."""
     return StoreFull(
         f"There is no room left for the store {path} ({detail}); nothing of this request was "
-        f"stored, running work goes on. Free space or quota there, or use a home "
-        f"on another file system (FXHPC_HOME)."
+        f"stored, running work goes on. Free space or quota there (`fxhpc store purge` forgets "
+        f"old results), or use a home on another file system (FXHPC_HOME)."
+    )
+
+
+def room_needed(path: str, needed: int, free: int) -> StoreFull:
+    """The error for a store that is to become smaller, on a disk that is too full for that."""
+    return StoreFull(
+        f"The store {path} cannot be made smaller on a disk that is so full: that takes some room "
+        f"first. About {format_bytes(needed)} are needed on {os.path.dirname(path)}, "
+        f"{format_bytes(free)} are free: make room there, for example move a large file to another "
+        f"disk (`du -ah {shlex.quote(os.path.dirname(path))} | sort -h | tail`), then purge again."
     )
 
 

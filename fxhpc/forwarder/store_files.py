@@ -81,6 +81,10 @@ class PayloadFiles:
         """Remove a file once the transaction under way is committed."""
         self._dropped.append(name)
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove these now, whatever becomes of what refers to them."""
+        self.size -= self._remove(names)
+
     def commit(self) -> None:
         """The transaction is committed."""
         self.size += sum(self._written.values()) - self._remove(self._dropped)

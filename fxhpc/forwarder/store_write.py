@@ -194,21 +194,47 @@ class Changes:
     def _drop_rows(self, kind: str, rows: list[int]) -> None:
         keys = [(row,) for row in rows]
         if self._files is not None:
-            for key in keys:
-                for row, position in self._connection.execute(
-                    f"SELECT row, position FROM {kind}_large WHERE row = ? AND data IS NULL", key
-                ):
-                    self._files.drop(f"{kind[0]}{row}-{position}")
+            for name in self._files_of(kind, rows):
+                self._files.drop(name)
         self._connection.executemany(f"DELETE FROM {kind}_large WHERE row = ?", keys)
         self._connection.executemany(f"DELETE FROM {kind} WHERE row = ?", keys)
         if kind == "result":
             self._connection.executemany("DELETE FROM result_kind WHERE row = ?", keys)
 
+    def _files_of(self, kind: str, rows: list[int]) -> list[str]:
+        """The names of files that these rows refer to."""
+        return [
+            f"{kind[0]}{row}-{position}"
+            for wanted in rows
+            for row, position in self._connection.execute(
+                f"SELECT row, position FROM {kind}_large WHERE row = ? AND data IS NULL", (wanted,)
+            )
+        ]
+
+    def _rows_of(self, kind: str, stream: bytes) -> list[int]:
+        found = self._connection.execute(f"SELECT row FROM {kind} WHERE stream = ?", (stream,))
+        return [row for (row,) in found.fetchall()]
+
+    def remove_files(self, drop: op.Operation) -> None:
+        """Remove the files of what is to be forgotten now: on a full disk, before anything else."""
+        if self._files is None:
+            return
+        names: list[str] = []
+        if isinstance(drop, op.DropSubmissions):
+            names = self._files_of("submission", drop.rows)
+        elif isinstance(drop, op.DropResults):
+            names = self._files_of("result", drop.rows)
+        elif isinstance(drop, op.DropStream | op.ForgetStream):
+            for kind in ("submission", "result"):
+                names += self._files_of(kind, self._rows_of(kind, drop.stream))
+        elif isinstance(drop, op.DropBodies):
+            names = list(map(body_file, drop.digests))
+        self._files.remove(names)
+
     def _drop_stream(self, drop: op.DropStream) -> None:
         key = (drop.stream,)
         for kind in ("submission", "result"):
-            rows = self._connection.execute(f"SELECT row FROM {kind} WHERE stream = ?", key)
-            self._drop_rows(kind, [row for (row,) in rows.fetchall()])
+            self._drop_rows(kind, self._rows_of(kind, drop.stream))
         for table in ("exception", "stream", "dropped"):
             self._connection.execute(f"DELETE FROM {table} WHERE stream = ?", key)
 

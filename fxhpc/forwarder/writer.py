@@ -18,20 +18,23 @@ from fxhpc.forwarder.operations import (
     AddBody,
     AddResults,
     AddSubmission,
+    DropResults,
     DropStream,
+    DropSubmissions,
     Operation,
 )
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.store_errors import explain
 
-#: Requests that one transaction takes: what comes later need not wait for more.
-_GROUP_LIMIT = 512
+#: What one transaction takes: requests, so that what comes later need not wait for more; and bytes,
+#: so that the log does not grow beyond what the store's reserve is made for.
+_GROUP_LIMIT, _GROUP_BYTES = 512, 4 * 2**20
 
 #: What is done in the caller's thread at the most: operations, and bytes in them.
 _SMALL_OPERATIONS, _SMALL_BYTES = 4, 16 * 1024
 
-#: The log is emptied after so many bytes; a small commit adds that many.
-_LOG_BYTES, _COMMIT_BYTES = 8 * 2**20, 16 * 1024
+#: What a small commit adds to the log, and a row that is dropped: the page it was on, about.
+_COMMIT_BYTES, _DROPPED_BYTES = 16 * 1024, 4400
 
 #: What `completed` gives: the token, and None, the answer to a question, or an exception.
 Completion = tuple[object, object]
@@ -40,6 +43,7 @@ Completion = tuple[object, object]
 class _Submit(NamedTuple):
     token: object
     operations: Sequence[Operation]
+    size: int
 
 
 class _Read(NamedTuple):
@@ -96,15 +100,15 @@ class Writer:
 
     def submit(self, token: object, operations: Sequence[Operation]) -> None:
         """Write all of these, or none: completed with None, or with the exception."""
-        size = _size(operations) if self._inline else 0
+        size = _size(operations)
         is_small = len(operations) <= _SMALL_OPERATIONS and size <= _SMALL_BYTES
         if self._inline and is_small and self._asked == self._answered:
             self._completed.append((token, _apply(self._store, operations)))
         else:
-            self._put(_Submit(token, operations))
+            self._put(_Submit(token, operations, size))
         if self._inline:
             self._logged += size + _COMMIT_BYTES
-            if self._logged > _LOG_BYTES:
+            if self._logged > self._store.log_limit:
                 self._logged = 0
                 self._put(_Checkpoint())
 
@@ -135,9 +139,11 @@ class Writer:
         group: list[_Submit] = []
         while True:
             request = self._requests.get()
+            size = 0
             for taken in range(1, _GROUP_LIMIT + 1):
                 if isinstance(request, _Submit):
                     group.append(request)
+                    size += request.size
                 else:
                     self._commit(group)
                     if request is None:
@@ -149,7 +155,7 @@ class Writer:
                     else:
                         self._store.checkpoint()
                     self._answered += 1
-                if taken == _GROUP_LIMIT:
+                if taken == _GROUP_LIMIT or size > _GROUP_BYTES:
                     break
                 try:
                     request = self._requests.get_nowait()
@@ -210,6 +216,8 @@ def _size(operations: Sequence[Operation]) -> int:
             size += sum(len(outcome.data) + len(outcome.output) for outcome in operation.outcomes)
         elif isinstance(operation, AddBody):
             size += len(operation.data)
+        elif isinstance(operation, DropSubmissions | DropResults):
+            size += len(operation.rows) * _DROPPED_BYTES
         elif isinstance(operation, DropStream):
             size += _SMALL_BYTES + 1  # any number of rows
     return size

@@ -209,7 +209,7 @@ def test_a_store_is_opened_again(tmp_path: Path) -> None:
     store.apply([AddStream(info), AddSubmission(1, info.stream, 0, [b"a", bytes(2 * MB)])])
     store.raise_epoch()
     store.close()
-    assert sorted(os.listdir(tmp_path)) == ["payloads", "store.db"]
+    assert sorted(os.listdir(tmp_path)) == ["payloads", "store.db", "store.db.reserve"]
     store = Store(path, full_sync=True)
     assert store.notices == []
     assert store.recover().epoch == 1
