@@ -21,7 +21,7 @@ class Answering:
         self, state: State, gathering: Gathering, listing: Listing, keeping: Keeping
     ) -> None:
         self._keeping = keeping
-        keeping.on_forgotten = self._drop_rows
+        keeping.dropping.on_forgotten = self._drop_rows
         self._state = state
         self._listing = listing
         self._gathering = gathering

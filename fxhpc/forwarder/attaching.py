@@ -121,7 +121,7 @@ class Attaching:
         self.close_local(client.instance)
         if not self._state.clients:
             self._state.purged.clear()
-            self._keeping.sweep()
+            self._keeping.dropping.sweep()
 
     def open_local(self, instance: bytes) -> None:
         """Have an interchange hosted for a client's `local`."""

@@ -87,7 +87,7 @@ class Forwarder:
             state.add_stream(new)
         left = {*recovered.dropped, *(row.stream for row in recovered.submissions)}
         left.update(result.stream for result in recovered.results)
-        self._keeping.go_on_with(sorted(left.difference(state.streams)))
+        self._keeping.dropping.go_on_with(sorted(left.difference(state.streams)))
         for row in sorted(recovered.submissions, key=lambda row: row.first):
             if stream := state.streams.get(row.stream):
                 stream.skip_to(row.first)  # what was before it is delivered, and not kept

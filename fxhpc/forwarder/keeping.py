@@ -1,32 +1,20 @@
-"""How much the store may hold and for how long: limits, retention, purges. No I/O.
-
-A stream that goes is forgotten at once; its rows are dropped a few at a time, so that nobody's
-submission waits behind them. A crash in between leaves the stream's name marked in the store, and
-the next forwarder drops the rest.
-"""
+"""How much the store may hold and for how long: limits, retention, purges. No I/O."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
+from fxhpc.forwarder.dropping import STEP_PAGES, Dropping, Gone
 from fxhpc.forwarder.state import State, error_words, ignore, is_local
 from fxhpc.forwarder.streams import Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import service
 from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
 from fxhpc.units import format_bytes
-
-#: Of one step of dropping: rows, and bytes of payloads in them. About 20 ms of the writer's time.
-STEP_ROWS = 200
-STEP_BYTES = 4 * 2**20
-
-#: Pages of 4 KB that one step gives back to the file system.
-STEP_PAGES = 500
 
 #: As much room within the database is kept for what comes next, without being asked to give it.
 KEPT_FREE_BYTES = 64 * 2**20
@@ -38,20 +26,17 @@ NOTE_S = 3600.0
 #: Submission rows of a stream that one tick looks at.
 _TICK_ROWS = 5000
 
-_Rows = list[tuple[int, int]]  # numbers and bytes
-
 
 class Keeping:
     """Keeps the store within its limits, and tells what it holds.
 
     Attributes:
-        on_forgotten: told of streams that nobody may ask for any more.
+        dropping: what drops that which is to go.
     """
-
-    on_forgotten: Callable[[Stream], None]
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.dropping = Dropping(state)
         self._max_bytes = MAX_BYTES
         self._retention_s = RETENTION_S
         self._used = 0  # bytes that the store takes, as it said last, and what was added since
@@ -60,12 +45,8 @@ class Keeping:
         self._has_changed = True  # since it was measured
         self._begun: tuple[float, float] | None = None  # wall clock and monotonic, at first
         self._look_at = 0.0
-        self._going: deque[bytes] = deque()  # streams whose rows are being dropped
-        self._busy = False
-        self._when_done: list[Callable[[], None]] = []
         # Rows of results that their client has, by stream: with the ranges of their tasks.
         self._delivered: dict[Stream, list[tuple[int, list[int]]]] = {}
-        self._is_littered = False  # something went: bodies may be left that nothing refers to
 
     # --- limits ---------------------------------------------------------------------------------
 
@@ -106,8 +87,8 @@ class Keeping:
                 stream.touched = stream.touched or wall
         if not self._state.durable:
             return
-        if self._going:
-            self._go_on()
+        if self.dropping.tick():
+            self._has_changed = True
         self._drop_delivered()
         self._measure()
         if self._begun is None or self._state.now < self._look_at:
@@ -198,97 +179,17 @@ class Keeping:
 
     # --- what goes ------------------------------------------------------------------------------
 
-    def forget(self, streams: Iterable[Stream], then: Callable[[], None] | None = None) -> None:
+    def forget(self, streams: Iterable[Stream], then: Gone | None = None) -> None:
         """Forget streams, and drop their rows bit by bit.
 
         Args:
-            then: called when all of them are dropped.
+            then: called when all of them are dropped, or cannot be for now.
         """
-        operations: list[op.Operation] = []
-        for stream in list(streams):
-            name = stream.info.stream
-            self._state.forget_stream(stream)
+        streams = list(streams)
+        for stream in streams:
             self._delivered.pop(stream, None)
-            self.on_forgotten(stream)
-            if any(client.instance == stream.owner for client in self._state.clients.values()):
-                self._state.purged[name] = stream.accepted  # its client may go on with it
-            operations.append(op.ForgetStream(name))
-            self._going.append(name)
-        if then is not None:
-            self._when_done.append(then)
-        if operations:
-            self._is_littered = self._has_changed = True
-            self._state.store(operations, ignore)
-        self._go_on()
-
-    def go_on_with(self, streams: Iterable[bytes]) -> None:
-        """An earlier forwarder did not come to the end of these."""
-        self._going.extend(streams)
-
-    def _go_on(self) -> None:
-        if self._busy:
-            return
-        if not self._going:
-            waiting, self._when_done = self._when_done, []
-            for then in waiting:
-                then()
-            return
-        self._busy = True
-        name = self._going.popleft()
-
-        def listed(value: Any, error: Exception | None) -> None:
-            if error is not None:
-                self._busy = False
-                return  # the mark in the store stays: it is done at the next start
-            submissions, results = value
-            self._drop_step(name, submissions, results)
-
-        self._state.load("rows_of", (name,), listed)
-
-    def _drop_step(self, name: bytes, submissions: _Rows, results: _Rows) -> None:
-        room = [STEP_ROWS, STEP_BYTES]
-        operations: list[op.Operation] = []
-        if taken := _take(submissions, room):
-            operations.append(op.DropSubmissions(taken))
-        if not submissions and (taken := _take(results, room)):
-            operations.append(op.DropResults(taken))
-        is_last = not submissions and not results
-        if is_last:
-            operations.append(op.DropStream(name))
-
-        def dropped(error: Exception | None) -> None:
-            if error is None and not is_last:
-                self._drop_step(name, submissions, results)
-                return
-            self._busy = False
-            self._go_on()
-
-        self._state.store(operations, dropped)
-
-    def sweep(self) -> None:
-        """Drop bodies that nothing refers to. Clients remember what they have stored: only while
-        none is there but the one that asks."""
-        if not self._is_littered or len(self._state.clients) > 1 or self._state.expected:
-            return
-        self._is_littered = False
-        in_use = list({stream.info.function for stream in self._state.streams.values()})
-
-        def found(value: Any, error: Exception | None) -> None:
-            if error is None and value and len(self._state.clients) <= 1:
-                self._state.store([op.DropBodies(value)], ignore)
-
-        self._state.load("unreferenced", (in_use,), found)
-
-    def compact(self, then: Callable[[], None]) -> None:
-        """Give free room within the database, and the log, back to the file system."""
-
-        def compacted(value: Any, error: Exception | None) -> None:
-            if error is None and value:
-                self._state.load("compact", (STEP_PAGES,), compacted)
-            else:
-                self._state.load("truncate", (), lambda value, error: then())
-
-        self._state.load("compact", (STEP_PAGES,), compacted)
+        if self.dropping.forget(streams, then):
+            self._has_changed = True
 
     def _compact_by_itself(self) -> None:
         """Room within the database is given back, if it is much, a step with each tick."""
@@ -305,39 +206,49 @@ class Keeping:
         end_streams: Callable[[list[Stream]], None],
     ) -> None:
         """Answer PurgeTasks when all is gone, and the file system has its room back."""
-        chosen = [stream for stream in self._state.streams.values() if self._meant(stream, message)]
-        pending = sum(stream.pending for stream in chosen)
-        answer = service.Purged(
-            message.call, len(chosen), sum(stream.count for stream in chosen), pending
-        )
         if message.dry_run:
-            self._state.say(client.peer, answer)
+            self._state.say(client.peer, self._purged(message)[0])
             return
-        end_streams([stream for stream in chosen if stream.pending])
-
-        def gone() -> None:
-            self.sweep()
-            self._state.load("disk", (), before_compacting)
-
-        def before_compacting(value: Any, error: Exception | None) -> None:
-            self.compact(lambda: self._state.load("disk", (), done))
-
-        def done(value: Any, error: Exception | None) -> None:
-            if error is not None:
-                self._state.fail(client, message.call, *error_words(error))
-                return
-            answer.freed_bytes = max(0, started[0] - value)
-            self._state.say(client.peer, answer)
-
-        started = [0]
+        before, trouble, answer = 0, None, service.Purged(message.call, 0, 0, 0)
 
         def measured(value: Any, error: Exception | None) -> None:
-            started[0] = value or 0
-            self.forget(
-                [s for s in chosen if self._state.streams.get(s.info.stream) is s], then=gone
-            )
+            nonlocal before, answer
+            before = value or 0
+            # Chosen now, and forgotten at once: what somebody submits meanwhile is not meant.
+            answer, chosen = self._purged(message)
+            end_streams([stream for stream in chosen if stream.pending])
+            known = self._state.streams
+            self.forget([s for s in chosen if known.get(s.info.stream) is s], then=gone)
+
+        def gone(error: Exception | None) -> None:
+            nonlocal trouble
+            trouble = error
+            self.dropping.sweep()
+            # After what the sweep asks for has been answered.
+            self._state.load("disk", (), lambda value, error: self.dropping.compact(compacted))
+
+        def compacted(error: Exception | None) -> None:
+            nonlocal trouble
+            trouble = trouble or error
+            self._state.load("disk", (), done)
+
+        def done(value: Any, error: Exception | None) -> None:
+            if failed := trouble or error:
+                self._state.fail(client, message.call, *error_words(failed))
+                return
+            answer.freed_bytes = max(0, before - value)
+            self._state.say(client.peer, answer)
 
         self._state.load("disk", (), measured)
+
+    def _purged(self, message: service.PurgeTasks) -> tuple[service.Purged, list[Stream]]:
+        """The streams that are meant, and what there is to tell of them."""
+        chosen = [stream for stream in self._state.streams.values() if self._meant(stream, message)]
+        tasks, pending = (
+            sum(stream.count for stream in chosen),
+            sum(stream.pending for stream in chosen),
+        )
+        return service.Purged(message.call, len(chosen), tasks, pending), chosen
 
     def _meant(self, stream: Stream, message: service.PurgeTasks) -> bool:
         info = stream.info
@@ -396,17 +307,6 @@ class Keeping:
             )
 
         self._state.load("sizes_by_stream", (), measured)
-
-
-def _take(rows: _Rows, room: list[int]) -> list[int]:
-    """Take rows from the end of the list, as far as there is room, and one at least."""
-    taken: list[int] = []
-    while rows and (not taken or (room[0] > 0 and room[1] > 0)):
-        row, size = rows.pop()
-        taken.append(row)
-        room[0] -= 1
-        room[1] -= size
-    return taken
 
 
 def _overlaps(stream: Stream, firsts: list[int], first: int, count: int) -> bool:
