@@ -134,6 +134,24 @@ class Batch:
         return f"<Batch of {len(self)} tasks>"
 
 
+def batch_arguments(
+    *args: Any, endpoint_id: _Id | None = None, batch: Any = None
+) -> tuple[_Id | None, Any]:
+    """Endpoint and batch of either form of batch_run.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    given = list(args)
+    if len(given) == 2:
+        endpoint_id = given.pop(0)
+    if len(given) == 1 and batch is None:
+        batch = given.pop()
+    if given:
+        raise TypeError("batch_run() takes a batch, or an endpoint and a batch")
+    return endpoint_id, batch
+
+
 def _newer_form(
     args: tuple[Any, ...], endpoint: _Id | None, function: _Id | None, kwargs: dict[str, Any]
 ) -> tuple[_Id | None, _Id, tuple[Any, ...], dict[str, Any]]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures as cf
 import functools
 import logging
 import os
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client import attachments, cancelling, listing, outcomes, processes, tasks
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.batch import Batch
+from fxhpc.client import attachments, processes
+from fxhpc.client.asking import Asking, default_wait
+from fxhpc.client.batch import Batch, batch_arguments
 from fxhpc.client.connection import author
 from fxhpc.client.names import (
     endpoint_given,
-    endpoint_name,
     function_name,
     group_id,
     group_name,
@@ -31,20 +27,17 @@ from fxhpc.client.search import FunctionSearchResults
 from fxhpc.client.status import status_dict
 from fxhpc.client.submissions import Submissions
 from fxhpc.client.workers import check_number, local_share
-from fxhpc.protocol import service, states
+from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
-from fxhpc.protocol.service import FunctionRecord, TaskState
+from fxhpc.protocol.service import FunctionRecord
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 log = logging.getLogger(__name__)
 
 _Id = str | uuid.UUID
 
-#: Seconds from its submission that get_result waits for a task, where nothing else is said.
-DEFAULT_WAIT_S = 5.0
 
-
-class FuncXClient(Declaring):
+class FuncXClient(Asking, Declaring):
     """A client of one home, or of a forwarder of its own.
 
     Args:
@@ -95,7 +88,7 @@ class FuncXClient(Declaring):
         check_number("max_payload", max_payload, int, 1, "bytes")
         check_number("retries", retries, int, 0, "further attempts at lost tasks")
         local_share(os.environ, workers)  # a wrong FXHPC_WORKERS is told here, not by a thread
-        self.wait_s = _default_wait() if wait is None else wait
+        self.wait_s = default_wait() if wait is None else wait
         self.max_payload = max_payload
         self.retries = retries
         self.resource_specification = resource_specification
@@ -110,21 +103,16 @@ class FuncXClient(Declaring):
         self.loop = loop
         self.fx_serializer: Any = None
         self._pack_arguments = pack_arguments
-        self._home = None if embedded else attachments.home_directory(home)
-        if self._home is None:
-            self._attach = functools.partial(attachments.embed, path, workers)
+        directory = None if embedded else attachments.home_directory(home)
+        if directory is None:
+            attach = functools.partial(attachments.embed, path, workers)
         else:
-            self._attach = functools.partial(attachments.attach_home, self._home, workers)
-        self._begin()
-        self._is_closed = False
-        processes.add_resident(self)
+            attach = functools.partial(attachments.attach_home, directory, workers)
+        super().__init__(attach, directory)
         self._tell_older(self._attached())
 
-    exit_rank = 1
-
     def _begin(self) -> None:
-        self._lock = threading.RLock()
-        self._attachment: Attachment | None = None
+        super()._begin()
         self._submissions = Submissions(self._attached, self)
         self._results = Results(self._attached, self._submissions)
 
@@ -231,7 +219,7 @@ class FuncXClient(Declaring):
             FunctionNotFound, EndpointNotFound: nobody knows it.
             WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
-        endpoint_id, batch = _batch_arguments(*args, **kwargs)
+        endpoint_id, batch = batch_arguments(*args, **kwargs)
         endpoint = None if endpoint_id is None else self._endpoint(endpoint_id)
         if not isinstance(batch, Batch):
             raise errors.NotABatch(type(batch).__name__)
@@ -280,155 +268,6 @@ class FuncXClient(Declaring):
         parts = [(endpoint, function, payloads)]
         return self._submissions.submit_parts(parts, self.session_task_group_id)[0]
 
-    # --- results --------------------------------------------------------------------------------
-
-    def get_task(self, task_id: _Id) -> dict[str, Any]:
-        """What is known of a task: `pending` (a bool), `status`, why it waits or how it ended.
-
-        `details` has where it was sent, and what it printed if that is kept.
-
-        Raises:
-            TaskNotFound: nobody knows it.
-            SerializationError: its result cannot be unpacked here.
-        """
-        selection = tasks.Selection([task_id])
-        state, summary = self._results.details(selection)
-        if state.status == states.UNKNOWN:
-            raise errors.TaskNotFound(selection.names[0])
-        return outcomes.task_dict(state, selection.names[0], summary)
-
-    def get_result(
-        self, task_id: _Id, timeout: float | None = None, wait: float | None = None
-    ) -> Any:
-        """The value that a task returned.
-
-        Args:
-            task_id: which task.
-            timeout: seconds from now to wait for it; `float("inf")` waits until it ends.
-            wait: seconds from its submission to wait for it; the client's `wait` if neither is
-                given. So a loop over many pending tasks waits that long in all.
-
-        Raises:
-            TaskPending: it has not ended by then; `reason` says what it waits for.
-            TaskNotFound: nobody knows it.
-            TaskLost, TaskCancelled: it ended without a value.
-            Exception: what the function raised.
-        """
-        selection = tasks.Selection([task_id])
-        name = selection.names[0]
-        seconds = self.wait_s if wait is None else wait
-        state = self._results.await_one(selection, timeout, seconds)
-        if state.status == states.UNKNOWN:
-            raise errors.TaskNotFound(name)
-        if state.outcome is None:
-            raise errors.TaskPending(outcomes.pending_reason(state))
-        if state.status == states.SUCCESS:
-            return outcomes.value_of(state.outcome)
-        outcomes.failure_of(state.outcome, name).reraise()
-        raise AssertionError("unreachable")
-
-    def get_batch_result(
-        self, task_id_list: Iterable[_Id], timeout: float | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """What is known of many tasks: for every id that was given, what `get_task` returns.
-
-        An unknown task has the status "unknown" and an `exception`.
-
-        Args:
-            task_id_list: a list of ids, or another iterable of them.
-            timeout: seconds to wait for all to end; without it, the answer is the state of now.
-
-        Raises:
-            NotAList: it is one id, or no iterable.
-        """
-        selection = tasks.Selection(task_id_list)
-        if timeout is not None:
-            self._results.wait(selection, timeout, cf.ALL_COMPLETED)
-        found = self._results.reader.fetch(selection.by_stream())
-        nothing = TaskState(0, states.UNKNOWN)
-        return {
-            name: outcomes.task_dict_in_batch(found[stream].get(index, nothing), name)
-            for name, (stream, index) in zip(selection.names, selection.places, strict=True)
-        }
-
-    def wait(
-        self,
-        task_ids: Iterable[_Id],
-        timeout: float | None = None,
-        return_when: str = cf.ALL_COMPLETED,
-    ) -> tuple[list[str], list[str]]:
-        """Wait for tasks; return the ids of those that have ended and of those that have not."""
-        return self._results.wait(tasks.Selection(task_ids), timeout, return_when)
-
-    def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
-        """The ids of tasks as they end.
-
-        Raises:
-            TimeoutError: not all have ended within so many seconds.
-        """
-        return self._results.as_completed(tasks.Selection(task_ids), timeout)
-
-    def cancel(
-        self,
-        task_id: _Id | Iterable[_Id] | None = None,
-        interrupt: bool = False,
-        *,
-        task_group_id: _Id | None = None,
-    ) -> bool | dict[str, bool]:
-        """Cancel tasks that have not begun; with `interrupt`, end those that run.
-
-        Returns whether the task is cancelled, now or earlier; for many, or a group, a dictionary
-        of that by id. False: it had ended and keeps its outcome, runs, or is not known; or its
-        endpoint did not answer within 10 seconds, and ends it when it can be reached.
-
-        Args:
-            task_id: a task, or several.
-            interrupt: end those that run, and all that they have started.
-            task_group_id: all tasks of this group that are there by now, whoever submitted them;
-                beside `task_id` both are cancelled, the tasks that are named and the group's.
-
-        Raises:
-            UsageError: neither tasks nor a group are named.
-            InvalidUUID: what is named as a task is no UUID; nothing was cancelled.
-            TaskGroupNotFound: the home has no task of this group; nothing was cancelled.
-        """
-        return cancelling.cancel(
-            self._ask,
-            lambda: self._results.reader,
-            self.session_task_group_id,
-            task_id,
-            interrupt,
-            task_group_id,
-        )
-
-    def resume(self) -> None:
-        """Run the older work of `local` endpoints that are gone on this process's own."""
-        self._ask(service.Resume(0))
-
-    def tasks(
-        self,
-        endpoint: _Id | None = None,
-        state: str | Iterable[str] | None = None,
-        limit: int = 100,
-    ) -> list[dict[str, Any]]:
-        """The tasks that the home knows, the newest first: each a dictionary.
-
-        It has `task_id`, `status`, `pending`, `function_name`, `function_id`, `endpoint` (its
-        name), `endpoint_id`, `submitted` (when its batch began, seconds since the epoch), `group`
-        and, if it is pending, `reason`.
-
-        Args:
-            endpoint: of this endpoint alone: a UUID, a name, or "local".
-            state: in this state alone, or in one of these; "pending" are all that have not ended.
-            limit: so many at most.
-
-        Raises:
-            EndpointNotFound: the home has none of this name.
-            UsageError: there is no such state.
-        """
-        wanted = self._endpoint(endpoint) if endpoint is not None else ""
-        return listing.tasks(self._ask, wanted, state, limit)
-
     # --- endpoints ------------------------------------------------------------------------------
 
     def get_endpoint_status(self, endpoint_uuid: _Id) -> dict[str, Any]:
@@ -442,17 +281,6 @@ class FuncXClient(Declaring):
 
     # --- the client's own life ------------------------------------------------------------------
 
-    def _endpoint(self, endpoint: _Id | None) -> str:
-        return endpoint_name(endpoint, self._home)
-
-    def close(self) -> None:
-        """Give back what is held; `local` ends with the last client of this process."""
-        with self._lock:
-            self._is_closed = True
-            attachment, self._attachment = self._attachment, None
-        if attachment is not None:
-            attachments.release(attachment)
-
     def logout(self) -> None:
         """Nothing to do: nobody has logged in."""
 
@@ -462,73 +290,12 @@ class FuncXClient(Declaring):
     def __enter__(self) -> FuncXClient:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def leave(self, deadline: float) -> None:
-        """The interpreter ends: the connection and `local` leave by themselves."""
-
     def abandon(self) -> None:
         """This is a forked child: it attaches anew at its next use, under streams of its own."""
-        processes.bury(self._attachment, self._submissions, self._results, self._lock)
+        processes.bury(self._submissions, self._results)
         digests = self._submissions.digests
-        self._begin()
+        super().abandon()
         self._submissions.digests.update(digests)
-
-    # --- inside ---------------------------------------------------------------------------------
-
-    def _attached(self) -> Attachment:
-        attachment = self._attachment
-        if attachment is not None and attachment.usable:
-            return attachment
-        with self._lock:
-            if self._is_closed:
-                raise errors.ForwarderError("this client was closed; make another")
-            if self._attachment is None or not self._attachment.usable:
-                self._attachment = self._attach()
-            return self._attachment
-
-    def _share(self) -> Attachment:
-        """The attachment, held once more: for an executor."""
-        return attachments.hold(self._attached())
-
-    def _ask(self, message: Any) -> Any:
-        return self._attached().connection.ask(message)
-
-    def _tell_older(self, attachment: Attachment) -> None:
-        attached = attachment.connection.attached
-        if attached is None or not attached.older or attachment.told_older:
-            return
-        attachment.told_older = True
-        print(
-            f"fxhpc: {attached.older:,} older tasks of `local` endpoints that are gone wait in "
-            f"{self._home}; resume() runs them here.",
-            file=sys.stderr,
-        )
 
 
 Client = FuncXClient  # Globus Compute's name
-
-
-def _batch_arguments(
-    *args: Any, endpoint_id: _Id | None = None, batch: Any = None
-) -> tuple[_Id | None, Any]:
-    """Endpoint and batch of either form of batch_run."""
-    given = list(args)
-    if len(given) == 2:
-        endpoint_id = given.pop(0)
-    if len(given) == 1 and batch is None:
-        batch = given.pop()
-    if given:
-        raise TypeError("batch_run() takes a batch, or an endpoint and a batch")
-    return endpoint_id, batch
-
-
-def _default_wait() -> float:
-    text = os.environ.get("FXHPC_WAIT")
-    if not text:
-        return DEFAULT_WAIT_S
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"FXHPC_WAIT is {text!r}; it is a number of seconds") from None

@@ -1,9 +1,4 @@
-"""What an Executor does behind its face: numbers tasks, sends them in batches, ends futures.
-
-A submission is sent at once while little is under way; otherwise it waits for the answer to an
-earlier one, and goes with all that has come meanwhile. So a lone task has no delay, and a
-hundred thousand go in a few hundred messages, without a timer and without a thread of its own.
-"""
+"""What an Executor does behind its face: numbers tasks, hands them to `outbox`, ends futures."""
 
 from __future__ import annotations
 
@@ -22,9 +17,9 @@ from fxhpc.client.callbacks import Callbacks
 from fxhpc.client.following import Following
 from fxhpc.client.futures import TaskFuture
 from fxhpc.client.groups import Group, Key
+from fxhpc.client.outbox import Outbox
 from fxhpc.client.resources import NOTHING_DECLARED, Declared
 from fxhpc.client.sendable import check_stream
-from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
@@ -32,9 +27,6 @@ from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.serialize import PackedFunction
 
 log = logging.getLogger(__name__)
-
-#: Submit messages, and as many with what is cancelled, that are sent ahead of their answers.
-_IN_FLIGHT = 2
 
 #: Streams kept open for functions that are not in use at the moment.
 _IDLE_GROUPS = 64
@@ -73,12 +65,9 @@ class Submitter:
         self._following = Following(
             self.condition, lambda: self._streams.values(), lambda: self._attachment, self._forget
         )
-        self._dirty: dict[Group, None] = {}  # groups with something to send, in turn
-        self._cancelled: dict[Group, None] = {}  # groups with cancels to send
+        self._outbox = Outbox(self.condition, lambda: self._attachment, self._on_stored)
         self._sent_bodies: set[bytes] = set()
-        self._in_flight = 0
-        self._cancels_in_flight = 0
-        self._open = 0
+        self._open = 0  # tasks that have not ended
         self._closing = False
         self._closed = False
 
@@ -95,11 +84,7 @@ class Submitter:
             future = group.futures[index] = TaskFuture(group, index)
             group.pending.append(payload)
             self._open += 1
-            if self._in_flight < _IN_FLIGHT:
-                self._dirty[group] = None
-                self.flush()
-            elif group not in self._dirty:
-                self._dirty[group] = None
+            self._outbox.add(group)
         return future
 
     def submit_many(
@@ -117,8 +102,7 @@ class Submitter:
             group.futures.update(zip(range(first, group.next), futures, strict=True))
             group.pending += payloads
             self._open += len(payloads)
-            self._dirty[group] = None
-            self.flush()
+            self._outbox.add(group)
         return futures
 
     def _group(self, function: PackedFunction, declared: Declared) -> Group:
@@ -200,68 +184,11 @@ class Submitter:
                     self._private = attachment.private.endpoint
             return self._attachment
 
-    # --- sending (the condition is held) --------------------------------------------------------
+    # --- for groups and their futures -----------------------------------------------------------
 
     def cancel(self, group: Group, index: int) -> None:
-        """Have a task cancelled there, once it has been sent."""
-        group.cancels.append(index)
-        self._cancelled[group] = None
-        self.flush()
-
-    def flush(self, *, everything: bool = False) -> None:
-        """Send what waits, as far as little is under way, or all of it."""
-        attachment = self._attachment
-        if attachment is None:
-            return
-        while self._dirty and (everything or self._in_flight < _IN_FLIGHT):
-            submissions = self._collect()
-            if submissions:
-                self._in_flight += 1
-                then = functools.partial(self._on_stored, submissions)
-                try:
-                    attachment.connection.call(service.Submit(0, submissions), then)
-                except Exception as error:  # nothing of it was sent, and nobody will answer
-                    then(error)
-        for group in [group for group in self._cancelled if not group.pending]:
-            if everything or self._cancels_in_flight < _IN_FLIGHT:
-                self._cancelled.pop(group, None)
-                self._send_cancels(group)
-
-    def _collect(self) -> list[service.Submission]:
-        """What one message takes: all that waits, function by function."""
-        submissions: list[service.Submission] = []
-        size = 0
-        while self._dirty and size < MESSAGE_BYTES:
-            group = next(iter(self._dirty))
-            taken = 0
-            for submission in cut(group.info, group.first, group.pending):
-                submissions.append(submission)
-                taken += len(submission.payloads)
-                size += sum(map(len, submission.payloads))
-                if size >= MESSAGE_BYTES:
-                    break
-            if taken < len(group.pending):
-                group.pending = group.pending[taken:]
-            else:
-                group.pending = []
-                del self._dirty[group]
-            group.first += taken
-        return submissions
-
-    def _send_cancels(self, group: Group) -> None:
-        indices, group.cancels = group.cancels, []
-        if indices and self._attachment is not None:
-            tasks = [service.StreamRanges(group.stream, ids.to_ranges(indices))]
-            self._cancels_in_flight += 1
-            self._attachment.connection.call(service.CancelTasks(0, tasks), self._on_cancels)
-
-    def _on_cancels(self, answer: Any) -> None:
-        """Those that have gathered meanwhile go in one message: very many are cancelled one by one
-        if whoever reads a map's values stops."""
-        with self.condition:
-            self._cancels_in_flight -= 1
-            if not isinstance(answer, BaseException):
-                self.flush()
+        """Have a task cancelled there, once it has been sent. The condition is held."""
+        self._outbox.cancel(group, index)
 
     def interrupt(self, group: Group, indices: list[int]) -> None:
         """Have tasks end that were sent; work that stays without its submitter stays."""
@@ -295,7 +222,6 @@ class Submitter:
     def _on_stored(self, sent: list[service.Submission], answer: Any) -> None:
         failed: dict[Group, int] = {}  # and from which task on
         with self.condition:
-            self._in_flight -= 1
             for submission in sent:
                 group = self._streams.get(submission.info.stream)
                 if group is None:
@@ -306,10 +232,10 @@ class Submitter:
                     group.stored = submission.first + len(submission.payloads)
             for group in failed:
                 # Its numbers have a gap now: no more tasks, but the results of the earlier ones.
-                self._dirty.pop(group, None)
+                self._outbox.drop_tasks(group)
                 if self._groups.get(group.key) is group:
                     del self._groups[group.key]
-            self.flush()
+            self._outbox.answered()
             if self.options["keep"]:
                 self._following.ask()
         for group, first in failed.items():
@@ -317,9 +243,8 @@ class Submitter:
 
     def _forget(self, group: Group) -> None:
         """Number no more tasks in this stream."""
-        self._dirty.pop(group, None)
-        self._cancelled.pop(group, None)
-        self._send_cancels(group)
+        self._outbox.drop_tasks(group)
+        self._outbox.send_cancels(group)
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
         self._streams.pop(group.stream, None)
@@ -332,7 +257,6 @@ class Submitter:
             groups = [g for g in self._streams.values() if g.info.endpoint == endpoint]
             for group in groups:
                 group.cancels += group.futures
-                self._send_cancels(group)
                 self._forget(group)
         for group in groups:
             group.fail_all(error)
@@ -369,7 +293,7 @@ class Submitter:
                 continue
             unsent = range(group.first, group.first + len(group.pending))
             group.pending = []  # nothing comes after these, so there is no gap
-            self._dirty.pop(group, None)
+            self._outbox.drop_tasks(group)
             # What was sent may run: it ends here when it is known there.
             group.cancels += [index for index in group.futures if index < group.first]
             if group.cancels and self._attachment is not None:
@@ -399,8 +323,7 @@ class Submitter:
             if self._closed:
                 return
             self._closed = True
-            for group in list(self._cancelled):
-                self._send_cancels(group)
+            self._outbox.send_all_cancels()
             attachment, self._attachment = self._attachment, None
             groups = list(self._streams.values())
             self._groups, self._streams = {}, {}
@@ -437,7 +360,8 @@ class Submitter:
                 for group in groups
                 if (sent := [index for index in group.futures if index < group.first])
             ]
-            self._dirty.clear()
+            for group in groups:
+                self._outbox.drop_tasks(group)
         for group in groups:
             group.pending = []
             self._end_here(group)
@@ -456,7 +380,7 @@ class Submitter:
         with self.condition:
             self.is_shut = True
             self._cancel_unbegun(spare_kept=True)
-            self.flush(everything=True)
+            self._outbox.flush(everything=True)
             groups = list(self._streams.values())
         for group in groups:
             self._end_here(group)

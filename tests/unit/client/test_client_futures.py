@@ -163,15 +163,15 @@ def test_a_task_cancelled_before_it_was_sent_keeps_its_number(
     executor: Executor, forwarder: FakeForwarder
 ) -> None:
     submitter = executor._submitter
-    submitter._in_flight = 2  # as if answers were outstanding
+    submitter._outbox._in_flight = 2  # as if answers were outstanding
     futures = []
     submitter._attachment = submitter.attachment()
     futures = [executor.submit(square, x) for x in range(3)]
     assert futures[1].cancel()
     forwarder.service.hold = True
     with submitter.condition:
-        submitter._in_flight = 0
-        submitter.flush()
+        submitter._outbox._in_flight = 0
+        submitter._outbox.flush()
     eventually(lambda: len(next(iter(forwarder.service.tasks.values()), {})) == 3)
     known = next(iter(forwarder.service.tasks.values()))
     assert known[1].payload == b""

@@ -1,0 +1,196 @@
+"""What a client asks about tasks by their ids: states, results, waiting, cancelling, lists."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fxhpc import errors
+from fxhpc.client import cancelling, listing, outcomes, tasks
+from fxhpc.client.results import Results
+from fxhpc.client.session import Session
+from fxhpc.protocol import service, states
+from fxhpc.protocol.service import TaskState
+
+_Id = str | uuid.UUID
+
+#: Seconds from its submission that get_result waits for a task, where nothing else is said.
+DEFAULT_WAIT_S = 5.0
+
+
+class Asking(Session):
+    """The part of `FuncXClient` that is about tasks which were submitted, by whomever.
+
+    Attributes:
+        wait_s: seconds from its submission that `get_result` waits for a task.
+        session_task_group_id: the group of the client's own tasks.
+    """
+
+    wait_s: float
+    session_task_group_id: str
+    _results: Results
+
+    def get_task(self, task_id: _Id) -> dict[str, Any]:
+        """What is known of a task: `pending` (a bool), `status`, why it waits or how it ended.
+
+        `details` has where it was sent, and what it printed if that is kept.
+
+        Raises:
+            TaskNotFound: nobody knows it.
+            SerializationError: its result cannot be unpacked here.
+        """
+        selection = tasks.Selection([task_id])
+        state, summary = self._results.details(selection)
+        if state.status == states.UNKNOWN:
+            raise errors.TaskNotFound(selection.names[0])
+        return outcomes.task_dict(state, selection.names[0], summary)
+
+    def get_result(
+        self, task_id: _Id, timeout: float | None = None, wait: float | None = None
+    ) -> Any:
+        """The value that a task returned.
+
+        Args:
+            task_id: which task.
+            timeout: seconds from now to wait for it; `float("inf")` waits until it ends.
+            wait: seconds from its submission to wait for it; the client's `wait` if neither is
+                given. So a loop over many pending tasks waits that long in all.
+
+        Raises:
+            TaskPending: it has not ended by then; `reason` says what it waits for.
+            TaskNotFound: nobody knows it.
+            TaskLost, TaskCancelled: it ended without a value.
+            Exception: what the function raised.
+        """
+        selection = tasks.Selection([task_id])
+        name = selection.names[0]
+        seconds = self.wait_s if wait is None else wait
+        state = self._results.await_one(selection, timeout, seconds)
+        if state.status == states.UNKNOWN:
+            raise errors.TaskNotFound(name)
+        if state.outcome is None:
+            raise errors.TaskPending(outcomes.pending_reason(state))
+        if state.status == states.SUCCESS:
+            return outcomes.value_of(state.outcome)
+        outcomes.failure_of(state.outcome, name).reraise()
+        raise AssertionError("unreachable")
+
+    def get_batch_result(
+        self, task_id_list: Iterable[_Id], timeout: float | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """What is known of many tasks: for every id that was given, what `get_task` returns.
+
+        An unknown task has the status "unknown" and an `exception`.
+
+        Args:
+            task_id_list: a list of ids, or another iterable of them.
+            timeout: seconds to wait for all to end; without it, the answer is the state of now.
+
+        Raises:
+            NotAList: it is one id, or no iterable.
+        """
+        selection = tasks.Selection(task_id_list)
+        if timeout is not None:
+            self._results.wait(selection, timeout, cf.ALL_COMPLETED)
+        found = self._results.reader.fetch(selection.by_stream())
+        nothing = TaskState(0, states.UNKNOWN)
+        return {
+            name: outcomes.task_dict_in_batch(found[stream].get(index, nothing), name)
+            for name, (stream, index) in zip(selection.names, selection.places, strict=True)
+        }
+
+    def wait(
+        self,
+        task_ids: Iterable[_Id],
+        timeout: float | None = None,
+        return_when: str = cf.ALL_COMPLETED,
+    ) -> tuple[list[str], list[str]]:
+        """Wait for tasks; return the ids of those that have ended and of those that have not."""
+        return self._results.wait(tasks.Selection(task_ids), timeout, return_when)
+
+    def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
+        """The ids of tasks as they end.
+
+        Raises:
+            TimeoutError: not all have ended within so many seconds.
+        """
+        return self._results.as_completed(tasks.Selection(task_ids), timeout)
+
+    def cancel(
+        self,
+        task_id: _Id | Iterable[_Id] | None = None,
+        interrupt: bool = False,
+        *,
+        task_group_id: _Id | None = None,
+    ) -> bool | dict[str, bool]:
+        """Cancel tasks that have not begun; with `interrupt`, end those that run.
+
+        Returns whether the task is cancelled, now or earlier; for many, or a group, a dictionary
+        of that by id. False: it had ended and keeps its outcome, runs, or is not known; or its
+        endpoint did not answer within 10 seconds, and ends it when it can be reached.
+
+        Args:
+            task_id: a task, or several.
+            interrupt: end those that run, and all that they have started.
+            task_group_id: all tasks of this group that are there by now, whoever submitted them;
+                beside `task_id` both are cancelled, the tasks that are named and the group's.
+
+        Raises:
+            UsageError: neither tasks nor a group are named.
+            InvalidUUID: what is named as a task is no UUID; nothing was cancelled.
+            TaskGroupNotFound: the home has no task of this group; nothing was cancelled.
+        """
+        return cancelling.cancel(
+            self._ask,
+            lambda: self._results.reader,
+            self.session_task_group_id,
+            task_id,
+            interrupt,
+            task_group_id,
+        )
+
+    def resume(self) -> None:
+        """Run the older work of `local` endpoints that are gone on this process's own."""
+        self._ask(service.Resume(0))
+
+    def tasks(
+        self,
+        endpoint: _Id | None = None,
+        state: str | Iterable[str] | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """The tasks that the home knows, the newest first: each a dictionary.
+
+        It has `task_id`, `status`, `pending`, `function_name`, `function_id`, `endpoint` (its
+        name), `endpoint_id`, `submitted` (when its batch began, seconds since the epoch), `group`
+        and, if it is pending, `reason`.
+
+        Args:
+            endpoint: of this endpoint alone: a UUID, a name, or "local".
+            state: in this state alone, or in one of these; "pending" are all that have not ended.
+            limit: so many at most.
+
+        Raises:
+            EndpointNotFound: the home has none of this name.
+            UsageError: there is no such state.
+        """
+        wanted = self._endpoint(endpoint) if endpoint is not None else ""
+        return listing.tasks(self._ask, wanted, state, limit)
+
+
+def default_wait() -> float:
+    """How long `get_result` waits where nothing is said: FXHPC_WAIT, or five seconds.
+
+    Raises:
+        ValueError: FXHPC_WAIT is no number.
+    """
+    text = os.environ.get("FXHPC_WAIT")
+    if not text:
+        return DEFAULT_WAIT_S
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"FXHPC_WAIT is {text!r}; it is a number of seconds") from None
