@@ -126,6 +126,14 @@ class Answering:
                 waiters.remove(waiter)
                 if not waiters:
                     del self._waiters[name]
+        try:
+            self._answer_now(waiter)
+        except Exception as error:  # those who wait for others of the same results must not suffer
+            self._state.mistakes.append(error)
+            where = "a mistake in fxhpc, when these tasks had ended"
+            self._state.mistaken((waiter.peer, waiter.call), error, where)
+
+    def _answer_now(self, waiter: Waiter) -> None:
         known = causes.Causes(self._gathering.trouble)
         reasons = {
             name: known.of_stream(stream, self._state.endpoint_of(stream))

@@ -70,8 +70,8 @@ class Forwarder:
         )
         self._gathering.on_ended = self._ended
         self._gathering.on_stored = self._stored
+        self._went_on = False  # what is handled is the store's answer
         self._recovered = False  # just now: it is not known yet who of before is still there
-        self._said: tuple[bytes, service.FromClient] | None = None  # what is being handled
 
     # --- what shells ask ------------------------------------------------------------------------
 
@@ -145,16 +145,31 @@ class Forwarder:
 
         A mistake in handling one client's message must not end the service of all.
         """
-        state, message = self._state, self._said
-        if message is not None and (call := getattr(message[1], "call", None)) is not None:
-            words = f"a mistake in fxhpc, or nonsense in the call: {type(error).__name__}: {error}"
-            state.say(message[0], service.Failed(call, "ForwarderError", [words]))
-        return state.actions
+        if self._state.caller is not None:
+            where = "a mistake in fxhpc, or nonsense in the call"
+            if self._went_on:
+                where = (
+                    "a mistake in fxhpc, after its store had done what was asked for (look whether "
+                    "it has taken effect before you ask again)"
+                )
+            self._state.mistaken(self._state.caller, error, where)
+        return self._state.actions
+
+    @property
+    def has_caller(self) -> bool:
+        """Whether what was handled last was for a client's call: `failed` answers it."""
+        return self._state.caller is not None
+
+    def take_mistakes(self) -> list[Exception]:
+        """What was raised in answering single calls, since the last time; their clients know."""
+        mistakes, self._state.mistakes = self._state.mistakes, []
+        return mistakes
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """Take note of an event; what is to be done about it, in this order."""
         state = self._state
-        state.now, state.actions, self._said = now, [], None
+        state.now, state.actions, state.caller = now, [], None
+        self._went_on = isinstance(event, ev.Stored | ev.Loaded)
         if isinstance(event, ev.ClientSaid):
             self._client_said(event.peer, event.message)
         elif isinstance(event, ev.InterchangeSaid):
@@ -207,7 +222,8 @@ class Forwarder:
 
     def _client_said(self, peer: bytes, message: service.FromClient) -> None:
         state = self._state
-        self._said = (peer, message)
+        if (call := getattr(message, "call", None)) is not None:
+            state.caller = (peer, call)
         if isinstance(message, service.Attach):
             self._attaching.attach(peer, message)
             return
@@ -278,7 +294,7 @@ class Forwarder:
             records, total = value if method == "search" else (value, len(value))
             self._state.say(client.peer, service.Functions(call, records, total))
 
-        self._state.load(method, arguments, loaded)
+        self._state.load(method, arguments, loaded, (client.peer, call))
 
     # --- interchanges ---------------------------------------------------------------------------
 

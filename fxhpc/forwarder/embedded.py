@@ -97,6 +97,8 @@ class EmbeddedForwarder:
                     self._loop.feed(event)
             while not self._stopping:
                 self._loop.turn()
+                if self._loop.broken is not None and not self._loop.is_told:
+                    raise self._loop.broken  # who waits for what it was about never hears of it
             self._loop.turn()  # what was said last is still handled
         except BaseException as error:  # whatever it is: nobody may wait for ever
             log.exception("the forwarder in this process has failed")

@@ -46,7 +46,13 @@ class Clients(Protocol):
 
 
 class Loop:
-    """Runs a forwarder's core between its clients, its store and its local interchanges."""
+    """Runs a forwarder's core between its clients, its store and its local interchanges.
+
+    Attributes:
+        broken: what was raised when the core went on after the store had answered: what it knows
+            may not be what is stored since.
+        is_told: whether that was in a client's call, which was answered so.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,8 @@ class Loop:
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
         self._next_tick = time.monotonic() + TICK_S
         self._trouble = ""  # what the store said last, if it was an error
+        self.broken: Exception | None = None
+        self.is_told = False
         self._dirty = False  # something was handled since the last end of a turn
 
     def turn(self) -> None:
@@ -163,15 +171,22 @@ class Loop:
                 return
             self._dirty = False
             self._carry_out(self.core.handle(ev.EndOfTurn(), time.monotonic()))
+            for error in self.core.take_mistakes():
+                log.error("could not answer a call", exc_info=error)
             self._take_completed()
 
     def _handle(self, event: ev.Event) -> list[ev.Action]:
-        if not isinstance(event, ev.ClientSaid | ev.InterchangeSaid):
-            return self.core.handle(event, time.monotonic())
         try:
             return self.core.handle(event, time.monotonic())
         except Exception as error:
-            log.exception("ignored a message: %s", type(event.message).__name__)
+            if isinstance(event, ev.ClientSaid | ev.InterchangeSaid):
+                log.exception("ignored a message: %s", type(event.message).__name__)
+            elif isinstance(event, ev.Stored | ev.Loaded):
+                log.exception("could not go on after the store had answered")
+                self.is_told = self.core.has_caller and (self.is_told or self.broken is None)
+                self.broken = error
+            else:
+                raise
             return self.core.failed(error)
 
     def _carry_out(self, actions: list[ev.Action]) -> None:

@@ -157,6 +157,9 @@ class ForwarderProcess:
                         self._store.damage,
                     )
                     return
+                if self._loop.broken is not None:
+                    log.error("ending, so that the next forwarder begins with what is stored")
+                    return
                 if self._limits.changed() is not None:
                     self._set_limits()
             core = self._loop.core

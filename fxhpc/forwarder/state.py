@@ -24,6 +24,9 @@ Stored = Callable[[Exception | None], None]
 #: What is done with what the store was asked for, or its error.
 Loaded = Callable[[Any, Exception | None], None]
 
+#: Who waits for an answer: a client's connection, and the number of its call.
+Caller = tuple[bytes, int]
+
 
 class Bodies:
     """Functions and shared arguments that were stored or asked for last.
@@ -69,6 +72,9 @@ class State:
         self.notices = list(notices)
         self.now = 0.0  # monotonic, of the event that is being handled
         self.actions: list[ev.Action] = []
+        # Whose call is being handled, or goes on now that the store has answered.
+        self.caller: Caller | None = None
+        self.mistakes: list[Exception] = []  # in answering single calls: for the log
         self.clients: dict[bytes, Client] = {}
         self.streams: dict[bytes, Stream] = {}
         self.endpoints: dict[bytes, Endpoint] = {}
@@ -81,8 +87,8 @@ class State:
         self.bodies = Bodies(BODY_BYTES if durable else None)
         self.next_row = 1
         self._next_token = 1
-        self._stored: dict[int, Stored] = {}
-        self._loaded: dict[int, Loaded] = {}
+        self._stored: dict[int, tuple[Caller | None, Stored]] = {}
+        self._loaded: dict[int, tuple[Caller | None, Loaded]] = {}
 
     # --- streams and endpoints ------------------------------------------------------------------
 
@@ -128,12 +134,23 @@ class State:
         """Tell a client that its call is refused, and why."""
         self.say(client.peer, service.Failed(call, error, arguments))
 
+    def mistaken(self, caller: Caller, error: Exception, where: str) -> None:
+        """Handling a call has raised what no code here raises on purpose: its client is told."""
+        words = f"{where}: {type(error).__name__}: {error}"
+        self.say(caller[0], service.Failed(caller[1], "ForwarderError", [words]))
+
     # --- the store ------------------------------------------------------------------------------
 
-    def store(self, operations: list[op.Operation], then: Stored) -> None:
-        """Commit these, all or none, and go on with `then`."""
+    def store(
+        self, operations: list[op.Operation], then: Stored, caller: Caller | None = None
+    ) -> None:
+        """Commit these, all or none, and go on with `then`.
+
+        Args:
+            caller: who is told if that raises.
+        """
         token, self._next_token = self._next_token, self._next_token + 1
-        self._stored[token] = then
+        self._stored[token] = (caller, then)
         self.actions.append(ev.Store(token, operations))
 
     def store_for(self, client: Client, call: int, operations: list[op.Operation]) -> None:
@@ -145,20 +162,28 @@ class State:
             else:
                 self.fail(client, call, *error_words(error))
 
-        self.store(operations, stored)
+        self.store(operations, stored, (client.peer, call))
 
-    def load(self, method: str, arguments: tuple[Any, ...], then: Loaded) -> None:
-        """Ask the store, and go on with `then`."""
+    def load(
+        self, method: str, arguments: tuple[Any, ...], then: Loaded, caller: Caller | None = None
+    ) -> None:
+        """Ask the store, and go on with `then`.
+
+        Args:
+            caller: who is told if that raises.
+        """
         token, self._next_token = self._next_token, self._next_token + 1
-        self._loaded[token] = then
+        self._loaded[token] = (caller, then)
         self.actions.append(ev.Load(token, method, arguments))
 
     def store_answered(self, event: ev.Stored | ev.Loaded) -> None:
         """The store has done what it was asked for."""
         if isinstance(event, ev.Stored):
-            self._stored.pop(event.token)(event.error)
+            self.caller, stored = self._stored.pop(event.token)
+            stored(event.error)
         else:
-            self._loaded.pop(event.token)(event.value, event.error)
+            self.caller, loaded = self._loaded.pop(event.token)
+            loaded(event.value, event.error)
 
 
 def endpoint_key(endpoint: str) -> bytes:

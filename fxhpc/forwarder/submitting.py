@@ -85,7 +85,7 @@ class Submitting:
             self._state.say(client.peer, service.Done(message.call))
 
         if kept:
-            self._state.store(operations, stored)
+            self._state.store(operations, stored, (client.peer, message.call))
         else:
             stored(None)
 
