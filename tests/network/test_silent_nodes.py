@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -65,44 +68,84 @@ def test_m03_a_node_is_lost_without_a_word(
     assert lost.notes.begun() == {"task": 2}
 
 
-def test_m03_a_late_result_counts_if_it_is_the_first(
-    client: FuncXClient, endpoint: ScatteredEndpoint, tmp_path: Path
-) -> None:
-    """The cut-off attempt ends on its node; the second attempt is still at it when the link is
-    back: the first one's result is taken, and the second attempt is ended."""
+def first_is_slow(path: str, gate: str) -> str:
+    """Its first run ends when there is a gate; a later one does not end by itself."""
+    import os
+    import time
+
+    with open(path, "a") as file:
+        file.write(f"began task {os.getpid()} {time.monotonic():.6f}\n")
+    with open(path) as file:
+        mine = file.read().count("began")
+    while not os.path.exists(gate if mine == 1 else gate + "-never"):
+        time.sleep(0.01)
+    return f"attempt {mine}"
+
+
+def late_result(
+    client: FuncXClient,
+    endpoint: ScatteredEndpoint,
+    tmp_path: Path,
+    lose: Callable[[int], None],
+    come_back: Callable[[int], None],
+) -> tuple[int, float]:
+    """A node cannot be heard while its task ends there, and comes back while the next attempt is
+    still at it elsewhere: the first one's result is taken, and the second attempt is ended.
+
+    Returns the node, and the seconds until the second attempt began.
+    """
     endpoint.start(heartbeat_s=SHORT_S)
     endpoint.await_managers(client, 2)
     notes, gate = Notes(tmp_path / "notes"), tmp_path / "gate"
-
-    def once(path: str, gate: str, run: object) -> str:
-        import os
-        import time
-
-        with open(path, "a") as file:
-            file.write(f"began task {os.getpid()} {time.monotonic():.6f}\n")
-        with open(path) as file:
-            mine = file.read().count("began")
-        while not os.path.exists(gate if mine == 1 else gate + "-never"):
-            time.sleep(0.01)
-        return f"attempt {mine}"
-
-    function = client.register_function(once)
+    function = client.register_function(first_is_slow)
     task = client.run(
-        str(notes.path), str(gate), None, endpoint_id=endpoint.endpoint_id, function_id=function
+        str(notes.path), str(gate), endpoint_id=endpoint.endpoint_id, function_id=function
     )
     eventually(lambda: notes.lines("began"))
     first = int(notes.lines("began")[0][1])
     node = endpoint.node_of(first)
-    endpoint.network.cut(node)
+    at = time.monotonic()
+    lose(node)
     eventually(lambda: len(notes.lines("began")) == 2)
+    took = float(notes.lines("began")[1][2]) - at
     second = int(notes.lines("began")[1][1])
     gate.touch()
     # The first attempt's worker is idle when it has ended: only its manager knows.
     eventually(lambda: psutil.Process(first).cpu_percent(0.1) == 0.0)
-    endpoint.network.mend(node)
+    come_back(node)
     assert client.get_result(task, timeout=30) == "attempt 1"
     eventually(lambda: not is_running(second))
     assert len(notes.lines("began")) == 2
+    return node, took
+
+
+def test_m03_a_late_result_counts_if_it_is_the_first(
+    client: FuncXClient, endpoint: ScatteredEndpoint, tmp_path: Path
+) -> None:
+    """The cut-off attempt ends on its node, whose cable is plugged in again later."""
+    late_result(client, endpoint, tmp_path, endpoint.network.cut, endpoint.network.mend)
+
+
+def test_m06_a_manager_that_stands_still_while_its_kernel_answers(
+    client: FuncXClient, endpoint: ScatteredEndpoint, tmp_path: Path
+) -> None:
+    """SIGSTOP: its node's kernel takes and acknowledges all that is sent to it, and its workers go
+    on. It goes on when others have its task: its result counts, and it serves as before.
+    """
+
+    def signals(number: signal.Signals) -> Callable[[int], None]:
+        return lambda node: endpoint.managers[node].send_signal(number)
+
+    stop, go_on = signals(signal.SIGSTOP), signals(signal.SIGCONT)
+    node, took = late_result(client, endpoint, tmp_path, stop, go_on)
+    name = f"SIGSTOP on a node until its task runs on another, 3 x {SHORT_S} s"
+    record_figure("M6", name, took, "s")
+    assert took < 10 * 3 * SHORT_S
+    endpoint.managers[1 - node].terminate()
+    endpoint.await_managers(client, 1)
+    function = client.register_function(os.getpid)
+    task = client.run(endpoint_id=endpoint.endpoint_id, function_id=function)
+    assert endpoint.node_of(client.get_result(task, timeout=30)) == node
 
 
 @pytest.mark.parametrize("fault", ["deafen_hub", "deafen_node"])
