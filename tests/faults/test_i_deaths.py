@@ -28,10 +28,12 @@ def endpoint(home: TestHome) -> Iterator[Supervised]:
     endpoint.stop()
 
 
-def _busy_again(notes: Path, killed: float) -> float:
-    """Seconds from the kill until both workers run tasks that they had not been given before."""
-    begins = [begin for index, begin, _ in spans(notes) if begin > killed and index > 1]
-    return begins[1] - killed if len(begins) > 1 else 0.0
+def _busy_again(notes: Path, killed: float, workers: int = 2) -> float:
+    """Seconds from the kill until as many tasks have begun as there are workers, of those that were
+    not running then.
+    """
+    begins = [begin for index, begin, _ in spans(notes) if begin > killed and index >= workers]
+    return begins[workers - 1] - killed if len(begins) >= workers else 0.0
 
 
 def test_i01_a_killed_interchange_is_back_at_once(
@@ -118,6 +120,34 @@ def test_i03_a_pid_that_is_used_again_is_no_proof_of_life(home: TestHome, tmp_pa
     assert not look(endpoint.directory).alive
     endpoint.run("start")
     endpoint.stop()
+
+
+@pytest.mark.load
+def test_i01_killed_with_64_busy_workers(
+    client: FuncXClient, home: TestHome, tmp_path: Path
+) -> None:
+    """I1: the same with 64 workers, all of which end their tasks while it is away or coming back,
+    and 10,000 tasks behind these: nothing is lost, none runs twice.
+    """
+    workers, behind = 64, 10_000
+    endpoint = Supervised(home, workers=workers)
+    endpoint.run("start")
+    try:
+        notes = tmp_path / "notes"
+        # They end one after the other, from a moment after the kill on.
+        seconds = [0.5 + number / workers for number in range(workers)]
+        ids = submit(client, endpoint.endpoint_id, notes, workers + behind, (*seconds, 0.002))
+        eventually(lambda: len(spans(notes)) == workers)
+        killed = endpoint.kill_interchange()
+        took = eventually(lambda: _busy_again(notes, killed, workers), every=0.1)
+        endings = [end - killed for index, _, end in spans(notes) if index < workers and end]
+        record_figure("I1", "64 workers: 64 other tasks have begun", took, "s")
+        record_figure("I1", "64 workers: the last that ran has ended", max(endings), "s")
+        assert took < 30.0
+        check(client, ids, notes)
+        record_figure("I1", "64 workers: all 10,064 tasks ended", time.monotonic() - killed, "s")
+    finally:
+        endpoint.stop()
 
 
 @pytest.mark.load
