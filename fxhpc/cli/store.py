@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ def purge(
     """Forget batches with all their results, and give the room back to the file system.
 
     Batches that have not ended stay, unless --all is given: their tasks are cancelled then. What is
-    forgotten cannot be had back, and its ids are unknown from then on. Functions stay.
+    forgotten cannot be had back, and its ids are unknown from then on. Functions stay. It works on
+    a full disk too; where nothing can be freed it says why, and ends with an error.
     """
     if not (older_than or group or endpoint or ended or everything):
         raise click.UsageError("say what: --older-than 7d, --group, --endpoint, --ended or --all")
@@ -82,10 +84,10 @@ def purge(
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
         wanted = PurgeTasks(0, older_s, group or "", place, everything, dry_run=True)
         found: Purged = client.ask(wanted)
-        if not dry_run and found.batches:
-            if not yes:
+        if not dry_run:
+            if found.batches and not yes:
                 _make_sure(found)
-            wanted.dry_run = False
+            wanted.dry_run = False  # even of nothing: what is left of an earlier one goes too
             found = client.ask(wanted)
     _tell_purged(found, dry_run)
 
@@ -96,7 +98,7 @@ def purge(
 @output.common_options
 def set_limits(max_bytes: str | None, retention: str | None) -> None:
     """Set how much the store may hold and for how long; without options, show it."""
-    from fxhpc.forwarder.limits import Limits, read_limits, write_limits
+    from fxhpc.forwarder.limits import Limits, check_limits, read_limits, write_limits
     from fxhpc.units import parse_size
 
     home = output.home()
@@ -111,18 +113,32 @@ def set_limits(max_bytes: str | None, retention: str | None) -> None:
             size = parse_size(max_bytes) if max_bytes is not None else limits.max_bytes
         except ValueError as error:
             raise errors.UsageError(f"--max-bytes: {error}") from None
-        if size <= 0:
-            raise errors.UsageError("--max-bytes: a store that may hold nothing takes no work")
         kept = limits.retention_s if retention is None else _duration(retention, "--retention")
-        home.create()
         limits = Limits(size, kept)
+        try:
+            check_limits(limits, "--max-bytes", "--retention")
+        except ValueError as error:
+            raise errors.UsageError(str(error)) from None
+        home.create()
         write_limits(home, limits)
+        _note_small_disk(limits.max_bytes)
     if output.wants_json():
         output.document({"max_bytes": limits.max_bytes, "retention_s": limits.retention_s})
     else:
         click.echo(
             f"at most {format_bytes(limits.max_bytes)}; results are kept for "
             f"{_days(limits.retention_s)} after they have ended or were last asked for"
+        )
+
+
+def _note_small_disk(max_bytes: int) -> None:
+    """Say it if the disk will be full before the store is."""
+    found = os.statvfs(output.home().path)
+    size = found.f_blocks * found.f_frsize
+    if max_bytes > size:
+        output.note(
+            f"the file system of {output.home().path} has {format_bytes(size)} in all: submissions "
+            f"are refused when that is full, before the limit is reached"
         )
 
 
@@ -195,6 +211,7 @@ def _as_json(found: StoreUsage, names: dict[str, str]) -> dict[str, Any]:
         "payload_files": found.files,
         "log": found.log,
         "reserve": found.reserve,
+        "disk": _on_disk(found),
         "free_in_database": found.free,
         "functions": found.functions,
         "functions_and_shared_arguments": found.bodies,
@@ -219,16 +236,22 @@ def _as_json(found: StoreUsage, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _on_disk(found: StoreUsage) -> int:
+    """Bytes that the store takes of the disk. A purge says how many of these it has freed."""
+    return found.database + found.files + found.log + found.reserve
+
+
 def _print_usage(found: StoreUsage, names: dict[str, str]) -> None:
     rows = [
         ("database", format_bytes(found.database), f"{format_bytes(found.free)} of it free"),
         ("payload files", format_bytes(found.files), "arguments and results above 256 KB"),
         ("log", format_bytes(found.log), "what is not in the database yet"),
         ("reserve", format_bytes(found.reserve), "so that a full disk stops submissions alone"),
+        ("in all", format_bytes(_on_disk(found)), "on the disk"),
     ]
     output.table(("what", "size", "note"), rows)
     output.say(
-        f"{format_bytes(found.used)} of {format_bytes(found.max_bytes)} used; "
+        f"{format_bytes(found.used)} of {format_bytes(found.max_bytes)} hold what is stored; "
         f"{found.functions:,} functions and shared arguments take {format_bytes(found.bodies)}; "
         f"results are kept for {_days(found.retention_s)}"
     )

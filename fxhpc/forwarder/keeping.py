@@ -298,7 +298,7 @@ class Keeping:
                     sizes.free,
                     sizes.bodies,
                     sizes.functions,
-                    sizes.database - sizes.log - sizes.free + sizes.files,
+                    sizes.used,
                     self._max_bytes,
                     self._retention_s,
                     list(entries.values()),

@@ -11,12 +11,20 @@ import msgspec
 from fxhpc.durations import parse_duration
 from fxhpc.errors import HomeError
 from fxhpc.forwarder.home import Home
+from fxhpc.forwarder.store_reserve import RESERVE_BYTES
 from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
-from fxhpc.units import parse_size
+from fxhpc.units import format_bytes, parse_size
 
 #: These say it for the forwarder that is started with them, whatever the file says.
 MAX_BYTES_VARIABLE = "FXHPC_STORE_MAX_BYTES"
 RETENTION_VARIABLE = "FXHPC_RETENTION"
+
+
+#: Less than the store's reserve would limit nothing. SQLite's databases end at 16 TB.
+MIN_BYTES, MOST_BYTES = RESERVE_BYTES, 16 * 2**40
+
+#: What is too old is looked for once a minute. A hundred years are for ever.
+MIN_RETENTION_S, MOST_RETENTION_S = 60.0, 36525 * 86400.0
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +32,26 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_bytes: Annotated[int, msgspec.Meta(gt=0)] = MAX_BYTES
     retention_s: Annotated[float, msgspec.Meta(ge=0.0)] = RETENTION_S
+
+
+def check_limits(limits: Limits, size_name: str, retention_name: str) -> None:
+    """Make sure that a store can work within these.
+
+    Raises:
+        ValueError: it cannot; the text begins with the name of what is wrong, and has the bounds.
+    """
+    if not MIN_BYTES <= limits.max_bytes <= MOST_BYTES:
+        raise ValueError(
+            f"{size_name}: {limits.max_bytes} bytes are out of bounds: {format_bytes(MIN_BYTES)} "
+            f"at least, which its reserve for a full disk takes alone, and 16 TB at most, where "
+            f"its database ends. Write for example 20GB"
+        )
+    if not MIN_RETENTION_S <= limits.retention_s <= MOST_RETENTION_S:
+        raise ValueError(
+            f"{retention_name}: {limits.retention_s:g} s are out of bounds: results are kept for "
+            f"60 s at least, so that somebody can fetch them, and for 36525 days (a hundred years) "
+            f"at most. Write for example 14d"
+        )
 
 
 def read_limits(home: Home) -> Limits:
@@ -73,15 +101,22 @@ def limits_in_force(home: Home) -> Limits:
     """
     found = read_limits(home)
     size, retention = (os.environ.get(v) for v in (MAX_BYTES_VARIABLE, RETENTION_VARIABLE))
+    if not size and not retention:
+        return found
     try:
-        return Limits(
-            parse_size(size) if size else found.max_bytes,
-            parse_duration(retention) if retention else found.retention_s,
+        limits = Limits(
+            parse_size(size) if size else MAX_BYTES,
+            parse_duration(retention) if retention else RETENTION_S,
         )
+        check_limits(limits, MAX_BYTES_VARIABLE, RETENTION_VARIABLE)
     except ValueError as error:
         raise HomeError(
             f"{MAX_BYTES_VARIABLE} or {RETENTION_VARIABLE} is set to what is none: {error}"
         ) from error
+    return Limits(
+        limits.max_bytes if size else found.max_bytes,
+        limits.retention_s if retention else found.retention_s,
+    )
 
 
 class WatchedLimits:

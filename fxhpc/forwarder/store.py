@@ -23,10 +23,11 @@ from fxhpc.forwarder.store_errors import explain, is_damage
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_log import last_commit
 from fxhpc.forwarder.store_plausible import check_plausible
-from fxhpc.forwarder.store_read import MEMORY, Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
 from fxhpc.forwarder.store_reserve import BESIDE_BYTES, Reserve
 from fxhpc.forwarder.store_room import LOG_BYTES, Room
 from fxhpc.forwarder.store_salvage import Salvage, mend_header
+from fxhpc.forwarder.store_sizes import MEMORY, Sizes
 from fxhpc.forwarder.store_transaction import Transaction
 from fxhpc.forwarder.store_write import Changes
 from fxhpc.hosts import boot_id

@@ -37,9 +37,10 @@ def last_commit(path: str) -> tuple[int, bool]:
                 if len(frame) < _FRAME.size:
                     return last, True
                 _, committed, frame_salts, _, _ = _FRAME.unpack(frame)
-                if frame_salts == salts and committed:
+                # A process that was killed between a frame's header and its page had told nobody.
+                is_there = file.seek(page, os.SEEK_CUR) <= size
+                if frame_salts == salts and committed and is_there:
                     last = number
-                file.seek(page, os.SEEK_CUR)
     except FileNotFoundError:
         return 0, True
 

@@ -1,12 +1,9 @@
-"""What the store is asked: all that a restart needs, payloads, outcomes, functions, sizes."""
+"""What the store is asked: all that a restart needs, payloads, outcomes, functions."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -18,14 +15,13 @@ from fxhpc.forwarder.store_checksums import (
     stream_checksum,
     submission_checksum,
 )
-from fxhpc.forwarder.store_files import PayloadFiles, body_file
+from fxhpc.forwarder.store_files import body_file
 from fxhpc.forwarder.store_search import full_text_query
+from fxhpc.forwarder.store_sizes import Measured
 from fxhpc.ids import from_ranges
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
 from fxhpc.protocol.service import FunctionRecord
-
-MEMORY = ":memory:"
 
 _decode_payloads = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_ranges = msgspec.msgpack.Decoder(list[int]).decode
@@ -71,29 +67,8 @@ class Recovered(NamedTuple):
     dropped: list[bytes] = []  # streams that are forgotten, and whose rows are not all dropped
 
 
-class Sizes(NamedTuple):
-    """What the store takes, in bytes and in rows."""
-
-    database: int  # the database's file and its log
-    files: int  # the files of the largest payloads
-    submissions: int  # of these: payloads of tasks
-    results: int
-    bodies: int
-    submission_rows: int
-    result_rows: int
-    functions: int
-    free: int  # inside the database, to be used again
-    log: int = 0  # of `database`
-    reserve: int = 0  # what is set aside so that a full disk stops submissions alone
-    aside: Sequence[tuple[str, int]] = ()  # what was damaged: paths and bytes
-
-
-class Reader:
+class Reader(Measured):
     """Reads an open store."""
-
-    path: str
-    _connection: sqlite3.Connection
-    _files: PayloadFiles | None
 
     def recover(self) -> Recovered:
         """What the store holds, without payloads and outcomes."""
@@ -303,30 +278,6 @@ class Reader:
         )
         return [_decode_record(record) for (record,) in rows], total
 
-    def usage(self) -> tuple[int, int]:
-        """Bytes of pages in use and of files, and bytes of free pages. Costs nothing."""
-        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        (page,) = self._connection.execute("PRAGMA page_size").fetchone()
-        files = self._files.size if self._files else 0
-        return int(page) * (int(pages) - int(free)) + files, int(page) * int(free)
-
-    def disk(self) -> int:
-        """Bytes that the store takes on the disk, with its log and files."""
-        used, free = self.usage()
-        return used + free + self._log_size()
-
-    def _log_size(self) -> int:
-        try:
-            return os.stat(f"{self.path}-wal").st_size  # to stat it drops no lock
-        except OSError:
-            return 0  # nothing was written yet, or it is in memory
-
-    def sizes_by_stream(self) -> tuple[Sizes, dict[bytes, int]]:
-        """What the store takes, and the bytes of each stream's results."""
-        results = self._connection.execute("SELECT stream, sum(size) FROM result GROUP BY stream")
-        return self.sizes(), dict(results.fetchall())
-
     def unreferenced(self, in_use: list[bytes]) -> list[bytes]:
         """Digests of bodies that no function and no row refers to, nor these streams' digests."""
         execute = self._connection.execute
@@ -351,50 +302,12 @@ class Reader:
         ]
         return found[0], found[1]
 
-    def sizes(self) -> Sizes:
-        """What the store takes."""
-
-        def one(query: str) -> int:
-            return int(self._connection.execute(query).fetchone()[0] or 0)
-
-        page = one("PRAGMA page_size")
-        log = self._log_size()
-        in_files = "SELECT sum(size) FROM {} WHERE data IS NULL"
-        tables = ("submission_large", "result_large", "body")
-        return Sizes(
-            database=page * one("PRAGMA page_count") + log,
-            files=sum(one(in_files.format(table)) for table in tables),
-            submissions=one("SELECT sum(size) FROM submission"),
-            results=one("SELECT sum(size) FROM result"),
-            bodies=one("SELECT sum(size) FROM body"),
-            submission_rows=one("SELECT count(*) FROM submission"),
-            result_rows=one("SELECT count(*) FROM result"),
-            functions=one("SELECT count(*) FROM function"),
-            free=page * one("PRAGMA freelist_count"),
-            log=log,
-            reserve=_size_of(f"{self.path}.reserve"),
-            aside=sorted(
-                (path, _size_of(path)) for path in glob.glob(f"{glob.escape(self.path)}.damaged-*")
-            ),
-        )
-
 
 def _stream_info(stream: bytes, encoded: bytes, checksum: int | None) -> StreamInfo:
     info = _decode_info(encoded)
     if info.stream != stream or checksum not in (None, stream_checksum(stream, encoded)):
         raise ValueError("what the tasks of a batch share has a wrong checksum")
     return info
-
-
-def _size_of(path: str) -> int:
-    """Bytes of a file, or of all files in a directory; 0 if there is none."""
-    try:
-        if not os.path.isdir(path):
-            return os.stat(path).st_size
-        with os.scandir(path) as found:
-            return sum(entry.stat().st_size for entry in found)
-    except OSError:
-        return 0
 
 
 def _lost(index: int, damage: str) -> Outcome:

@@ -72,8 +72,11 @@ class Reserve:
         return True
 
     def room(self) -> int:
-        """Bytes that are free on the file system."""
-        found = os.statvfs(os.path.dirname(self._path))
+        """Bytes that are free on the file system; none if it does not answer."""
+        try:
+            found = os.statvfs(os.path.dirname(self._path))
+        except OSError:
+            return 0
         return found.f_bavail * found.f_frsize
 
     def give_half(self) -> bool:

@@ -9,7 +9,6 @@ has run leaves the last of it.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 
@@ -220,13 +219,8 @@ class Room(Reader):
     def _cannot_shrink(self) -> StoreFull:
         """The error for a store that is too full to forget anything."""
         assert self._reserve is not None
-        grows = sum(self.usage()) - (self._files.size if self._files else 0)
-        try:
-            grows -= os.stat(self.path).st_size
-            free = self._reserve.room()
-        except OSError:
-            free = 0
-        return room_needed(self.path, max(0, grows) + _STEP_BYTES, free)
+        grows = sum(self.usage()) - self._files_size() - self._database_size()
+        return room_needed(self.path, max(0, grows) + _STEP_BYTES, self._reserve.room())
 
 
 def _in_parts(operations: list[Operation]) -> Iterator[Operation]:

@@ -331,7 +331,7 @@ class StoreUsage(msgspec.Struct, array_like=True, tag="storeusage"):
     """The answer to GetStoreUsage: bytes, but for what is said to be something else."""
 
     call: int
-    database: int
+    database: int  # its file, without what is in the log alone
     files: int  # of large payloads
     log: int
     reserve: int

@@ -10,7 +10,8 @@ from typing import Any
 from fxhpc.errors import StoreFull
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
-from fxhpc.forwarder.store_read import Recovered, ResultRow, Sizes, SubmissionRow
+from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
+from fxhpc.forwarder.store_sizes import Sizes
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.protocol.service import FunctionRecord
@@ -173,10 +174,17 @@ class ModelStore:
             size = sum(len(outcome.data) for outcome in add.outcomes)
             results[add.stream] = results.get(add.stream, 0) + size
         bodies = sum(map(len, tables.bodies.values()))
-        rows = len(tables.submissions), len(tables.results)
-        arguments = used - bodies - sum(results.values())
         sizes = Sizes(
-            used, 0, arguments, sum(results.values()), bodies, *rows, len(tables.functions), 0
+            database=used,
+            files=0,
+            submissions=used - bodies - sum(results.values()),
+            results=sum(results.values()),
+            bodies=bodies,
+            submission_rows=len(tables.submissions),
+            result_rows=len(tables.results),
+            functions=len(tables.functions),
+            free=0,
+            used=used,
         )
         return sizes, results
 
