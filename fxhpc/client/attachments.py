@@ -13,6 +13,7 @@ from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import Connection
 from fxhpc.client.local import LocalEndpoint
+from fxhpc.client.open_files import check_open_files
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.service import Attached
 
@@ -130,10 +131,8 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
     Raises:
         ForwarderUnreachable: there is no forwarder, and none can be started.
         HomeError: the home cannot be used.
+        ForwarderError: this process may open no more files.
     """
-    from fxhpc.client.home import HomeConnection
-    from fxhpc.forwarder.attach import ensure_forwarder, last_words
-
     key = os.path.realpath(home)
     with _homes.lock:
         if not _homes.hooked:
@@ -143,6 +142,10 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
         if attachment is not None and attachment.usable:
             attachment.holders += 1
             return attachment
+        check_open_files()
+        from fxhpc.client.home import HomeConnection
+        from fxhpc.forwarder.attach import ensure_forwarder, last_words
+
         connection = HomeConnection(
             lambda: ensure_forwarder(home), last_words=lambda: last_words(home), home=str(home)
         )
@@ -162,7 +165,11 @@ def embed(
         path: of its store.
         workers: of the `local` endpoint.
         make_private: makes a private endpoint, which ends with the attachment.
+
+    Raises:
+        ForwarderError: this process may open no more files.
     """
+    check_open_files()
     from fxhpc.client.embedded import EmbeddedConnection
     from fxhpc.forwarder.embedded import EmbeddedForwarder
 

@@ -21,6 +21,7 @@ import zmq
 from fxhpc import errors
 from fxhpc.client import processes
 from fxhpc.client.connection import Connection
+from fxhpc.client.open_files import is_exhausted, told
 from fxhpc.client.sparing import SparingLog
 from fxhpc.protocol import service
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT, DecodeError
@@ -296,16 +297,18 @@ class HomeConnection(Connection):
         self._retry_at = now + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
         down = now - self._down_since
-        # What is wrong with the home (permissions, a newer store) does not mend itself; that no
-        # forwarder starts may, but at the first attempt somebody sits and waits for the reason.
-        may_mend = not isinstance(error, errors.FxhpcError) or (
-            isinstance(error, errors.FuncXUnreachable) and self._first.is_set()
-        )
+        # What is wrong with the home (permissions, a newer store) does not mend itself. That no
+        # forwarder starts may, and a lack of descriptors, but at the first attempt somebody sits
+        # and waits for the reason.
+        if isinstance(error, errors.FuncXUnreachable) or is_exhausted(error):
+            may_mend = self._first.is_set()
+        else:
+            may_mend = not isinstance(error, errors.FxhpcError)
         if down < self._patience and may_mend:
             return
-        if not isinstance(error, errors.FxhpcError):
+        if not isinstance(error, errors.FxhpcError) or is_exhausted(error):
             error = errors.ForwarderUnreachable(
-                self._home or self._address, f"{error} (tried for {format_duration(down)})"
+                self._home or self._address, f"{told(error)} (tried for {format_duration(down)})"
             )
         self._give_up(error)
 

@@ -18,6 +18,7 @@ import msgspec
 
 from fxhpc import errors, hosts
 from fxhpc.client import allocation, processes
+from fxhpc.client.open_files import told
 from fxhpc.client.sparing import SparingLog
 from fxhpc.client.workers import local_share
 from fxhpc.protocol.pool import ManagerSpec, OsText
@@ -170,7 +171,7 @@ class LocalEndpoint:
                 output = stack.enter_context(tempfile.TemporaryFile())
                 reader, writer = os.pipe()
             except OSError as error:  # no descriptor is left, or no room
-                return False, "no start at all", str(error)
+                return False, "no start at all", told(error)
             registered = stack.enter_context(os.fdopen(reader, "rb"))
             try:
                 with self._lock:
@@ -179,7 +180,7 @@ class LocalEndpoint:
                     self._process = self._start(output, writer)
                     process = self._process
             except (OSError, ValueError) as error:
-                return False, "no start at all", str(error)
+                return False, "no start at all", told(error)
             finally:
                 os.close(writer)
             status = process.wait()

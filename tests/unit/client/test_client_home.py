@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import subprocess
 import threading
@@ -160,6 +161,26 @@ def test_no_forwarder_at_all() -> None:
 
     with pytest.raises(errors.HomeError, match="no home"):
         HomeConnection(unable)
+
+
+def test_no_descriptor_is_told_at_once_to_whoever_attaches_and_waited_for_later(
+    home: FakeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(errors.ForwarderUnreachable, match=r"home/x .*this process .*ulimit -n"):
+        HomeConnection(full, home="/home/x")
+    connection = HomeConnection(home.locate)
+    try:
+        monkeypatch.setattr(connection, "_locate", full)
+        home.kill()
+        reply = connection.call(service.GetStatus(0, "x"))
+        eventually(lambda: connection._failures > 1)
+        monkeypatch.setattr(connection, "_locate", home.locate)
+        assert isinstance(reply.wait(10), service.EndpointStatus)
+    finally:
+        connection.close()
 
 
 def test_a_refused_greeting(home: FakeHome) -> None:
