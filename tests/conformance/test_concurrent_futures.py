@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from fxhpc import Executor
-
-LIMIT = 60.0
+from tests.waiting import LIMIT, eventually
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +133,7 @@ def test_as_completed_with_futures_of_other_executors(executor: Executor) -> Non
 
 def test_running(executor: Executor) -> None:
     future = executor.submit(time.sleep, 1.5)
-    deadline = time.monotonic() + LIMIT
-    while not future.running():
-        assert time.monotonic() < deadline
-        cf.wait([future], timeout=0.01)
+    eventually(future.running)
     assert not future.cancel()
     assert not future.done()
     assert future.result(LIMIT) is None
@@ -218,10 +214,7 @@ def test_shutdown_waits_and_refuses() -> None:
 def test_shutdown_with_cancel_lets_running_work_end() -> None:
     executor = Executor(1)
     running = executor.submit(time.sleep, 1.0)
-    deadline = time.monotonic() + LIMIT
-    while not running.running():
-        assert time.monotonic() < deadline
-        cf.wait([running], timeout=0.01)
+    eventually(running.running)
     waiting = [executor.submit(pow, 2, n) for n in range(50)]
     executor.shutdown(cancel_futures=True)
     assert running.result(0) is None
