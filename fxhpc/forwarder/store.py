@@ -19,7 +19,7 @@ from fxhpc.errors import FxhpcError, StoreFull
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
 from fxhpc.forwarder.store_checksums import result_checksum, submission_checksum
-from fxhpc.forwarder.store_errors import explain, is_damage
+from fxhpc.forwarder.store_errors import explain, is_damage, room_needed
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
 from fxhpc.forwarder.store_log import last_commit
 from fxhpc.forwarder.store_plausible import check_plausible
@@ -75,13 +75,19 @@ class Store(Room):
             self._open_or_begin(migrations)
         except StoreFull:
             # What is stored is to be read on a full disk too: opening takes little.
-            if self._reserve is None or not self._reserve.size:
+            if self._reserve is None or not self._reserve.release():
+                self._tell_room_needed()
                 raise
-            self._reserve.release()
             self._open_or_begin(migrations)
         self._prepare_room()
 
     # --- opening and closing --------------------------------------------------------------------
+
+    def _tell_room_needed(self) -> None:
+        """Raise what says more of a disk that is full than that it is."""
+        free = self._reserve.room() if self._reserve is not None else BESIDE_BYTES
+        if free < BESIDE_BYTES:  # else it is a quota, or a limit on the size of files
+            raise room_needed(self.path, "opened", 2 * BESIDE_BYTES, free) from None
 
     def _open_or_begin(self, migrations: Sequence[str]) -> None:
         try:
@@ -152,7 +158,7 @@ class Store(Room):
             _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError:
             if self._reserve is not None and self._reserve.size:
-                raise  # once more without the reserve
+                raise  # it is opened once more, without the reserve
             read = logged  # a full disk: it is not known, and what is there can be read
         if read < logged or not log_is_whole:
             self.notices.append(

@@ -86,13 +86,14 @@ def no_room(path: str, detail: str | None) -> StoreFull:
     )
 
 
-def room_needed(path: str, needed: int, free: int) -> StoreFull:
-    """The error for a store that is to become smaller, on a disk that is too full for that."""
+def room_needed(path: str, done: str, needed: int, free: int) -> StoreFull:
+    """The error for a store that cannot be opened or made smaller on a disk that is too full."""
+    directory = os.path.dirname(path)
     return StoreFull(
-        f"The store {path} cannot be made smaller on a disk that is so full: that takes some room "
-        f"first. About {format_bytes(needed)} are needed on {os.path.dirname(path)}, "
-        f"{format_bytes(free)} are free: make room there, for example move a large file to another "
-        f"disk (`du -ah {shlex.quote(os.path.dirname(path))} | sort -h | tail`), then purge again."
+        f"The store {path} cannot be {done} on a disk that is so full: about "
+        f"{format_bytes(needed)} are needed on {directory}, {format_bytes(free)} are free. Make "
+        f"room there: move something else to another disk (what is large: `du -xah "
+        f"{shlex.quote(directory)} | sort -h | tail`), then do this again."
     )
 
 

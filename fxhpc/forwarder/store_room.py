@@ -220,7 +220,8 @@ class Room(Reader):
         """The error for a store that is too full to forget anything."""
         assert self._reserve is not None
         grows = sum(self.usage()) - self._files_size() - self._database_size()
-        return room_needed(self.path, max(0, grows) + _STEP_BYTES, self._reserve.room())
+        needed = max(0, grows) + _STEP_BYTES
+        return room_needed(self.path, "made smaller", needed, self._reserve.room())
 
 
 def _in_parts(operations: list[Operation]) -> Iterator[Operation]:
