@@ -58,7 +58,6 @@ def test_chaos_nothing_is_lost_hangs_or_runs_twice(
     assert figures.account.is_clean(), figures.tell()
     assert not figures.errors, figures.tell()
     assert figures.chaos.deaths.total() >= 3, figures.tell()
-    assert figures.chaos.misses <= figures.chaos.counts.total(), figures.tell()
 
 
 def test_chaos_hits_nobody_else(home: TestHome, tmp_path: Path) -> None:
