@@ -29,6 +29,7 @@ class Worker:
         task: what it runs at the moment.
         begun: its page's word: the place after the last one that it began.
         killed: it was told to die, or has been, and its manager does not know yet.
+        undead: nor will it: its process stays, since it waits for a file system for example.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,6 +38,7 @@ class Worker:
         self.begun = 0
         self.skip = (0, 0)
         self.killed: int | None = None  # the signal
+        self.undead = False
         self.bodies: set[bytes] = set()
         self._work: deque[deque[tuple[int, Task, bytes, bytes]]] = deque()
         self._running: tuple[int, Task, bytes, bytes] | None = None
@@ -117,6 +119,8 @@ class Node:
 
     Attributes:
         suspended: nothing happens in it.
+        stillborn: so many of its next workers die before they are ready.
+        undead: workers that it kills do not die.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class Node:
         self.name = name
         self.slots = slots
         self.suspended = False
+        self.stillborn = 0
+        self.undead = False
         self.ends = clock() + lasts_s if lasts_s else 0.0
         self.endpoint = endpoint
         self.alive = True
@@ -274,7 +280,9 @@ class Node:
         ]
 
     def _bury(self) -> None:
-        for worker in [worker for worker in self.workers.values() if worker.killed is not None]:
+        for worker in list(self.workers.values()):
+            if worker.killed is None or worker.undead:
+                continue
             if self.workers.pop(worker.number, None) is None:
                 continue  # the manager has given it up, or has ended, since
             held = worker.held()
@@ -298,9 +306,7 @@ class Node:
             if self.connected and not self.link.broken:
                 self.link.say(action.message)
         elif isinstance(action, ev.StartWorker):
-            self.workers[action.worker] = Worker(action.worker)
-            self.tell(ev.WorkerStarted(action.worker, 1000 + action.worker))
-            self.tell(ev.WorkerSaid(action.worker, pool.Batch(0, 0.0, [])))
+            self._start(Worker(action.worker))
         elif isinstance(action, ev.Keep):
             if self._on_keep is not None:
                 self._on_keep(self, action.batch)
@@ -327,7 +333,22 @@ class Node:
                 if self._told_to_end and worker.task is not None and worker.killed is None:
                     self._on_kill(self, worker.task)
                 worker.killed = 9
+                worker.undead = self.undead
                 self._turned_at = -1.0
+
+    def _start(self, worker: Worker) -> None:
+        given_up = self.workers.keys() - self.core._staff.slots.keys()
+        for number in given_up:
+            if self.workers[number].undead:  # this one is in its place
+                del self.workers[number]
+        self.workers[worker.number] = worker
+        self.tell(ev.WorkerStarted(worker.number, 1000 + worker.number))
+        if self.stillborn:
+            self.stillborn -= 1
+            worker.killed = 9
+            self._turned_at = -1.0
+        else:
+            self.tell(ev.WorkerSaid(worker.number, pool.Batch(0, 0.0, [])))
 
 
 def new_node_link(new_session: Callable[[], int]) -> NodeLink:

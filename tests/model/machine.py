@@ -12,12 +12,12 @@ from hypothesis.stateful import initialize, precondition, rule
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
-from fxhpc.testing.clients import Client
-from fxhpc.testing.cluster import NAMED_ENDPOINT, NAMED_KEY, Cluster
+from fxhpc.testing.cluster import NAMED_ENDPOINT, Cluster
 from fxhpc.testing.link import LossyLink
-from fxhpc.testing.nodes import Node
 from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
-from tests.model.promises import Promises, Submitted
+from tests.model.node_rules import NodeRules
+from tests.model.promises import Submitted
+from tests.model.rules import NOTHING, SETTLE, sizes, small, thens
 
 #: Small numbers in the place of those that would need thousands of tasks to be reached.
 SMALL = {
@@ -35,18 +35,13 @@ SMALL = {
     "fxhpc.protocol.turns.QUANTUM": 2,
 }
 
-NOTHING, SETTLE, GET_GOING = "nothing", "settle", "get going"
-thens = st.sampled_from([NOTHING, SETTLE, GET_GOING])
-small = st.integers(0, 5)
-sizes = st.sampled_from([0, 0, 0, 30, 350])
-
 
 def payload_of(stream: bytes, index: int, size: int) -> bytes:
     """Arguments that tell whose they are."""
     return stream + index.to_bytes(4, "big") + b"x" * size
 
 
-class FxhpcMachine(Promises):
+class FxhpcMachine(NodeRules):
     """Every fault that the promises speak of, in every order."""
 
     def __init__(self) -> None:
@@ -74,22 +69,6 @@ class FxhpcMachine(Promises):
             for at_named in (False, True):
                 self.submit_new(0, at_named, True, 2, 12, 0, True, 0.0, NOTHING)
             self.get_going()
-        self.cluster.settle()
-
-    def then(self, what: str) -> None:
-        """What follows a rule at once: so that most of them meet a system that is at work."""
-        if what == SETTLE:
-            self.cluster.settle()
-        elif what == GET_GOING:
-            self.get_going()
-
-    @rule()
-    def get_going(self) -> None:
-        """Everything arrives, and each worker begins what it was given."""
-        self.cluster.settle()
-        for node in self.cluster.live_nodes():
-            for number in list(node.workers):
-                node.begin(number)
         self.cluster.settle()
 
     # --- clients --------------------------------------------------------------------------------
@@ -207,6 +186,40 @@ class FxhpcMachine(Promises):
             self.cluster.kill_client(self.client(who))
         self.then(then)
 
+    @precondition(lambda self: self.streams)
+    @rule(which=st.integers(0, 20), durable=st.booleans())
+    def client_dies_while_results_come(self, which: int, durable: bool) -> None:
+        """They have ended, and are being stored, or about to be told to their client."""
+        client = self.stream(which).client
+        if not client.alive or len(self.living_clients()) < 2:
+            return
+        self.work()
+        self.cluster.turn()
+        for link in self.cluster.links():
+            while link.up.frames and self.cluster.deliver_up(link):
+                pass
+        named = self.cluster.named_link
+        while named.down.frames and self.cluster.deliver_down(named):
+            pass
+        while durable and self.cluster.work_store():
+            pass
+        self.cluster.kill_client(client)
+
+    @rule(who=small, named=st.booleans(), restarts=st.booleans(), then=thens)
+    def executor_is_half_done(self, who: int, named: bool, restarts: bool, then: str) -> None:
+        """Of a stream that is not kept the first row is delivered, and dropped; the next waits."""
+        self.submit_new(who, named, False, 2, 2, 0, True, 0.0, SETTLE)
+        for _ in range(3):
+            self.work()
+            self.cluster.settle()
+        self.submit([self.streams[-1]], 2, 0)
+        self.cluster.settle()
+        self.cluster.tick(1.0)
+        self.cluster.settle()
+        if restarts:
+            self.cluster.restart_forwarder()
+        self.then(then)
+
     @rule(who=small, then=thens)
     def client_reconnects(self, who: int, then: str) -> None:
         self.client(who).reconnect()
@@ -221,99 +234,6 @@ class FxhpcMachine(Promises):
                 node.end()
             client.link.say(msg.Bye())
             client.reconnect()
-
-    # --- managers and workers -------------------------------------------------------------------
-
-    @rule(
-        who=small,
-        named=st.booleans(),
-        slots=st.integers(1, 3),
-        lasts_s=st.sampled_from([0.0, 0.0, 8.0, 40.0]),
-        keeps=st.booleans(),
-        then=thens,
-    )
-    def manager_starts(
-        self, who: int, named: bool, slots: int, lasts_s: float, keeps: bool, then: str
-    ) -> None:
-        client = None if named else self.client(who)
-        key = NAMED_KEY if client is None else client.instance
-        if len(self.cluster.live_nodes(key)) < 3:
-            self.cluster.new_node(client, slots, lasts_s if named else 0.0, keeps and named)
-        self.then(then)
-
-    @rule(which=small, then=thens)
-    def manager_dies(self, which: int, then: str) -> None:
-        if node := self.node(which):
-            self.cluster.kill_node(node)
-        self.then(then)
-
-    @rule(which=small, then=thens)
-    def manager_is_told_to_end(self, which: int, then: str) -> None:
-        if node := self.node(which):
-            node.end()
-        self.then(then)
-
-    @rule(which=small, then=thens)
-    def manager_is_silent(self, which: int, then: str) -> None:
-        """Nothing gets through in either direction, for longer than heartbeats may be missed."""
-        if node := self.node(which):
-            for _ in range(4):
-                node.link.cut()
-                self.cluster.tick(5.0)
-        self.then(then)
-
-    @rule(
-        which=small,
-        seconds=st.sampled_from([4.0, 20.0, 40.0]),
-        stands_still=st.booleans(),
-        then=thens,
-    )
-    def manager_is_suspended(
-        self, which: int, seconds: float, stands_still: bool, then: str
-    ) -> None:
-        """SIGSTOP, or its machine sleeps: nobody notices until its heartbeats are missed."""
-        if node := self.node(which):
-            self.cluster.suspend(node, seconds, stands_still)
-        self.then(then)
-
-    @rule(which=small, then=thens)
-    def manager_drains(self, which: int, then: str) -> None:
-        """Whoever started it wants its node back."""
-        if node := self.node(which):
-            node.drain()
-        self.then(then)
-
-    @rule(seconds=st.sampled_from([20.0, 650.0]))
-    def managers_are_alone(self, seconds: float) -> None:
-        """The named interchange is away, for longer than its managers wait perhaps."""
-        self.cluster.suspend(self.cluster.named, min(seconds, 20.0), False)
-        if seconds > 20:
-            self.cluster.named.suspended = True
-            self.cluster.tick(seconds)
-            self.cluster.settle()
-            self.cluster.named.suspended = False
-
-    @rule(which=small, worker=small)
-    def worker_begins(self, which: int, worker: int) -> None:
-        if (node := self.node(which)) and (number := self.worker(node, worker)):
-            node.begin(number)
-
-    @rule(which=small, worker=small, flush=st.booleans(), then=thens)
-    def worker_finishes(self, which: int, worker: int, flush: bool, then: str) -> None:
-        if (node := self.node(which)) and (number := self.worker(node, worker)):
-            node.finish(number, flush=flush)
-        self.then(then)
-
-    @rule(which=small, worker=small, then=thens)
-    def worker_dies(self, which: int, worker: int, then: str) -> None:
-        if (node := self.node(which)) and (number := self.worker(node, worker)):
-            self.cluster.kill_worker(node, number)
-        self.then(then)
-
-    @rule(rounds=st.integers(1, 3))
-    def workers_work(self, rounds: int) -> None:
-        for _ in range(rounds):
-            self.work()
 
     # --- links, time, disks ---------------------------------------------------------------------
 
@@ -377,6 +297,30 @@ class FxhpcMachine(Promises):
         else:
             self.cluster.store.full = full
 
+    @precondition(lambda self: self.streams)
+    @rule(
+        which=st.integers(0, 20),
+        first=small,
+        interrupt=st.booleans(),
+        at=st.integers(0, 4),
+        then=thens,
+    )
+    def endpoint_is_cut_off(
+        self, which: int, first: int, interrupt: bool, at: int, then: str
+    ) -> None:
+        """Nothing gets through between the forwarder and the named endpoint, for longer than
+        heartbeats may be missed; a cancellation comes before that, or meanwhile.
+        """
+        for number in range(5):
+            if number == at:
+                self.cancel(which, first, 2, interrupt, NOTHING)
+                for _, link in list(self.cluster.home.clients.values()):
+                    while link.up.frames and self.cluster.deliver_up(link):
+                        pass
+            self.cluster.named_link.cut()
+            self.cluster.tick(5.0)
+        self.then(then)
+
     # --- restarts -------------------------------------------------------------------------------
 
     @rule(committed=st.integers(0, 3), then=thens)
@@ -410,20 +354,3 @@ class FxhpcMachine(Promises):
     def interchange_restarts(self, then: str) -> None:
         self.cluster.restart_named()
         self.then(then)
-
-    # --- help -----------------------------------------------------------------------------------
-
-    def client(self, which: int) -> Client:
-        clients = self.living_clients()
-        return clients[which % len(clients)]
-
-    def stream(self, which: int) -> Submitted:
-        return self.streams[which % len(self.streams)]
-
-    def node(self, which: int) -> Node | None:
-        nodes = self.cluster.live_nodes()
-        return nodes[which % len(nodes)] if nodes else None
-
-    def worker(self, node: Node, which: int) -> int | None:
-        numbers = list(node.workers)
-        return numbers[which % len(numbers)] if numbers else None
