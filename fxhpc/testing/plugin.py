@@ -28,7 +28,6 @@ def chaos() -> Iterator[Callable[..., Chaos]]:
     What it has not been left by is over when the test is.
     """
     made: list[Chaos] = []
-    usual = os.environ.get(SEED_VARIABLE)
 
     def begin(
         where: Any = None,
@@ -37,7 +36,7 @@ def chaos() -> Iterator[Callable[..., Chaos]]:
         seed: int | None = None,
         **options: Any,
     ) -> Chaos:
-        if seed is None and usual:
+        if seed is None and (usual := os.environ.get(SEED_VARIABLE)):
             seed = _seed(usual)
         made.append(Chaos(where, kill, every_s, seed, **options))
         return made[-1]
