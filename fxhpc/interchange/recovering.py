@@ -20,7 +20,7 @@ from fxhpc.interchange.held import (
     single,
     without,
 )
-from fxhpc.interchange.losses import Losses
+from fxhpc.interchange.losses import LOST, Losses
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Loss, LossCause
@@ -238,6 +238,10 @@ class Recovering:
         task = (lost.stream, lost.index)
         if self._unclaim(manager, task, lost.epoch, lost.attempt):
             self._fates[task] = lost.loss
+            # Whether it may run again says the forwarder, when it sends it: to the next process,
+            # if this one is gone by then.
+            ref = msg.TaskRefs(lost.stream, [lost.index, 1], lost.epoch, lost.attempt)
+            self._state.actions.append(ev.Sent(LOST, [ref]))
 
     def returned(self, manager: Manager, ref: msg.TaskRefs, index: int) -> None:
         """A manager has not begun something that it does not hold: maybe something it claimed."""

@@ -109,6 +109,20 @@ def test_what_was_claimed_and_lost_without_retries_is_lost() -> None:
     assert stage.losses().keys() == {0}
 
 
+def test_what_was_claimed_and_lost_is_known_to_the_next_process_too() -> None:
+    stage = restarted()
+    stage.register(A, name="m", tasks=10, running=[HELD])
+    stage.take()
+    stage.lose(A, 1, LossCause.WORKER_KILLED, 1)
+    written = [action for action in stage.take() if isinstance(action, ev.Sent)]
+    assert written == [ev.Sent("", [msg.TaskRefs(STREAM, [1, 1], 1, 1)])]
+    again = restarted(ev.Sent("m", [HELD]), *written)
+    again.register(A, name="m", tasks=10, running=[msg.TaskRefs(STREAM, [0, 1], 1, 1)])
+    again.submit(2, sent_before=True, retries=0)
+    assert not again.sent(A)
+    assert again.losses().keys() == {1}
+
+
 def test_what_was_claimed_and_returned_runs_elsewhere() -> None:
     stage = restarted()
     stage.register(A, name="m", tasks=10, queued=[HELD])
