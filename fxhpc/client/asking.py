@@ -109,7 +109,7 @@ class Asking(Session):
         return_when: str = cf.ALL_COMPLETED,
     ) -> tuple[list[str], list[str]]:
         """Wait for tasks; return the ids of those that have ended and of those that have not."""
-        return self._results.wait(tasks.Selection(task_ids), timeout, return_when)
+        return self._results.wait(tasks.Selection(task_ids, "wait"), timeout, return_when)
 
     def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
         """The ids of tasks as they end.
@@ -117,7 +117,7 @@ class Asking(Session):
         Raises:
             TimeoutError: not all have ended within so many seconds.
         """
-        return self._results.as_completed(tasks.Selection(task_ids), timeout)
+        return self._results.as_completed(tasks.Selection(task_ids, "as_completed"), timeout)
 
     def cancel(
         self,

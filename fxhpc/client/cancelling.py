@@ -37,7 +37,7 @@ def cancel(
         )
     is_single = group is None and isinstance(task_id, str | uuid.UUID)
     named = [task_id] if isinstance(task_id, str | uuid.UUID) else task_id
-    selection = Selection(() if named is None else named)
+    selection = Selection(() if named is None else named, "cancel")
     groups = [] if group is None else [group_name(group)]
     try:
         answer: service.Cancelled = ask(

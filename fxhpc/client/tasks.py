@@ -29,16 +29,20 @@ _PROGRESS_S = 0.1
 class Selection:
     """Tasks that somebody asks for, by the ids that were given, in that order.
 
+    Args:
+        task_ids: what was given.
+        call: to which call, for an error's text.
+
     Raises:
         NotAList: it is one id, or nothing that has elements.
         InvalidUUID: one is not a UUID.
     """
 
-    def __init__(self, task_ids: Iterable[Any]) -> None:
+    def __init__(self, task_ids: Iterable[Any], call: str = "get_batch_result") -> None:
         if isinstance(task_ids, str | bytes | uuid.UUID | dict) or not isinstance(
             task_ids, Iterable
         ):
-            raise errors.NotAList(type(task_ids).__name__)
+            raise errors.NotAList(type(task_ids).__name__, call)
         self.names: list[str] = []
         self.places: list[tuple[bytes, int]] = []
         prefixes: dict[str, bytes] = {}  # most ids share theirs: they are taken apart by slicing

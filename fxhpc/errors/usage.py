@@ -25,12 +25,12 @@ class MissingArgument(UsageError):
 
 
 class NotAList(UsageError):
-    """get_batch_result was given something else than task ids."""
+    """get_batch_result, or another call, was given something else than task ids."""
 
-    def __init__(self, given: str = "something else") -> None:
+    def __init__(self, given: str = "something else", call: str = "get_batch_result") -> None:
         super().__init__(
-            f"get_batch_result expects a list of task ids, and was given {given}: "
-            f"pass what batch_run returned, or [task_id]."
+            f"{call} expects a list of task ids, and was given {given}: pass what "
+            f"batch_run returned, or [task_id]."
         )
 
 

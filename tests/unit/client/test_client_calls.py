@@ -365,5 +365,7 @@ def test_a_wrong_number_of_workers_in_the_environment_is_refused(
 def test_one_id_is_no_list_of_ids(client: FuncXClient) -> None:
     for call in (client.wait, client.as_completed, client.get_batch_result):
         for nonsense in ("110ba79e-1cc1-8c40-aaa8-359bb04f4afb", 5, None):
-            with pytest.raises(errors.NotAList):
+            with pytest.raises(errors.NotAList, match=call.__name__):
                 list(call(nonsense))  # type: ignore[operator]
+    with pytest.raises(errors.NotAList, match="cancel expects a list"):
+        client.cancel(5)  # type: ignore[arg-type]
