@@ -12,7 +12,7 @@ RESERVE_BYTES = 8 * 1024 * 1024
 #: The last of it is for what makes room, and for nothing else. Less is no reserve.
 LEAST_BYTES = 512 * 1024
 
-#: What the reserve leaves free: the files beside the store need some.
+#: What is left free when a store is opened: the files beside it need some.
 BESIDE_BYTES = 512 * 1024
 
 _STEP_BYTES = 64 * 1024
@@ -41,14 +41,19 @@ class Reserve:
             while suits > LEAST_BYTES and suits * 4 > room:
                 suits //= 2
             self.aim = max(before, suits)
-            while not self.hold() and self.aim > max(self.size, before):
+            while not self.hold(BESIDE_BYTES) and self.aim > max(self.size, before):
                 self.aim //= 2  # a quota allows less, and nobody can ask how much that is
             self.aim = max(self.aim, self.size, before)
 
-    def hold(self) -> bool:
-        """Set aside what was given up, as far as there is room; returns whether it is whole."""
+    def hold(self, beside: int = 0) -> bool:
+        """Set aside what was given up, as far as there is room; returns whether it is whole.
+
+        Args:
+            beside: leave so many bytes free, if there are as many beside the last of the reserve.
+        """
         with contextlib.suppress(OSError):
-            wanted = min(self.aim, self.room() + self.size - BESIDE_BYTES)
+            room = self.room() + self.size
+            wanted = min(self.aim, room, max(LEAST_BYTES, room - beside))
             while wanted > self.size and wanted >= LEAST_BYTES:
                 if self._grow(wanted) or wanted - self.size < _STEP_BYTES:
                     break
@@ -81,8 +86,8 @@ class Reserve:
 
     def give_half(self) -> bool:
         """Give half of the room up, but for the last of it; returns whether there was any."""
-        left = self.size // 2
-        if left < LEAST_BYTES:
+        left = max(LEAST_BYTES, self.size // 2)
+        if left >= self.size:
             return False
         try:
             os.truncate(self._path, left)

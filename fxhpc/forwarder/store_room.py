@@ -93,23 +93,26 @@ class Room(Reader):
         Raises:
             StoreFull: the disk is full, and the reserve is used up.
         """
-        try:
-            left = self._vacuum(_FEW_PAGES if self._is_scarce else pages)
-        except StoreFull:
-            if self._reserve is None:
-                raise
-            self._settle()
+        if not self._is_scarce:
             try:
-                left = self._vacuum(_FEW_PAGES)
-            except StoreFull as error:
-                raise self._cannot_shrink() from error
-        self._freed_pages += pages
-        if self._is_scarce:
+                left = self._vacuum(pages)
+            except StoreFull:
+                if self._reserve is None:
+                    raise
+            else:
+                self._freed_pages += pages
+                if self._freed_pages >= _PAGES_A_CHECKPOINT:
+                    self._freed_pages = 0
+                    self.checkpoint()
+                return left
+        self._settle()
+        try:
+            left = self._vacuum(_FEW_PAGES)
+        except StoreFull as error:
+            raise self._cannot_shrink() from error
+        finally:
             self.truncate()
             self._look_for_room()
-        elif self._freed_pages >= _PAGES_A_CHECKPOINT:
-            self._freed_pages = 0
-            self.checkpoint()
         return left
 
     def _vacuum(self, pages: int) -> int:
@@ -135,8 +138,8 @@ class Room(Reader):
 
     def _settle(self) -> None:
         """Give up the reserve, and bring what is in the log to its place, which takes room."""
-        self._is_scarce = True
         if self._reserve is not None:
+            self._is_scarce = True
             self._reserve.release()
             self.truncate()
 
@@ -202,19 +205,27 @@ class Room(Reader):
                 try:
                     self._apply([part])
                 except StoreFull as error:
+                    told = self._cannot_shrink()
                     self._look_for_room()
-                    raise self._cannot_shrink() from error
-            self._tidy_up([part])
+                    raise told from error
+            self.truncate()
 
     def _tidy_up(self, operations: list[Operation]) -> None:
         """After a change on a full disk: keep the log short, and take back what was given up."""
-        is_freed = _DROPS.issuperset(map(type, operations))
-        if is_freed or self._log_size() > _SHORT_LOG_BYTES:
+        assert self._reserve is not None
+        makes_room = _DROPS.issuperset(map(type, operations))
+        if makes_room or self._log_size() > _SHORT_LOG_BYTES:
             self.truncate()
+        if self._look_for_room() or not makes_room:
+            return
+        self._settle()
         with contextlib.suppress(StoreFull):
-            while not self._look_for_room() and is_freed:
-                is_freed = self._vacuum(_FEW_PAGES) > 0
+            while self._reserve.room() < self._reserve.aim + BESIDE_BYTES:
+                left = self._vacuum(_FEW_PAGES)
                 self.truncate()
+                if not left:
+                    break
+        self._look_for_room()
 
     def _cannot_shrink(self) -> StoreFull:
         """The error for a store that is too full to forget anything."""

@@ -21,15 +21,17 @@ SUBMIT = """
 import sys
 from fxhpc import FuncXClient
 
-def f(x):
+def f(x, more=b""):
     return x * 2
 
 if __name__ == "__main__":
+    local = "4b116d3c-1703-4f8f-9f6f-39921e5864df"
+    more = [bytes(int(size)) for size in sys.argv[1:]]
     with FuncXClient() as fxc:
         batch = fxc.create_batch()
         function = fxc.register_function(f)
         for n in range(2000):
-            batch.add(n, function_id=function, endpoint_id="4b116d3c-1703-4f8f-9f6f-39921e5864df")
+            batch.add(n, *more, function_id=function, endpoint_id=local)
         ids = fxc.batch_run(batch)
         fxc.wait(ids)
         print(ids[0], ids[-1])
@@ -100,16 +102,17 @@ def test_f04_damage_that_is_met_at_work_is_saved_by_the_next_forwarder(home: Tes
 def test_f07_the_limit_of_the_store_refuses_and_is_raised_at_work(home: TestHome) -> None:
     """F7: `fxhpc store set` holds for the forwarder that runs; purge gives room back."""
     home.environment["FXHPC_FORWARDER_GRACE"] = "30"
-    command(home, "store", "set", "--max-bytes", "150KB")
+    first, last = home.run("submit.py", SUBMIT, "5000").split()  # 10 MB: it finds an empty store
+    command(home, "store", "set", "--max-bytes", "8MB")
     assert Home(home.path).limits.stat().st_mode & 0o077 == 0
-    first, last = home.run("submit.py", SUBMIT).split()  # it finds an empty store
+    eventually(lambda: json.loads(command(home, "store", "du", "--json").stdout)["max_bytes"] < 1e7)
     before = json.loads(command(home, "store", "du", "--json").stdout)
+    assert before["used"] > before["max_bytes"]
     again = home.start("again.py", SUBMIT)
     _, err = again.communicate(timeout=60)
-    if before["used"] > before["max_bytes"]:
-        assert again.returncode
-        assert "StoreFull" in err
-        assert "fxhpc store purge" in err
+    assert again.returncode
+    assert "StoreFull" in err
+    assert "fxhpc store purge" in err
     assert command(home, "store", "purge", "--ended").returncode  # nobody is there to be asked
     purged = json.loads(command(home, "store", "purge", "--ended", "--yes", "--json").stdout)
     assert purged["tasks"] >= 2000

@@ -15,9 +15,16 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError, HomeError, StoreFull
-from fxhpc.forwarder.operations import AddResults, AddStream, AddSubmission, DropSubmissions
+from fxhpc.forwarder.operations import (
+    AddResults,
+    AddStream,
+    AddSubmission,
+    DropResults,
+    DropSubmissions,
+)
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.store_errors import explain
+from fxhpc.forwarder.store_reserve import Reserve
 from fxhpc.ids import new_id
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
@@ -187,22 +194,137 @@ def test_a_full_disk_takes_results_and_can_be_emptied(small_disk: Path) -> None:
     assert (small_disk / "store.db.reserve").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_full_disk_is_emptied_though_nothing_else_can_be_written(small_disk: Path) -> None:
+def fill_by_others(disk: Path) -> None:
+    """Let a file of somebody else take what is left of a small disk."""
+    if not disk.is_mount():
+        return
+    room = os.statvfs(disk)
+    with (disk / "of-somebody-else").open("ab") as file:
+        file.write(bytes(room.f_bavail * room.f_frsize))
+    assert os.statvfs(disk).f_bavail == 0
+
+
+@pytest.mark.parametrize("is_opened_again", [False, True])
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_a_full_disk_is_emptied_though_nothing_else_can_be_written(
+    small_disk: Path, size: int, is_opened_again: bool
+) -> None:
+    """Rows go, and the file system has its room back, however the store was left."""
     store = Store(str(small_disk / "store.db"))
     try:
         store.apply([AddStream(StreamInfo(STREAM, new_id(), b"f" * 32))])
         if not small_disk.is_mount():
             store._connection.execute("PRAGMA max_page_count = 500")
-        stored = fill(store, 500)
-        filler = small_disk / "of-somebody-else"
-        if small_disk.is_mount():
-            room = os.statvfs(small_disk)
-            filler.write_bytes(bytes(room.f_bavail * room.f_frsize))
-            assert os.statvfs(small_disk).f_bavail == 0
-        store.apply([DropSubmissions(list(range(1, stored + 1)))])
+        stored = fill(store, size)
+        fill_by_others(small_disk)
+        if is_opened_again:
+            store.close()
+            fill_by_others(small_disk)
+            store = Store(store.path)
+        taken = store.disk()
+        for first in range(1, stored + 1, 200):
+            rows = list(range(first, min(first + 200, stored + 1)))
+            store.apply([DropSubmissions(rows)])
+        while store.compact(500):
+            pass
+        store.truncate()
         assert store.recover().submissions == []
+        assert store._database_size() < 200_000
+        assert store.disk() < taken / 2
+        assert store.disk() == sum(
+            path.stat().st_size for path in small_disk.glob("store.db*") if path.is_file()
+        )
+        store.apply([AddSubmission(100_000, STREAM, 0, [b"new work is welcome again"])])
     finally:
         store.close()
+
+
+def test_results_leave_the_last_of_the_reserve_to_what_makes_room(small_disk: Path) -> None:
+    if not small_disk.is_mount():
+        return
+    store = Store(str(small_disk / "store.db"))
+    try:
+        store.apply([AddStream(StreamInfo(STREAM, new_id(), b"f" * 32))])
+        fill(store, 20_000)
+        fill_by_others(small_disk)
+        with pytest.raises(StoreFull):
+            for row in range(1, 1000):
+                store.apply(
+                    [AddResults(row, STREAM, [row, 1], [Outcome(row, 0, os.urandom(20_000))])]
+                )
+        assert row > 1
+        fill_by_others(small_disk)
+        with pytest.raises(StoreFull, match="kept for running work"):
+            store.apply([AddSubmission(100_000, STREAM, 0, [b"small"])])
+        store.apply([DropResults(list(range(1, row)))])
+        assert store.recover().results == []
+    finally:
+        store.close()
+
+
+def test_without_a_reserve_it_is_told_what_is_missing(small_disk: Path) -> None:
+    """And the files of what is forgotten go, whether their rows can go or not."""
+    if not small_disk.is_mount():
+        return
+    store = Store(str(small_disk / "store.db"))
+    try:
+        store.apply([AddStream(StreamInfo(STREAM, new_id(), b"f" * 32))])
+        store.apply([AddSubmission(1, STREAM, 0, [os.urandom(300_000)])])
+        fill(store, 20_000)
+        assert store._reserve is not None
+        store._reserve.release()
+        store.truncate()
+        fill_by_others(small_disk)
+        store.apply([DropSubmissions([1])])  # its file leaves room enough for that
+        assert os.listdir(small_disk / "payloads") == []
+        store._reserve.release()
+        fill_by_others(small_disk)
+        store.truncate()
+        fill_by_others(small_disk)
+        with pytest.raises(StoreFull, match=r"smaller .* needed on .*disk, 0 bytes are free"):
+            store.apply([DropSubmissions([2])])
+        assert store.recover().submissions[0].row == 2
+    finally:
+        store.close()
+
+
+def test_a_reserve_suits_its_disk_and_grows_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reserve, "room", lambda self: free)
+    path = str(tmp_path / "reserve")
+    sizes = []
+    for mb in (100, 20, 5, 1, 0.4):
+        free = int(mb * MB)
+        reserve = Reserve(path)
+        reserve.begin()
+        sizes.append(reserve.size)
+        reserve.release()
+    assert sizes == [8 * MB, 4 * MB, MB, MB // 2, 0]
+    free = 5 * MB
+    Reserve(path).begin()
+    free = 100 * MB
+    reserve = Reserve(path)
+    assert reserve.size == MB
+    reserve.begin()
+    assert reserve.size == os.stat(path).st_size == 8 * MB
+
+
+def test_what_was_given_up_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 100 * MB
+    monkeypatch.setattr(Reserve, "room", lambda self: free)
+    reserve = Reserve(str(tmp_path / "reserve"))
+    reserve.begin()
+    sizes = [reserve.size]
+    while reserve.give_half():
+        sizes.append(reserve.size)
+    assert sizes == [8 * MB, 4 * MB, 2 * MB, MB, MB // 2]
+    free = 2 * MB
+    assert not reserve.hold()
+    assert reserve.size == 2 * MB + MB // 2
+    free = 100 * MB
+    assert reserve.hold()
+    assert reserve.size == 8 * MB
 
 
 @pytest.mark.parametrize(
