@@ -180,6 +180,8 @@ class Interchange:
             for run in message.runs:
                 if self._retries is not None and run.retries == DEFAULT_RETRIES:
                     run.retries = self._retries
+                if run.retries == 0:
+                    state.be_cautious()
                 if run.walltime_s:
                     state.declared = True
                 self._recovering.accept(run)

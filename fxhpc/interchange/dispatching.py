@@ -60,6 +60,8 @@ class Dispatching:
                 manager = roster.take() if queue else None
                 if manager is None:
                     break
+                if manager.proven:
+                    manager.doubt(self._state.now)
                 limit = min(manager.free, share)
                 if manager.held_tasks < manager.slots:
                     limit = min(limit, manager.slots - manager.held_tasks)

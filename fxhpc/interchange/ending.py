@@ -43,6 +43,8 @@ class Ending:
                 if self._state.unwanted:
                     self._state.unwanted.pop((stream, outcome.index), None)
             manager.ended += len(run.outcomes)
+            if manager.proven is not None:
+                manager.prove(len(run.outcomes), self._state.now)
         self._state.outbox.add(manager.peer, message.number, message.runs, self._state.actions)
         if manager.unstored:
             manager.unstored.discard(message.number)

@@ -14,6 +14,12 @@ from fxhpc.protocol.outcome import Loss, LossCause
 Task: TypeAlias = tuple[bytes, int]
 
 
+#: Where tasks must not run twice, a manager holds as many as it has ended in so many seconds, and
+#: at least one for each worker. What it holds when it is lost may have run: so that is little, and
+#: short tasks still need not wait for each other's results.
+PROOF_S = 0.02
+
+
 class Claim(NamedTuple):
     """That a manager holds a task which the forwarder has not sent to this interchange yet."""
 
@@ -65,6 +71,9 @@ class Manager:
         self.asked_back = False
         self.draining = False
         self.ended = 0  # tasks that have ended well there
+        # How many ended within `PROOF_S` of late: it holds no more. None: as many as it wants.
+        self.proven: int | None = None
+        self._ending = (0.0, 0)  # since when so many have ended
         # The one suspect that it runs is to run without any others; it takes nothing until it has.
         self.alone = False
         self.kept_free = False  # likewise, as soon as what it holds has ended
@@ -82,7 +91,24 @@ class Manager:
             return 0
         if self.held_tasks and self.held_bytes >= self.credit_bytes:
             return 0
-        return max(0, self.credit_tasks - self.held_tasks)
+        most = self.credit_tasks
+        if self.proven is not None:
+            most = min(most, max(self.slots, self.proven))
+        return max(0, most - self.held_tasks)
+
+    def prove(self, count: int, now: float) -> None:
+        """Note that so many tasks have ended there."""
+        self.doubt(now)
+        since, ended = self._ending
+        if now - since > PROOF_S:
+            self.proven, since, ended = ended, now, 0
+        self._ending = since, ended + count
+        self.proven = max(self.proven or 0, ended + count)
+
+    def doubt(self, now: float) -> None:
+        """Forget what has ended if that is long ago."""
+        if now - self._ending[0] > 2 * PROOF_S:
+            self.proven, self._ending = 0, (now, 0)
 
     @property
     def is_reserved(self) -> bool:

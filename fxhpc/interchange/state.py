@@ -41,6 +41,7 @@ class State:
         self.made_from = ""  # what blocks are made from now
         self.credit_changed = True  # of any manager, so that the window may have changed
         self.declared = False  # whether any task ever declared how long it takes
+        self.is_cautious = False  # whether any task ever was not to run twice
         self.managers: dict[bytes, Manager] = {}  # by connection
         self.by_name: dict[str, Manager] = {}
         self.roster = Roster(self.managers)
@@ -76,7 +77,17 @@ class State:
         self.managers[manager.peer] = self.by_name[manager.name] = manager
         manager.changed = self.roster.changed
         manager.is_changed = False
+        if self.is_cautious and manager.proven is None:
+            manager.proven = 0
         manager.touch()
+
+    def be_cautious(self) -> None:
+        """Some tasks are not to run twice: managers hold few from now on."""
+        if not self.is_cautious:
+            self.is_cautious = True
+            for manager in self.managers.values():
+                manager.proven = 0
+                manager.touch()
 
     def dismiss(self, manager: Manager) -> None:
         """A manager, or its connection, is not there any more."""

@@ -30,6 +30,39 @@ def test_a_manager_gets_as_many_bytes_as_it_wants_and_one_task_in_any_case() -> 
     assert len(stage.sent(B)) == 1
 
 
+def test_what_must_not_run_twice_waits_here_and_not_at_a_manager() -> None:
+    """What a lost manager held may have run: tasks that are not to run twice are lost with it."""
+    stage = Stage()
+    stage.register(A, tasks=100)
+    stage.submit(20, retries=0)
+    assert stage.sent(A) == [(STREAM, 0), (STREAM, 1)]
+    stage.clock.advance(1.0)
+    stage.finish(A, [0])
+    assert stage.sent(A)[2:] == [(STREAM, 2)]
+    stage.tell(ev.ManagerGone(A, "its connection was closed"))
+    assert stage.losses().keys() == {1, 2}
+    stage.register(B, tasks=100)
+    assert stage.sent(B) == [(STREAM, 3), (STREAM, 4)]
+
+
+def test_short_tasks_that_must_not_run_twice_do_not_wait_for_each_others_results() -> None:
+    stage = Stage()
+    stage.register(A, tasks=100)
+    stage.submit(1000, retries=0)
+    sizes = []
+    while held := [index for _, index in stage.sent(A)]:
+        sizes.append(len(held))
+        stage.take()
+        stage.clock.advance(0.001)
+        stage.finish(A, held)
+    assert sizes[0] == 2
+    assert max(sizes) == 100  # all that it wants
+    assert len(sizes) < 30
+    stage.clock.advance(10.0)
+    stage.submit(100, first=1000, retries=0)
+    assert len(stage.sent(A)) == 2  # that many ended at once is long ago
+
+
 def test_what_is_sent_is_written_down_before() -> None:
     stage = Stage()
     stage.submit(2)

@@ -119,7 +119,7 @@ def test_a_manager_that_greets_again_keeps_its_suspect() -> None:
 
 def test_without_retries_nothing_that_was_sent_runs_again() -> None:
     stage = Stage()
-    stage.register(A, tasks=4, slots=1)
+    stage.register(A, tasks=4, slots=4)
     stage.submit(4, retries=0)
     stage.take()
     stage.tell(ev.ManagerGone(A, "gone"))
