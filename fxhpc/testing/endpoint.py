@@ -19,6 +19,7 @@ from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.protocol.provision import InterchangeSpec, ProvisionerSpec, ScalingPolicy
+from fxhpc.testing.keeper import Keeper
 
 #: Seconds that a process may take to be ready, or to end.
 _PATIENCE_S = 20.0
@@ -31,10 +32,22 @@ class RunningEndpoint:
         home: the home's directory.
         name: the endpoint's.
         managers, workers: how many managers, and workers of each.
+        keep: what ends is started again, as a supervisor and a block would: a thread looks to it.
+
+    Attributes:
+        interchange: its process; None before it was started.
+        managers: their processes. With `keep`, each place in the list has another one after a kill.
+        keep: as given; made false, what ends from then on stays dead.
     """
 
     def __init__(
-        self, home: str | os.PathLike[str], name: str, managers: int = 1, workers: int = 1
+        self,
+        home: str | os.PathLike[str],
+        name: str,
+        managers: int = 1,
+        workers: int = 1,
+        *,
+        keep: bool = False,
     ) -> None:
         Home(home).create()
         self.name = name
@@ -42,6 +55,10 @@ class RunningEndpoint:
         self.endpoint_id = self.directory.create(name).endpoint
         self._count = managers
         self._workers = workers
+        self.keep = keep
+        self._keeper = Keeper(name, self._start_again) if keep else None
+        self._spec: InterchangeSpec | None = None
+        self._changes: list[dict[str, Any]] = []  # of each manager
         self.interchange: subprocess.Popen[bytes] | None = None
         self.managers: list[subprocess.Popen[bytes]] = []
 
@@ -49,6 +66,8 @@ class RunningEndpoint:
         self.start_interchange()
         for _ in range(self._count):
             self.start_manager()
+        if self._keeper is not None:
+            self._keeper.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -60,6 +79,7 @@ class RunningEndpoint:
         Raises:
             RuntimeError: it does not start; the text says why.
         """
+        self._spec = spec
         reader, writer = os.pipe()
         try:
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
@@ -88,7 +108,9 @@ class RunningEndpoint:
         with open(reader, "rb") as answer:
             said = answer.read().decode()
         if said != "ready":
-            raise RuntimeError(f"the interchange did not start: {said or 'see its log'}")
+            code = self.interchange.wait(_PATIENCE_S)
+            said = said or f"it ended with exit code {code}; see {self.directory.log}"
+            raise RuntimeError(f"the interchange did not start: {said}")
 
     def blocks_spec(
         self,
@@ -143,6 +165,11 @@ class RunningEndpoint:
         Args:
             changes: fields of `ManagerSpec` that are not as usual.
         """
+        self._changes.append(changes)
+        self.managers.append(self._new_manager(len(self.managers), changes))
+        return self.managers[-1]
+
+    def _new_manager(self, place: int, changes: dict[str, Any]) -> subprocess.Popen[bytes]:
         self.directory.keys("manager")
         usual: dict[str, Any] = {
             "endpoint": b"",
@@ -151,7 +178,7 @@ class RunningEndpoint:
             "key_file": str(self.directory.manager_key),
             "manager": secrets.token_hex(8),
             "cwd": str(self.directory.path),
-            "log_file": str(self.directory.path / f"manager-{len(self.managers)}.log"),
+            "log_file": str(self.directory.path / f"manager-{place}.log"),
         }
         spec = ManagerSpec(**{**usual, **changes})
         process = subprocess.Popen(
@@ -164,13 +191,26 @@ class RunningEndpoint:
             start_new_session=True,
         )
         assert process.stdin is not None
-        process.stdin.write(msgspec.msgpack.encode(spec))
-        process.stdin.close()
-        self.managers.append(process)
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it may be dead by now
+            pipe.write(msgspec.msgpack.encode(spec))
         return process
+
+    def _start_again(self) -> None:
+        """Start what has ended, if that is wanted.
+
+        Raises:
+            RuntimeError: the interchange does not start.
+        """
+        for place, manager in enumerate(self.managers):
+            if self.keep and manager.poll() is not None:
+                self.managers[place] = self._new_manager(place, self._changes[place])
+        if self.keep and self.interchange is not None and self.interchange.poll() is not None:
+            self.start_interchange(self._spec)
 
     def stop(self) -> None:
         """End everything, the polite way first."""
+        if self._keeper is not None:
+            self._keeper.stop()
         processes = [*self.managers, self.interchange]
         for process in processes:
             if process is not None and process.poll() is None:

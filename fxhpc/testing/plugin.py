@@ -25,7 +25,7 @@ SEED_VARIABLE = "FXHPC_CHAOS_SEED"
 def chaos() -> Iterator[Callable[..., Chaos]]:
     """As `fxhpc.testing.chaos.chaos`; its seed is FXHPC_CHAOS_SEED's if none is given.
 
-    What it has not been left by is over when the test is.
+    Kills end with the test, also where the test never left the `with`.
     """
     made: list[Chaos] = []
 
@@ -68,8 +68,10 @@ def local_endpoint(fxhpc_home: Path) -> Iterator[RunningEndpoint]:
     """An endpoint on this host with one manager and two workers, in the test's home.
 
     Its `endpoint_id` is what clients want; `interchange` and `managers` are processes to kill.
+    What ends is started again within a second, so that it can be left to `chaos`; after
+    `local_endpoint.keep = False` it stays dead.
     """
-    with RunningEndpoint(fxhpc_home, "test", managers=1, workers=2) as endpoint:
+    with RunningEndpoint(fxhpc_home, "test", managers=1, workers=2, keep=True) as endpoint:
         yield endpoint
 
 
