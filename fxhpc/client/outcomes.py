@@ -156,7 +156,9 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
         found["ran_s"] = outcome.ran
         found.update(output_of(outcome.output))
         if outcome.kind == OutcomeKind.LOST:
-            found["attempts"] = list(unpack_loss(outcome.data).attempts)
+            loss = unpack_loss(outcome.data)
+            found["attempts"] = list(loss.attempts)
+            found["ran_s"] = loss.ran_s
     keep = ("stdout", "stderr", "stdout_bytes", "stderr_bytes")
     return {name: value for name, value in found.items() if value or name in keep}
 

@@ -167,16 +167,21 @@ class ManagerLost(TaskLost):
     ADVICE = "look at the batch system's account of the job (walltime, memory, node failure)."
 
     def _advice(self) -> str:
+        account = self.ADVICE
+        if self.text and " in block " not in self.text:  # a process of its host, and no job
+            account = (
+                "see what ended the manager (somebody's kill, the memory of its host: `dmesg`), "
+                "and submit it again."
+            )
         if not self.alone:
-            return super()._advice()
+            return account
         times = {1: "once, and then", 2: "twice, and both times"}
         when = times.get(self.alone, f"{self.alone} times, and each time")
         return (
             f"it ran alone {when} its manager, or the process there that starts workers, was lost: "
             f"it probably takes them down. Does it need more memory than a node or its job has "
             f"(give it a larger one, or less to do)? Does it kill processes that it has not "
-            f"started (its parent, its user's, a process group)? If not, look at the batch "
-            f"system's account of the job."
+            f"started (its parent, its user's, a process group)? If not, {account}"
         )
 
 

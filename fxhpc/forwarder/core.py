@@ -70,6 +70,7 @@ class Forwarder:
         )
         self._gathering.on_ended = self._ended
         self._gathering.on_stored = self._stored
+        self._gathering.wall = lambda: self._keeping.wall
         self._went_on = False  # what is handled is the store's answer
         self._recovered = False  # just now: it is not known yet who of before is still there
 

@@ -37,10 +37,12 @@ class Gathering:
     Attributes:
         on_ended: told of outcomes that go to their client at once, and are not stored.
         on_stored: told of rows that are durable.
+        wall: tells the wall clock, for outcomes of which nobody has said when they ended.
     """
 
     on_ended: Callable[[bytes, list[Outcome]], None]
     on_stored: Callable[[list[StoredRow]], None]
+    wall: Callable[[], float]
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -80,6 +82,8 @@ class Gathering:
         endpoint = self._state.endpoint_of(stream)
         if endpoint is not None and out:
             endpoint.came_back(stream, out)
+        # Where a task ended without a word (lost, cancelled before it began) no clock was read.
+        ended = ended or self.wall()
         name = stream.info.stream
         gathered = self._outcomes.setdefault(name, [])
         if gathered and gathered[-1].host == host:

@@ -1,4 +1,4 @@
-"""What is said of a lost attempt: what happened, to which task, where."""
+"""What is said of a lost attempt: what happened, and where; which task is said beside it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 import msgspec
 
-from fxhpc.ids import task_id
 from fxhpc.manager.events import Host, WorkerGone
 from fxhpc.manager.held import Part, Slot
+from fxhpc.manager.stacks import users_part
 from fxhpc.protocol.messages import LostTask
 from fxhpc.protocol.outcome import Loss, LossCause, Output
 from fxhpc.units import format_duration
@@ -21,24 +21,25 @@ def lost(part: Part, loss: Loss) -> LostTask:
     return LostTask(part.run.stream, part.first, part.run.epoch, part.run.attempt, loss)
 
 
-def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
-    """The worker died while it ran this task."""
-    worker, task = _worker(slot, host), _task(part)
+def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: float) -> Loss:
+    """The worker died while it ran this task, for so long; 0: nobody knows."""
+    worker = _worker(slot, host)
     if gone.seed_lost:
         cause = LossCause.MANAGER_LOST
-        text = f"{worker} was ended while it ran {task}: the process that starts workers died"
+        text = f"{worker} was ended while it ran the task: the process that starts workers died"
     elif gone.signal:
         cause = LossCause.WORKER_KILLED
-        text = f"{worker} was killed by {_signal_name(gone.signal)} while it ran {task}"
+        text = f"{worker} was killed by {_signal_name(gone.signal)} while it ran the task"
         if gone.oom:
             text += ", probably because memory ran out"
     else:
         cause = LossCause.WORKER_EXITED
         text = (
-            f"{worker} exited with code {gone.exit_code} while it ran {task}: the task's own code "
+            f"{worker} exited with code {gone.exit_code} while it ran the task, whose own code "
             f"ended the process"
         )
     loss = _loss(cause, text, slot, gone, host)
+    loss.ran_s = ran_s
     loss.output = printed(part, gone)
     return loss
 
@@ -54,13 +55,13 @@ def printed(part: Part, gone: WorkerGone) -> bytes:
 
 def outcome_missing(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
     """The task had ended, and how it ended was lost with the worker."""
-    text = f"{_worker(slot, host)} died just after {_task(part)}, whose outcome was lost with it"
+    text = f"{_worker(slot, host)} died just after the task, whose outcome was lost with it"
     return _loss(LossCause.INTERRUPTED, text, slot, gone, host)
 
 
 def interrupted(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, why: str) -> Loss:
     """The worker was ended on purpose, though not because of this task."""
-    text = f"{_worker(slot, host)}, which ran {_task(part)}, was ended: {why}"
+    text = f"{_worker(slot, host)}, which ran the task, was ended: {why}"
     return _loss(LossCause.INTERRUPTED, text, slot, gone, host)
 
 
@@ -74,7 +75,7 @@ def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: f
     ran_s = max(0.0, now - slot.begun_since)
     how_long = f" of {format_duration(host.walltime_s)}" if host.walltime_s else ""
     text = (
-        f"{_worker(slot, host)}, which had run {_task(part)} for {format_duration(ran_s)}, was "
+        f"{_worker(slot, host)}, which had run the task for {format_duration(ran_s)}, was "
         f"ended: the job came to the end of its walltime{how_long}"
     )
     loss = _loss(LossCause.WALLTIME, text, slot, gone, host)
@@ -88,7 +89,7 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     """The task ran for longer than it was declared to take, so its worker was ended."""
     limit_s = part.run.walltime_s
     text = (
-        f"{_worker(slot, host)}, which had run {_task(part)} for {format_duration(ran_s)}, was "
+        f"{_worker(slot, host)}, which had run the task for {format_duration(ran_s)}, was "
         f"ended: its declared walltime of {format_duration(limit_s)} was over"
     )
     if gone.undead:
@@ -99,6 +100,7 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     loss = _loss(LossCause.TASK_WALLTIME, text, slot, gone, host)
     # How the worker was ended says nothing of the task.
     loss.signal, loss.exit_code = 0, -1
+    loss.stderr = users_part(gone.stderr, ended=True)
     loss.ran_s, loss.limit_s = ran_s, limit_s
     loss.output = printed(part, gone)
     return loss
@@ -114,7 +116,7 @@ def unstartable(part: Part, gone: WorkerGone, host: Host) -> Loss:
     last = gone.stderr.strip().splitlines()
     why = f" The last one said: {last[-1]}" if last else ""
     text = (
-        f"{_task(part)} was not begun: on {host.host}, workers {how} before they could run "
+        f"the task was not begun: on {host.host}, workers {how} before they could run "
         f"anything, three in a row.{why}"
     )
     return Loss(
@@ -133,14 +135,10 @@ def no_body(part: Part, digest: bytes, host: Host) -> Loss:
     """What the task needs is nowhere to be had."""
     what = "its function" if digest == part.run.function else "an argument that it shares"
     text = (
-        f"{_task(part)} was not begun on {host.host}: {what} (SHA-256 {digest.hex()[:16]}...) is "
+        f"the task was not begun on {host.host}: {what} (SHA-256 {digest.hex()[:16]}...) is "
         f"not in the store any more. Register the function and submit the task again."
     )
     return Loss(LossCause.UNDELIVERED, text, host.host)
-
-
-def _task(part: Part) -> str:
-    return f"task {task_id(part.run.stream, part.first)}"
 
 
 def _worker(slot: Slot, host: Host) -> str:
@@ -160,7 +158,7 @@ def _loss(cause: LossCause, text: str, slot: Slot, gone: WorkerGone | None, host
         gone.signal,
         gone.exit_code,
         gone.peak_memory,
-        gone.stderr,
+        users_part(gone.stderr),
         oom=gone.oom,
     )
 

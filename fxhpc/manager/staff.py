@@ -258,6 +258,8 @@ class Staff:
         self.withhold(slot)
         if self.suspect == slot.worker:
             self.suspect = None
+        # Of a task that it began after the last look nobody knows when.
+        ran_s = max(0.0, self._desk.now - slot.begun_since) if slot.begun >= gone.begun else 0.0
         slot.begun = max(slot.begun, gone.begun)
         lost: list[msg.LostTask] = []
         back = self.cut(slot, slot.begun)
@@ -282,7 +284,7 @@ class Staff:
                     why = "the task before this one was to be ended, and ended meanwhile"
                     loss = losses.interrupted(part, slot, dead, self._desk.host, why)
                 else:
-                    loss = losses.worker_died(part, slot, dead, self._desk.host)
+                    loss = losses.worker_died(part, slot, dead, self._desk.host, ran_s)
                 lost.append(losses.lost(part, loss))
         self._desk.lose(lost)
         self._replace(slot, gone)

@@ -145,6 +145,13 @@ def test_a_loss_tells_everything() -> None:
     assert errors.signal_name(200) == "200"
 
 
+def test_who_is_to_be_asked_about_a_lost_manager_depends_on_what_it_was() -> None:
+    ran = "the task ran on n7 when its manager m"
+    assert "batch system" in str(errors.ManagerLost(f"{ran} in block 3, job 9 was lost: gone"))
+    assert "batch system" not in str(errors.ManagerLost(f"{ran} was lost: gone"))
+    assert "batch system" not in str(errors.ManagerLost(f"{ran} was lost: gone", alone=2))
+
+
 def test_cancelled_is_what_futures_raise() -> None:
     assert issubclass(errors.TaskCancelled, CancelledError)
 

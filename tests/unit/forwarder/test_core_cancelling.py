@@ -31,6 +31,15 @@ def test_what_waits_here_is_cancelled(stage: Stage) -> None:
     assert stage.sent() == [0, 3]
 
 
+def test_what_ended_without_a_word_has_a_time_all_the_same(stage: Stage) -> None:
+    stage.tell(ev.Tick(wall=1_700_000_000.0))
+    stage.clock.advance(5.0)
+    stage.cancel(C, 1)
+    stage.fetch(C, [1])
+    (answer,) = stage.said(C, service.States)
+    assert answer.streams[0].states[0].ended == 1_700_000_005.0
+
+
 def test_what_is_at_the_interchange_is_cancelled_there(stage: Stage) -> None:
     stage.up()
     stage.cancel(C, 1)

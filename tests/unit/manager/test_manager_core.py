@@ -148,6 +148,7 @@ def test_a_killed_worker_charges_one_task_and_is_replaced(node: Node) -> None:
     (lost,) = node.of(msg.Lost)
     assert [task.loss.cause for task in lost.tasks] == [LossCause.WORKER_KILLED]
     assert "SIGKILL" in lost.tasks[0].loss.text
+    assert lost.tasks[0].loss.ran_s < 1
     assert len([task for task in node.ended if task[0] == T]) == 200
     assert max(node.ran.values()) == 1
     assert set(node.workers) == {2, 3}

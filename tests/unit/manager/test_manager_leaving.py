@@ -37,7 +37,7 @@ def test_the_end_of_a_walltime_is_told_as_such() -> None:
     assert first.cause == second.cause == LossCause.WALLTIME
     assert first.ran_s == pytest.approx(30, abs=1)
     assert first.block_s == 3600
-    assert "(block 7, job 123), which had run task" in first.text
+    assert "(block 7, job 123), which had run the task" in first.text
     assert "walltime of 1 h 0 min" in first.text
     assert node.ended[S, 2] == ["returned"]
     assert isinstance(node.said[-1], msg.Bye)
