@@ -147,7 +147,9 @@ class Allocating:
         """Why a manager is gone, as far as its block tells; and whether a task is to blame."""
         block = self.blocks.of(manager.block)
         if self._state.stopping:
-            return f"{why} (the endpoint is being stopped)", LossCause.INTERRUPTED
+            words = "the endpoint was stopped"
+            told = why if words in why else f"{why} ({words})"
+            return told, LossCause.INTERRUPTED
         if block is not None and block.leaving == CANCELLING:
             return f"{why} (its block was cancelled: {block.why})", LossCause.INTERRUPTED
         if block is not None and block.ended:

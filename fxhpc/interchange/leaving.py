@@ -18,7 +18,7 @@ LAST_WORDS_S = 3.0
 #: Seconds that managers of before have to come back: all that still live try once in two.
 RETURN_S = SETTLED_S
 
-_STOPPED = "the endpoint is being stopped"
+_STOPPED = "the endpoint was stopped"
 
 
 class Leaving:

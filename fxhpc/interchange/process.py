@@ -348,6 +348,8 @@ class InterchangeProcess:
             message = action.message
             if isinstance(message, msg.Status):
                 message = self._with_notices(message)
+                if self._status.is_urgent(message):
+                    self._status.update(message)
             if not self._forwarder.send(message):
                 self._handle(ev.ForwarderGone())
         elif isinstance(action, ev.CloseManager):

@@ -27,9 +27,23 @@ PASSED_BYTES = 256 * 2**20
 #: Managers that a report lists.
 LISTED = 100
 
+#: Seconds between two reports of what cannot wait for the next tick.
+URGENT_S = 0.1
+
+
+def is_urgent(status: msg.Status, before: msg.Status | None) -> bool:
+    """Whether people would take what was told before for wrong: all work has ended since, or a
+    manager is gone, or the first one is there.
+    """
+    if before is None or bool(before.managers) != bool(status.managers):
+        return True
+    if status.managers < before.managers:
+        return True
+    return bool(before.queued or before.running) and not (status.queued or status.running)
+
 
 class Reporting:
-    """Tells the forwarder what has changed, a status at most once for each tick.
+    """Tells the forwarder what has changed: a status for each tick, at once what is urgent.
 
     Args:
         details: of the endpoint's configuration.
@@ -58,7 +72,9 @@ class Reporting:
         self._set_aside = set_aside
         self._window = (0, 0)
         self._status: msg.Status | None = None
+        self._urgent_at = 0.0  # when it may be seen again whether anything cannot wait
         self._out_of_time = OutOfTime()
+        self._had_managers = False
         self.refused = ""
 
     def greeted(self) -> None:
@@ -68,6 +84,7 @@ class Reporting:
     def report(self, tick: bool) -> None:
         """Tell the forwarder of a window or a status that has changed."""
         state = self._state
+        self._had_managers = self._had_managers or bool(state.managers)
         if tick:
             longest_s = self._allocating.longest_task_s if self._allocating else math.inf
             self._out_of_time = count_out_of_time(state, longest_s)
@@ -76,13 +93,28 @@ class Reporting:
         if state.credit_changed or self._window == (0, 0) or tick:
             state.credit_changed = False
             self._tell_window()
-        # Between two ticks, only that there are managers now, or none any more.
         before = self._status
-        if tick or before is None or bool(before.managers) != bool(state.managers):
+        if tick or before is None or self._may_be_urgent(before):
             status = self.status()
-            if status != before:
+            if not tick:
+                self._urgent_at = state.now + URGENT_S
+            if status != before and (tick or is_urgent(status, before)):
                 self._status = status
                 state.actions.append(ev.ToForwarder(status))
+
+    def _may_be_urgent(self, before: msg.Status) -> bool:
+        """Between two ticks: whether it is worth while to look. This is asked for each message."""
+        state = self._state
+        managers = state.managers
+        if bool(before.managers) != bool(managers):
+            return True
+        if state.now < self._urgent_at:
+            return False
+        if len(managers) < before.managers:
+            return True
+        return bool(before.queued or before.running) and not (
+            state.queue or state.apart or any(manager.held_tasks for manager in managers.values())
+        )
 
     def _tell_window(self) -> None:
         tasks = size = 0
@@ -152,6 +184,8 @@ class Reporting:
             return self._no_blocks(self._allocating, queued)
         if state.managers:
             return "all managers are being drained"
+        if self._had_managers:
+            return self.refused or "its managers are gone, and no other has registered yet"
         return self.refused or "no manager has registered yet"
 
     def _no_time(self, queued: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fxhpc.ids import task_id
 from fxhpc.interchange import events as ev
+from fxhpc.interchange import reporting
 from fxhpc.interchange.core import Interchange
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import provision as prov
@@ -60,6 +61,25 @@ def test_a_status_is_sent_once_a_tick_at_most_and_only_if_it_changed() -> None:
     for _ in range(5):
         stage.tick(0.5)
     assert len(stage.up(msg.Status)) == 2
+
+
+def test_the_end_of_all_work_and_the_loss_of_a_manager_are_told_at_once() -> None:
+    stage = staged()
+    stage.register(A)
+    stage.register(B)
+    stage.submit(2)
+    stage.tick(0.5)
+    assert stage.up(msg.Status)[-1].running == 2
+    for peer in (A, B):
+        stage.finish(peer, [index for _, index in stage.sent(peer)])
+    status = stage.up(msg.Status)[-1]
+    assert (status.queued, status.running, status.idle_workers) == (0, 0, 4)
+    stage.clock.advance(reporting.URGENT_S)
+    stage.tell(ev.ManagerGone(A, "its connection was closed"))
+    assert stage.up(msg.Status)[-1].managers == 1
+    told = len(stage.up(msg.Status))
+    stage.tell(ev.ManagerGone(B, "its connection was closed"))  # none left is told in any case
+    assert len(stage.up(msg.Status)) == told + 1
 
 
 def test_times_are_those_of_the_wall_clock() -> None:
