@@ -326,7 +326,7 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
             f"cancel {'them' if waiting > 1 else 'it'} with: "
             f"fxhpc task cancel --endpoint {state.endpoint}"
         )
-    if not yes and not _is_sure(name, directory, state):
+    if not yes and not _is_sure(name, directory, state, force):
         raise click.Abort
     if state.alive or left_blocks(directory):
         stop(home, name, StopRequest(drain_s=0.0), None)
@@ -346,12 +346,13 @@ def _waiting_tasks(home: Home, endpoint: str) -> int:
         return 0  # it is told if it is known; it is no reason not to delete
 
 
-def _is_sure(name: str, directory: EndpointDirectory, state: EndpointState) -> bool:
+def _is_sure(name: str, directory: EndpointDirectory, state: EndpointState, force: bool) -> bool:
     if not sys.stdin.isatty():
         raise errors.EndpointError(
             name,
             f"endpoint {name!r} was not deleted: nobody is there to be asked",
-            f"say that you are sure: fxhpc endpoint delete {name} --yes",
+            f"say that you are sure: fxhpc endpoint delete {name}{' --force' * force} --yes"
+            f"{output.home_option()}",
         )
     runs = " It runs, and will be stopped." if state.alive else ""
     return click.confirm(f"Delete endpoint {name!r} with {directory.path}?{runs}", err=True)

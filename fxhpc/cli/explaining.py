@@ -319,6 +319,8 @@ def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
 
 
 def _endpoint_sentences(client: QuietClient, told: dict[str, Any]) -> list[str]:
+    if told.get("endpoint_id") == ids.LOCAL_ENDPOINT:
+        return []  # that of the task's own process is meant; this one would be asked for its own
     try:
         status = client.get_endpoint_status(told["endpoint_id"])
     except (errors.FxhpcError, KeyError):

@@ -23,8 +23,8 @@ _LOOKED_AT = 100_000
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True)
-@click.option("--supervisor", "which", flag_value="supervisor", help="The supervisor's log.")
-@click.option("--provisioner", "which", flag_value="provisioner", help="The provisioner's log.")
+@click.option("--supervisor", is_flag=True, help="The supervisor's log.")
+@click.option("--provisioner", is_flag=True, help="The provisioner's log.")
 @click.option("--manager", metavar="ID", help="A manager's log; a part of its id will do.")
 @click.option("--block", metavar="N", help="What block N's job and its managers wrote.")
 @click.option("--path", "path_only", is_flag=True, help="Print where the files are, and no more.")
@@ -33,17 +33,19 @@ def logs(
     name: str,
     follow: bool,
     lines: int,
-    which: str | None,
+    supervisor: bool,
+    provisioner: bool,
     manager: str | None,
     block: str | None,
     path_only: bool,
 ) -> None:
     """Show the last lines of endpoint NAME's interchange, or of another of its processes."""
-    if sum(choice is not None for choice in (which, manager, block)) > 1:
+    if supervisor + provisioner + (manager is not None) + (block is not None) > 1:
         raise click.UsageError("--supervisor, --provisioner, --manager, --block: choose one")
     directory = places.find(output.home(), name)
     try:
-        paths = find_logs(directory, name, which or "interchange", manager, block)
+        which = "supervisor" if supervisor else "provisioner" if provisioner else "interchange"
+        paths = find_logs(directory, name, which, manager, block)
     except errors.EndpointError:
         told = _told_of(directory, block) if block is not None else []
         if not told:
@@ -93,7 +95,7 @@ def find_logs(
         found = sorted(
             path
             for path in directory.blocks.glob(f"fxhpc-{name}-*-{block}.*")
-            if path.suffix in (".stdout", ".stderr")
+            if path.suffix in (".stdout", ".stderr", ".out", ".err")  # the last two: no scheduler's
         )
         found += sorted(directory.manager_logs.glob(f"manager-{block}-*.log"))
         what = f"block {block}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -68,6 +69,12 @@ def common_options(command: _F) -> _F:
 def home() -> Home:
     """The home that the command is about."""
     return Home(settings().home or None)
+
+
+def home_option() -> str:
+    """` --home DIRECTORY`, for commands that people are told, if this one was given it."""
+    given = settings().home
+    return f" --home {shlex.quote(given)}" if given else ""
 
 
 def wants_json() -> bool:

@@ -38,7 +38,13 @@ def task() -> None:
     metavar="STATE",
     help="In this state alone, such as running or failed; `pending`: not ended. May be repeated.",
 )
-@click.option("--limit", default=50, show_default=True, help="So many lines at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="So many lines at most.",
+)
 @click.option("--all", "each", is_flag=True, help="A line for each task, not for each batch.")
 @output.common_options
 def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def cancel(
             place = explaining.endpoint_of(client, endpoint) if endpoint else ""
             chosen, pending = _pending(client, place)
             if pending and not yes:
-                _make_sure(pending, f"--endpoint {endpoint}" if endpoint else "--all-pending")
+                which = f"--endpoint {shlex.quote(endpoint)}" if endpoint else "--all-pending"
+                _make_sure(pending, which + " --interrupt" * interrupt + output.home_option())
         cancelled = explaining.cancel(client, chosen, interrupt)
         if names:
             running = sum(_still_running(client, one) for one in chosen)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fxhpc import errors
 from fxhpc.cli import output
+from fxhpc.forwarder.home import HOME_VARIABLE
 
 if TYPE_CHECKING:
     from fxhpc.cli.explaining import QuietClient
 
 
 def has_store() -> bool:
-    """Whether anything was ever submitted through the home: a look must not make one."""
-    return output.home().store.exists()
+    """Whether anything was ever submitted through the home: a look must not make one.
+
+    Raises:
+        HomeError: it is no directory, or cannot be looked into.
+    """
+    home = output.home()
+    try:
+        with os.scandir(home.path):
+            return home.store.exists()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise errors.HomeError(
+            f"the home {home.path} cannot be used: {error.strerror}; name a directory of yours "
+            f"(--home, {HOME_VARIABLE})"
+        ) from error
 
 
 def task_client(*names: str) -> QuietClient:

@@ -94,6 +94,14 @@ def find(home: Home, name: str) -> EndpointDirectory:
         EndpointUnknown: there is none.
         EndpointDirectoryInvalid: it is somebody else's, open to others, or no directory.
     """
+    if name == "local":
+        raise errors.EndpointNameInvalid(
+            name,
+            "`local` is no endpoint of the home: each process that uses it has its own, with "
+            "workers that end with it",
+            "its work is listed by: fxhpc task list --endpoint local; its workers are told in that "
+            'process alone, by get_endpoint_status("local")',
+        )
     check_name(name)
     path = home.endpoints / name
     check_directory(name, path)
