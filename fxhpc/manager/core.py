@@ -148,14 +148,9 @@ class Manager:
         self._outbox.close()
         queued, running = list(self._backlog.parts()), []
         for slot in self._staff.slots.values():
-            for given in slot.given:
-                split = min(max(slot.begun, given.place), given.end) - given.place
-                whole = given.part
-                middle = whole.start + split
-                if split:
-                    running.append(Part(whole.run, whole.start, middle))
-                if middle < whole.stop:
-                    queued.append(Part(whole.run, middle, whole.stop))
+            waits, begun = slot.claimed()
+            queued += waits
+            running += begun
         host = self._desk.host
         remaining_s = max(0.001, host.ends - self._desk.now) if host.ends else 0.0
         return msg.Register(

@@ -51,6 +51,8 @@ class Part:
 
     def without(self, indices: set[int]) -> list[Part]:
         """What is left when some of its tasks are taken out."""
+        if not indices:
+            return [self] if len(self) else []
         kept = to_ranges(index for index in self.indices if index not in indices)
         offset = self.run.first
         return [
@@ -85,6 +87,11 @@ class Ending(NamedTuple):
 
     tell: bool = True  # of a cancelled one: whether that is to be told
     ran_s: float = 0.0  # it has run for so long, which was its walltime; 0: it is cancelled
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the interchange hears of it."""
+        return self.tell or self.ran_s > 0
 
 
 class Slot:
@@ -167,6 +174,25 @@ class Slot:
     def parts(self) -> list[Part]:
         """All that it was given and has not ended."""
         return [given.part for given in self.given]
+
+    def claimed(self) -> tuple[list[Part], list[Part]]:
+        """What an interchange is told that it has: what it has not begun, and what it has.
+
+        Not what is to end there without a word, since another interchange did not want it: who
+        counted on that would never hear what became of it.
+        """
+        silent = {place for place, ending in self.kill.items() if not ending.is_told}
+        silent |= {place for place, (_, tell) in self.cancelled.items() if not tell}
+        queued: list[Part] = []
+        begun: list[Part] = []
+        for given in self.given:
+            split = min(max(self.begun, given.place), given.end) - given.place
+            whole = given.part
+            left_out = {whole.first + place - given.place for place in silent}
+            middle = whole.start + split
+            begun += Part(whole.run, whole.start, middle).without(left_out)
+            queued += Part(whole.run, middle, whole.stop).without(left_out)
+        return queued, begun
 
     def singles(self) -> list[Part]:
         """All that it was given and has not ended, task by task."""

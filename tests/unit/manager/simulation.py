@@ -94,6 +94,7 @@ class Node:
         self.left: ev.Leave | None = None
         self.kept: list[msg.Results] = []
         self.startable = True
+        self.undead = False  # workers do not die
         self.ran: Counter[Task] = Counter()
         self.ended: dict[Task, list[str]] = {}
         self.store = True
@@ -137,7 +138,7 @@ class Node:
                     )
                 )
             elif isinstance(action, ev.KillWorker):
-                if action.worker in self.workers:
+                if action.worker in self.workers and not self.undead:
                     self.kill(action.worker, 9)
             elif isinstance(action, ev.Say):
                 self.hear(action.message)

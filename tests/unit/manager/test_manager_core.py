@@ -234,6 +234,20 @@ def test_results_are_sent_again_until_they_are_stored(node: Node) -> None:
     assert node.link().unstored == []
 
 
+def test_what_it_ends_without_a_word_it_does_not_claim_at_the_next_interchange() -> None:
+    """One interchange did not want what runs, nor what was to come; the worker is not dead yet."""
+    node = Node(slots=1)
+    node.say(msg.Body(b"f", b"body"))
+    node.undead = True
+    node.send(S, [b"5000"] * 3)
+    node.run_for(0.01)
+    register = node.link(drop=[msg.TaskRefs(S, [0, 1], 1, 1)])
+    assert [refs.ranges for refs in register.running] == [[0, 1]]
+    register = node.link()
+    assert not register.running
+    assert [refs.ranges for refs in register.queued] == [[1, 2]]
+
+
 def test_registers_with_what_it_holds_and_drops_what_nobody_wants(node: Node) -> None:
     node.send(S, [b"10"] * 5)
     register = node.link(drop=[msg.TaskRefs(S, [0, 1, 3, 1], 1, 1), msg.TaskRefs(S, [4, 1], 1, 9)])
