@@ -33,8 +33,9 @@ _GROUP_LIMIT, _GROUP_BYTES = 512, 4 * 2**20
 #: What is done in the caller's thread at the most: operations, and bytes in them.
 _SMALL_OPERATIONS, _SMALL_BYTES = 4, 16 * 1024
 
-#: What a small commit adds to the log, and a row that is dropped: the page it was on, about.
-_COMMIT_BYTES, _DROPPED_BYTES = 16 * 1024, 4400
+#: What a small commit adds to the log, a task or an outcome beside its bytes, and a row that is
+#: dropped: the page it was on, about.
+_COMMIT_BYTES, _TASK_BYTES, _DROPPED_BYTES = 16 * 1024, 24, 4400
 
 #: What `completed` gives: the token, and None, the answer to a question, or an exception.
 Completion = tuple[object, object]
@@ -211,9 +212,11 @@ def _size(operations: Sequence[Operation]) -> int:
     size = 0
     for operation in operations:
         if isinstance(operation, AddSubmission):
-            size += sum(map(len, operation.payloads))
+            size += sum(map(len, operation.payloads)) + _TASK_BYTES * len(operation.payloads)
         elif isinstance(operation, AddResults):
-            size += sum(len(outcome.data) + len(outcome.output) for outcome in operation.outcomes)
+            outcomes = operation.outcomes
+            size += sum(len(outcome.data) + len(outcome.output) for outcome in outcomes)
+            size += _TASK_BYTES * len(outcomes)
         elif isinstance(operation, AddBody):
             size += len(operation.data)
         elif isinstance(operation, DropSubmissions | DropResults):
