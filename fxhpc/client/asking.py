@@ -108,11 +108,14 @@ class Asking(Session):
         timeout: float | None = None,
         return_when: str = cf.ALL_COMPLETED,
     ) -> tuple[list[str], list[str]]:
-        """Wait for tasks; return the ids of those that have ended and of those that have not."""
+        """Wait for tasks; return the ids of those that have ended and of those that have not.
+
+        An id that the home does not know counts as ended: `get_batch_result` tells of it.
+        """
         return self._results.wait(tasks.Selection(task_ids, "wait"), timeout, return_when)
 
     def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
-        """The ids of tasks as they end.
+        """The ids of tasks as they end; one that the home does not know comes at once.
 
         Raises:
             TimeoutError: not all have ended within so many seconds.
