@@ -8,8 +8,8 @@ import pytest
 
 from fxhpc import FuncXClient, errors
 from fxhpc.forwarder import gathering, submitting
-from tests.process.homes import LIMIT, TestHome
-from tests.waiting import eventually
+from tests.process.homes import TestHome
+from tests.waiting import LIMIT, eventually
 
 #: A forwarder that stores what is submitted, and does not know how to go on.
 MISTAKEN = """
