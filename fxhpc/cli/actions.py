@@ -317,7 +317,7 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
             f"endpoint {name!r} runs, {state.place()}",
             f"stop it first: fxhpc endpoint stop {name}; or: fxhpc endpoint delete {name} --force",
         )
-    waiting = _waiting_tasks(home, state.endpoint)
+    waiting = waiting_tasks(home, state.endpoint)
     if waiting:
         from fxhpc.cli.explaining import many  # here: the client is imported by now
 
@@ -333,7 +333,7 @@ def delete(home: Home, name: str, *, yes: bool, force: bool) -> None:
     lifecycle.delete(directory, name)
 
 
-def _waiting_tasks(home: Home, endpoint: str) -> int:
+def waiting_tasks(home: Home, endpoint: str) -> int:
     """How many tasks of an endpoint the home's forwarder knows to be outstanding, if it runs."""
     try:
         if not endpoint or find_forwarder(home) is None:

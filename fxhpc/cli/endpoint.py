@@ -122,8 +122,23 @@ def stop(
     done = "is stopped" if ran else "was not running"
     jobs = "its jobs go on, for the next start" if keep_blocks else "it has no jobs any more"
     output.say(f"endpoint {name!r} {done}; {jobs}")
+    home = output.home()
+    record = places.find(home, name).read_record()
+    waiting = actions.waiting_tasks(home, record.endpoint) if record is not None else 0
+    if waiting:
+        from fxhpc.cli.explaining import many  # here: the client is imported by now
+
+        what = many(waiting, "task")
+        if keep_blocks:
+            output.say(f"{what} of it have not ended: they go on with its jobs, and when it starts")
+        else:
+            output.say(
+                f"{what} of it have not ended: they wait for it to be started again, and what was "
+                f"cut off begins anew"
+            )
     if output.wants_json():
-        output.document({"name": name, "state": "stopped", "ran": ran, "kept_blocks": keep_blocks})
+        said = {"ran": ran, "kept_blocks": keep_blocks, "waiting_tasks": waiting}
+        output.document({"name": name, "state": "stopped", **said})
 
 
 @endpoint.command()

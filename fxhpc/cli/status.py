@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -142,6 +143,9 @@ def _show(endpoint: dict[str, Any]) -> None:
             lines.append(("scheduler", details["scheduler"]))
         if details.get("scheduler_trouble"):
             lines.append(("its trouble", details["scheduler_trouble"]))
+        lines += [("failed", _failed(block)) for block in details.get("failed_blocks", [])]
+        if math.isfinite(age := endpoint["report_age_s"]):
+            lines.append(("as of", f"{format_duration(age)} ago"))
     lines += [("set aside", host) for host in details.get("set_aside", [])]
     lines += [("notice", notice) for notice in details.get("notices", [])]
     if endpoint["left_blocks"]:
@@ -174,6 +178,11 @@ def _block(block: dict[str, Any]) -> tuple[object, ...]:
         block.get("workers", 0),
         format_duration(max(0.0, ends - time.time())) if ends else "",
     )
+
+
+def _failed(block: dict[str, Any]) -> str:
+    when = format_duration(max(0.0, time.time() - block.get("when", 0.0)))
+    return f"block {block.get('block', '')}, {when} ago: {block.get('why', '')}"
 
 
 def _manager(manager: dict[str, Any]) -> tuple[object, ...]:

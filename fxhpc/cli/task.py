@@ -168,6 +168,11 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
         for one in summaries
     ]
     output.table(("id", "function", "endpoint", "tasks", "age"), rows)
+    if groups := {one.group for one in summaries if one.group}:
+        if len(groups) == 1:
+            output.note(f"their task group: {groups.pop()}")
+        else:
+            output.note(f"the task group of one: fxhpc task show {rows[0][0].partition('-')[0]}")
     told = {(one.endpoint_name, one.reason) for one in summaries if one.reason}
     for endpoint, reason in sorted(told):
         output.note(reason if endpoint in reason else f"{endpoint}: {reason}")

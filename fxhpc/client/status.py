@@ -34,8 +34,9 @@ def status_dict(status: EndpointStatus, now: float) -> dict[str, Any]:
 
     The entry has its numbers flat, and once more under `info`. `outstanding_tasks` counts what
     has not ended; `pending_tasks` what has not begun. `reason` says why nothing runs, in the words
-    that tasks have too. `total_mem` is in GB; `blocks` has a dictionary for each batch job, and
-    `node_info` for each job or host a list of its managers. What is not known is None.
+    that tasks have too. `total_mem` is in GB; `blocks` has a dictionary for each batch job,
+    `failed_blocks` one for each of the last that failed (`block`, `why`, `when`), and `node_info`
+    for each job or host a list of its managers. What is not known is None.
     """
     outstanding = status.pending + status.running
     told = status.report or EndpointReport()
@@ -63,6 +64,7 @@ def status_dict(status: EndpointStatus, now: float) -> dict[str, Any]:
         "scheduler": told.scheduler,
         "scheduler_trouble": told.scheduler_trouble,
         "blocks": [msgspec.to_builtins(block) for block in told.blocks],
+        "failed_blocks": [msgspec.to_builtins(block) for block in told.failed_blocks],
         "node_info": _nodes(told),
     }
     entry = {"task_id": -2, **details, "info": details, "timestamp": status.seen or now}

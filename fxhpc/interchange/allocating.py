@@ -139,7 +139,7 @@ class Allocating:
         if not block.counted:
             block.counted = True
             paused = self.backoff.paused
-            self.backoff.short_lived(f"{where} was of no use: {why}", now)
+            self.backoff.short_lived(block.number, f"{where} was of no use: {why}", now)
             if self.backoff.paused and not paused:
                 self._state.note(self.backoff.reason(now), "error")
 
@@ -285,7 +285,7 @@ class Allocating:
             lasted = format_duration(block.empty_since - block.registered_at)
             why = f"block {block.number} ended {lasted} after its manager had registered: {said}"
             self._state.note(why, "warning")
-            self.backoff.short_lived(why, now)
+            self.backoff.short_lived(block.number, why, now)
         elif block.registered or block.leaving or block.counted:
             self._state.note(f"{self.blocks.describe(block)} has ended: {words}")
         elif block.seen or not block.adopted:
@@ -311,7 +311,7 @@ class Allocating:
             return
         block.counted = True
         paused = self.backoff.paused
-        self.backoff.failed(why, now, fatal=fatal)
+        self.backoff.failed(block.number, why, now, fatal=fatal)
         self._state.note(f"block {block.number} has failed: {why}", "warning")
         if self.backoff.paused and not paused:
             self._state.note(self.backoff.reason(now), "error")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import NamedTuple
+
 from fxhpc.interchange.scaling import TRIES
 from fxhpc.units import format_duration
 
@@ -10,6 +13,17 @@ FIRST_S, LONGEST_S = 10.0, 600.0
 
 #: Seconds until one block is tried although scaling is paused, doubled for each, and at most.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1800.0, 4 * 3600.0
+
+#: Failures that are remembered for people.
+REMEMBERED = 3
+
+
+class Failure(NamedTuple):
+    """A block that failed: which, why in words, and when."""
+
+    block: int
+    why: str
+    at: float
 
 
 class Backoff:
@@ -22,6 +36,7 @@ class Backoff:
         failures: blocks that failed since one registered, in a row.
         proven: a block has registered.
         last: what happened to the last one that failed, in words; empty after a success.
+        recent: the last ones that failed, whatever came after them.
         trouble: why the batch system could not be reached when it was asked for a block last.
     """
 
@@ -30,6 +45,7 @@ class Backoff:
         self.failures = 0
         self.proven = False
         self.last = ""
+        self.recent: deque[Failure] = deque(maxlen=REMEMBERED)
         self.trouble = ""
         self._troubles = 0
         self._pauses = 0
@@ -48,15 +64,16 @@ class Backoff:
         until = max(self._not_before, self._short_until, self._paused_until or 0.0)
         return now >= until
 
-    def failed(self, why: str, now: float, *, fatal: bool = False) -> None:
+    def failed(self, block: int, why: str, now: float, *, fatal: bool = False) -> None:
         """A block was refused, or ended before it was of use.
 
         Args:
+            block: its number.
             why: what happened, in words.
             fatal: another one would end the same way.
         """
         self.failures += 1
-        self.last = why
+        self._remember(block, why, now)
         if fatal or self.failures >= TRIES:
             if self._paused_until is None or now >= self._paused_until:
                 pause = min(FIRST_PAUSE_S * 2**self._pauses, LONGEST_PAUSE_S)
@@ -66,16 +83,22 @@ class Backoff:
             wait = min(FIRST_S * 2 ** (self.failures - 1), LONGEST_S)
             self._not_before = max(self._not_before, now + wait)
 
-    def short_lived(self, why: str, now: float) -> None:
+    def short_lived(self, block: int, why: str, now: float) -> None:
         """A block ended by itself just after it had become of use. Its success counts less each
         time: so blocks that cannot live do not follow each other for ever.
         """
         self._short = min(self._short + 1, 30)
         self._short_until = now + min(FIRST_S * 2 ** (self._short - 1), LONGEST_S)
-        self.last = why
+        self._remember(block, why, now)
         if self._short >= TRIES:
             self.failures = max(self.failures, TRIES - 1)
-            self.failed(why, now)
+            self.failed(block, why, now)
+
+    def _remember(self, block: int, why: str, now: float) -> None:
+        self.last = why
+        failure = Failure(block, why, now)
+        if failure not in self.recent:
+            self.recent.append(failure)
 
     def lived(self) -> None:
         """A block has lived for as long as one may expect."""

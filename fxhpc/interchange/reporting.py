@@ -155,6 +155,10 @@ class Reporting:
         if self._allocating is not None:
             allocating = self._allocating
             report.blocks = allocating.blocks.reports(state.now, self._wall_offset_s)
+            report.failed_blocks = [
+                msg.FailedBlock(one.block, one.why, one.at + self._wall_offset_s)
+                for one in allocating.backoff.recent
+            ]
             report.scheduler = allocating.blocks.scheduler
             report.scheduler_trouble = allocating.scheduler.trouble or allocating.backoff.trouble
             if allocating.scheduler.failed:

@@ -287,6 +287,14 @@ class BlockReport(msgspec.Struct):
     ends: float = 0.0  # wall clock: the end of its walltime; 0: it has none, or does not run yet
 
 
+class FailedBlock(msgspec.Struct):
+    """A block that was refused, or ended before it was of use."""
+
+    block: int
+    why: str = ""
+    when: float = 0.0  # wall clock, seconds since the epoch
+
+
 class ManagerReport(msgspec.Struct):
     """One manager, as people are told."""
 
@@ -316,6 +324,7 @@ class EndpointReport(msgspec.Struct):
     scheduler_trouble: str = ""  # why the last command of the batch system failed, if it did
     details: dict[str, Any] = {}  # of the configuration, see `InterchangeSpec.details`
     set_aside: list[str] = []  # hosts that get no work, and why: a sentence each
+    failed_blocks: list[FailedBlock] = []  # the last ones
     notices: list[str] = []  # damage, full disks, limits, messages that nobody could read
 
 
