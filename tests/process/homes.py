@@ -87,6 +87,8 @@ class TestHome:
             left = self.processes()
             for process in left:
                 process.kill()
+            # Some MB of nothing, which pytest would keep for each of some hundred tests.
+            Path(f"{Home(self.path).store}.reserve").unlink(missing_ok=True)
         owner = Home(self.path).read_owner()
         if owner is not None:
             # It was killed, and the test ended before anybody needed another.
