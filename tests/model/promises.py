@@ -140,7 +140,8 @@ class Promises(RuleBasedStateMachine):
             cluster.new_node(client)
         kept = [stream for stream in self.streams if stream.info.keep and stream.count]
         asked = False
-        for number in range(300):
+        most = 300 + sum(stream.count for stream in self.streams)  # one in each round, at least
+        for number in range(most):
             cluster.tick(1.0)
             cluster.settle()
             self.work()
