@@ -1,4 +1,4 @@
-"""Which lines and branches of the cores the state machine takes, and which it never does."""
+"""Which lines, branches and transitions of the cores the state machine takes, and which never."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fxhpc
+from tests.model.transitions import Transitions
 
 #: What decides, and is the real thing in the simulation. Blocks are `tests/model/blocks.py`'s.
 CORES = {
@@ -42,17 +43,22 @@ def measure() -> Iterator[None]:
         return
     import coverage
 
+    transitions = Transitions()
     files = core_files()
     measured = coverage.Coverage(data_file=None, branch=True, include=files)
     measured.start()
     try:
         for file in files:  # what is done once, when they are imported, was done long ago
             runpy.run_path(file, run_name=_module_name(file))
-        yield
+        with transitions.watched():
+            yield
     finally:
         measured.stop()
         with open(target, "w") as report:
             measured.report(show_missing=True, sort="Cover", file=report)
+            transitions.report(report)
+    impossible = transitions.impossible()
+    assert not impossible, f"these were taken, and cannot be: {impossible}"
 
 
 def _module_name(file: str) -> str:

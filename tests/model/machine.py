@@ -311,6 +311,9 @@ class FxhpcMachine(NodeRules):
         """Nothing gets through between the forwarder and the named endpoint, for longer than
         heartbeats may be missed; a cancellation comes before that, or meanwhile.
         """
+        self.get_going()
+        self.cluster.tick(0.1)  # what runs is told
+        self.cluster.settle()
         for number in range(5):
             if number == at:
                 self.cancel(which, first, 2, interrupt, NOTHING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 from fxhpc.testing.cluster import NAMED_KEY
 from tests.model.rules import Rules, small, thens
@@ -33,6 +33,21 @@ class NodeRules(Rules):
     def manager_dies(self, which: int, then: str) -> None:
         if node := self.node(which):
             self.cluster.kill_node(node)
+        self.then(then)
+
+    @precondition(lambda self: self.streams)
+    @rule(which=st.integers(0, 20), index=small, times=st.integers(2, 3), then=thens)
+    def task_takes_its_nodes_down(self, which: int, index: int, times: int, then: str) -> None:
+        """Wherever it begins, its manager is lost; there is always another."""
+        task = (self.stream(which).info.stream, index)
+        for _ in range(times):
+            self.get_going()
+            for node in self.cluster.live_nodes():
+                if task in node.running():
+                    clients = self.living_clients()
+                    owner = next((c for c in clients if c.instance == node.endpoint), None)
+                    self.cluster.kill_node(node)
+                    self.cluster.new_node(owner)
         self.then(then)
 
     @rule(which=small, then=thens)
