@@ -294,7 +294,9 @@ def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
     status = told["status"]
     if status in states.PENDING:
         reason = str(told.get("reason", "")).rstrip(".")
-        sentences.append(f"It is {status}{f': {reason}' if reason else ''}.")
+        where = f" on {told['host']}" if status == states.RUNNING and told.get("host") else ""
+        since = f", for {age(told['started'])} so far" if where and told.get("started") else ""
+        sentences.append(f"It is {status}{where}{since}{f': {reason}' if reason else ''}.")
         sentences += _endpoint_sentences(client, told)
         return sentences, _pending_advice(status, reason, told)
     when = f" {ago(told['ended'])}" if told.get("ended") else ""

@@ -88,7 +88,7 @@ def show(name: str) -> None:
         output.document(told)
         return
     for key, value in told.items():
-        if key in ("submitted", "ended"):
+        if key in ("submitted", "started", "ended"):
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
             value = f"{at} ({explaining.ago(value)})"
         elif key == "attempts":

@@ -137,8 +137,9 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
     """What is known of a task beside its state: plain values, and only those that are known.
 
     `endpoint` (its name), `endpoint_id`, `function_id`, `task_group_id`, `submitted` (seconds since
-    the epoch: when the first of its batch was), `walltime_s` (declared), `host`, `ran_s`, `stdout`,
-    `stderr` with `stdout_bytes` and `stderr_bytes`, and of a lost task `attempts`.
+    the epoch: when the first of its batch was), `walltime_s` (declared), `host`, while it runs
+    `manager` (its name) and `started` (as `submitted`), `ran_s`, `stdout`, `stderr` with
+    `stdout_bytes` and `stderr_bytes`, and of a lost task `attempts`.
     """
     found: dict[str, Any] = {}
     if summary is not None:
@@ -150,6 +151,8 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
             "submitted": summary.created,
             "walltime_s": summary.walltime_s,
             "host": state.host,
+            "manager": state.manager,
+            "started": state.started,
         }
     outcome = state.outcome
     if outcome is not None:

@@ -1,9 +1,10 @@
-"""What became of earlier attempts at tasks that are tried again: for display, in memory. No I/O."""
+"""Where tasks run, and what became of earlier attempts: for display, in memory. No I/O."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from fxhpc.forwarder.streams import RUNNING, SENT, Stream
 from fxhpc.protocol import messages as msg
@@ -11,6 +12,20 @@ from fxhpc.protocol import messages as msg
 #: Tasks that are remembered; the oldest are forgotten first. And of each, so many last attempts.
 TASKS = 2000
 STORIES = 5
+
+#: Running tasks of which it is remembered where that is; the oldest are forgotten first.
+RUNNING_TASKS = 10_000
+
+
+class Running(NamedTuple):
+    """Where a task runs, and since when, by the wall clock."""
+
+    host: str
+    manager: str
+    since: float
+
+
+_NOWHERE = Running("", "", 0.0)
 
 
 class _Story:
@@ -33,6 +48,26 @@ class Attempts:
 
     def __init__(self) -> None:
         self._stories: OrderedDict[tuple[bytes, int], _Story] = OrderedDict()
+        self._running: OrderedDict[tuple[bytes, int], Running] = OrderedDict()
+
+    def started(
+        self, stream: bytes, indices: Iterable[int], message: msg.Started, wall: float
+    ) -> None:
+        """These tasks of a stream run now, says an interchange."""
+        for index in indices:
+            known = self._running.pop((stream, index), None)
+            if not message.manager:  # said anew after a broken link: where that is has been said
+                if known is not None:
+                    self._running[stream, index] = known
+                continue
+            since = known.since if known and known.manager == message.manager else wall
+            self._running[stream, index] = Running(message.host, message.manager, since)
+        while len(self._running) > RUNNING_TASKS:
+            self._running.popitem(last=False)
+
+    def running(self, stream: bytes, index: int) -> Running:
+        """Where a task runs that does run, as far as that is known."""
+        return self._running.get((stream, index), _NOWHERE)
 
     def lost(self, message: msg.Lost, streams: Mapping[bytes, Stream]) -> None:
         """Attempts were lost, and there will be others: these tasks wait again."""
@@ -51,6 +86,7 @@ class Attempts:
 
     def _add(self, lost: msg.LostTask) -> None:
         key = (lost.stream, lost.index)
+        self._running.pop(key, None)
         story = self._stories.setdefault(key, _Story())
         attempt = (lost.epoch, lost.attempt)
         if attempt != story.attempt:  # or it is told again after a broken link

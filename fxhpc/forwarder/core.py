@@ -343,6 +343,7 @@ class Forwarder:
                 # the interchange is to have it nevertheless, to know whose it is.
                 if index < stream.count and stream.states[index] == SENT:
                     stream.states[index] = RUNNING
+            self._state.attempts.started(ref.stream, indices, message, self._keeping.wall)
             if stream.pusher in self._state.clients:
                 pushes.setdefault(stream.pusher, []).append(ref)
             self._cancelling.started(ref.stream, indices)

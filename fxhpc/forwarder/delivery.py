@@ -172,7 +172,10 @@ def answer(
                     status, reason = states.WAITING_FOR_ENDPOINT, causes.PARKED
                 if attempts is not None:
                     reason = attempts.tell(name, index, reason, status == states.RUNNING)
-                found.append(service.TaskState(index, status, reason))
+                told = service.TaskState(index, status, reason)
+                if waiter.details and state == RUNNING and attempts is not None:
+                    told.host, told.manager, told.started = attempts.running(name, index)
+                found.append(told)
                 continue
             number = stream.rows_of[index]
             row = cache.get(number)

@@ -240,7 +240,8 @@ class Interchange:
                 if state.unwanted.get(task):
                     continue
                 state.unwanted.pop(task, None)  # it had begun before it could be cancelled
-            state.actions.append(ev.ToForwarder(message))
+            told = msg.Started(message.tasks, manager.host, manager.name)
+            state.actions.append(ev.ToForwarder(told))
         elif isinstance(message, msg.Lost):
             for lost in message.tasks:
                 run = manager.held.get(lost.stream, {}).get(lost.index)

@@ -132,6 +132,8 @@ class Started(msgspec.Struct, array_like=True, tag="started"):
     """Upwards: these run now. Sent for tasks that run for longer than a moment, and on Cancel."""
 
     tasks: list[TaskRefs]
+    host: str = ""  # where, and which manager has them, as far as the interchange says it
+    manager: str = ""
 
 
 class Results(msgspec.Struct, array_like=True, tag="results"):

@@ -58,7 +58,9 @@ class TaskState(msgspec.Struct, array_like=True):
     reason: str = ""  # why it is still pending, in words
     outcome: Outcome | None = None
     ended: float = 0.0
-    host: str = ""  # where it ran, if details were asked for
+    host: str = ""  # where it runs or ran, if details were asked for
+    manager: str = ""  # likewise, while it runs
+    started: float = 0.0  # likewise: when its manager said so
 
 
 class StreamSummary(msgspec.Struct, array_like=True):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import cast
+
 import pytest
 
 from fxhpc.cli import explaining
+from fxhpc.ids import LOCAL_ENDPOINT
 
 TOLD = {"task_id": "ID", "endpoint": "midway"}
 
@@ -48,6 +52,20 @@ TOLD = {"task_id": "ID", "endpoint": "midway"}
 )
 def test_advice_fits_the_reason(status: str, reason: str, advice: str) -> None:
     assert explaining._pending_advice(status, reason, dict(TOLD)).startswith(advice)
+
+
+def test_a_task_on_local_is_not_told_of_this_process_own_local() -> None:
+    told = {
+        "task_id": "ID",
+        "endpoint": "local",
+        "endpoint_id": LOCAL_ENDPOINT,
+        "status": "running",
+        "host": "node1",
+        "started": time.time() - 60,
+    }
+    client = cast(explaining.QuietClient, None)  # it asks nobody
+    sentences, _ = explaining.explain(client, told)
+    assert sentences[1:] == ["It is running on node1, for 1 min 0 s so far."]
 
 
 def test_short_names() -> None:

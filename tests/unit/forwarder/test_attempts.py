@@ -6,6 +6,7 @@ import pytest
 from acting import ENDPOINT, STREAM, Stage
 
 from fxhpc.forwarder import attempts
+from fxhpc.forwarder import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import Loss, LossCause
@@ -51,6 +52,28 @@ def test_it_runs_again_and_was_lost_twice(stage: Stage) -> None:
         states.RUNNING,
         "it was lost twice: 1. the first; 2. the second",
     )
+
+
+def test_of_a_task_that_runs_it_is_told_where_and_since_when(stage: Stage) -> None:
+    def where(index: int) -> tuple[str, str, float]:
+        wanted = [service.StreamRanges(STREAM, [index, 1])]
+        stage.client(b"client", service.Fetch(9, wanted, details=True))
+        (state,) = stage.said(b"client", service.States)[-1].streams[0].states
+        return state.host, state.manager, state.started
+
+    stage.tell(ev.Tick(wall=1_700_000_000.0))
+    assert where(0) == ("", "", 0.0)
+    refs = [msg.TaskRefs(STREAM, [0, 1])]
+    stage.interchange(msg.Started(refs, "node1", "m1"))
+    stage.clock.advance(5.0)
+    stage.interchange(msg.Started(refs, "node1", "m1"))  # said again after a broken link
+    stage.interchange(msg.Started(refs))
+    assert where(0) == ("node1", "m1", 1_700_000_000.0)
+    assert where(1) == ("", "", 0.0)
+    stage.interchange(lost("the first"))
+    assert where(0) == ("", "", 0.0)
+    stage.interchange(msg.Started(refs, "node2", "m2"))
+    assert where(0) == ("node2", "m2", 1_700_000_005.0)
 
 
 def test_an_outcome_ends_the_story(stage: Stage) -> None:
