@@ -148,6 +148,8 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
     refused = run(home, "cancel", "--all-pending")
     assert refused.returncode == 2
     assert "5 tasks: fxhpc task cancel --all-pending --yes" in refused.stderr
+    refused = run(home, "cancel", "--endpoint", "midway", "--interrupt")
+    assert "5 tasks: fxhpc task cancel --endpoint midway --interrupt --yes" in refused.stderr
 
     assert asked(home, "cancel", f"{short}:1-2", held[4]) == {"cancelled": 3, "running": 0}
     assert [client.get_task(name)["status"] for name in held] == [
@@ -244,6 +246,8 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
         (("show", f"{short}:2"), 1, f"{short}:2 not found. Of that batch there are {short}:0-1."),
         (("explain", "00000000-0000-8000-8000-000000000000"), 1, "not found"),
         (("list", "--state", "done"), 2, "there is no state 'done'"),
+        (("list", "--limit", "-3"), 2, "-3 is not in the range"),
+        (("list", "--home", "/dev/null"), 1, "the home /dev/null cannot be used"),
         (("list", "--endpoint", "nowhere"), 3, "nowhere could not be resolved"),
         (("cancel",), 2, "name tasks, or give --endpoint"),
         (("cancel", short, "--all-pending"), 2, f"{short} and --all-pending cannot be given"),

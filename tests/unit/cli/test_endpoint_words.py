@@ -84,6 +84,11 @@ def here() -> str:
 # --- names and files -----------------------------------------------------------------------------
 
 
+def test_local_has_no_commands(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(["status", "local"], output.USAGE, capsys)
+    assert "fxhpc task list --endpoint local" in said
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "../x", "a/b", ".hidden", "a b", "x" * 65, "-x", "é", "local", LOCAL_ENDPOINT],
