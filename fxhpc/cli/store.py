@@ -15,7 +15,11 @@ from fxhpc.units import format_bytes
 
 if TYPE_CHECKING:
     from fxhpc.cli.explaining import QuietClient
+    from fxhpc.forwarder.limits import Limits
     from fxhpc.protocol.service import Purged, StoreUsage
+
+#: A retention below this is hardly meant: results go before anybody is back to fetch them.
+_SHORT_S = 3600.0
 
 
 @click.group()
@@ -73,16 +77,22 @@ def purge(
         raise click.UsageError("say what: --older-than 7d, --group, --endpoint, --ended or --all")
     if ended and everything:
         raise click.UsageError("--ended, --all: choose one")
+    given = (("--older-than", older_than), ("--group", group), ("--endpoint", endpoint))
+    for option, text in given:
+        if text is not None and not text.strip():  # a shell's variable that is not set
+            raise click.UsageError(f"{option} is empty; leave it out if you mean all")
     older_s = _duration(older_than, "--older-than") if older_than else 0.0
     if not output.home().store.exists():
         _tell_purged(None, dry_run)
         return
     from fxhpc.cli import explaining
+    from fxhpc.client.names import group_name
     from fxhpc.protocol.service import PurgeTasks
 
     with _client() as client:
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
-        wanted = PurgeTasks(0, older_s, group or "", place, everything, dry_run=True)
+        named = group_name(group) if group else ""
+        wanted = PurgeTasks(0, older_s, named, place, everything, dry_run=True)
         found: Purged = client.ask(wanted)
         if not dry_run:
             if found.batches and not yes:
@@ -95,30 +105,38 @@ def purge(
 @store.command("set")
 @click.option("--max-bytes", metavar="SIZE", help="Submissions are refused beyond: 20GB.")
 @click.option("--retention", metavar="DURATION", help="Results are kept for so long: 30d.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output.common_options
-def set_limits(max_bytes: str | None, retention: str | None) -> None:
-    """Set how much the store may hold and for how long; without options, show it."""
-    from fxhpc.forwarder.limits import Limits, check_limits, read_limits, write_limits
-    from fxhpc.units import parse_size
+def set_limits(max_bytes: str | None, retention: str | None, yes: bool) -> None:
+    """Set how much the store may hold and for how long; without options, show it.
+
+    With a shorter retention, what is older goes at once: it says how much, and asks. Less than an
+    hour needs --yes.
+    """
+    from fxhpc.forwarder.limits import Limits, read_limits, write_limits
 
     home = output.home()
+    is_readable = True
     try:
         limits = read_limits(home) if home.limits.exists() else Limits()
     except errors.HomeError:
         if max_bytes is None or retention is None:
             raise
-        limits = Limits()  # nothing of what is there is to stay
+        limits, is_readable = Limits(), False  # nothing of what is there is to stay
     if max_bytes is not None or retention is not None:
-        try:
-            size = parse_size(max_bytes) if max_bytes is not None else limits.max_bytes
-        except ValueError as error:
-            raise errors.UsageError(f"--max-bytes: {error}") from None
-        kept = limits.retention_s if retention is None else _duration(retention, "--retention")
-        limits = Limits(size, kept)
-        try:
-            check_limits(limits, "--max-bytes", "--retention")
-        except ValueError as error:
-            raise errors.UsageError(str(error)) from None
+        before = limits
+        limits = _limits(before, max_bytes, retention)
+        is_shorter = limits.retention_s < before.retention_s or not is_readable
+        if is_shorter and limits.retention_s < _SHORT_S and not yes:
+            raise errors.UsageError(
+                f"--retention: results would be kept for {_days(limits.retention_s)} only, then "
+                f"nobody can fetch them any more; if that is meant: --yes"
+            )
+        if home.store.exists():
+            if is_shorter:
+                _make_sure_of_retention(limits.retention_s, yes)
+            if limits.max_bytes != before.max_bytes or not is_readable:
+                _note_full_store(limits.max_bytes)
         home.create()
         write_limits(home, limits)
         _note_small_disk(limits.max_bytes)
@@ -128,6 +146,73 @@ def set_limits(max_bytes: str | None, retention: str | None) -> None:
         click.echo(
             f"at most {format_bytes(limits.max_bytes)}; results are kept for "
             f"{_days(limits.retention_s)} after they have ended or were last asked for"
+        )
+
+
+def _limits(before: Limits, max_bytes: str | None, retention: str | None) -> Limits:
+    """The limits with what is given of them.
+
+    Raises:
+        UsageError: they cannot be meant so.
+    """
+    from fxhpc.forwarder.limits import Limits, check_limits
+    from fxhpc.units import parse_size
+
+    try:
+        size = parse_size(max_bytes) if max_bytes is not None else before.max_bytes
+    except ValueError as error:
+        raise errors.UsageError(f"--max-bytes: {error}") from None
+    kept = before.retention_s if retention is None else _duration(retention, "--retention")
+    limits = Limits(size, kept)
+    try:
+        check_limits(limits, "--max-bytes", "--retention")
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from None
+    return limits
+
+
+def _make_sure_of_retention(retention_s: float, yes: bool) -> None:
+    """Say what a shorter retention makes go at once, and ask.
+
+    Raises:
+        UsageError: nobody is there to be asked, or it cannot be told what would go.
+    """
+    from fxhpc.protocol.service import PurgeTasks
+
+    try:
+        with _client() as client:
+            found: Purged = client.ask(PurgeTasks(0, retention_s, dry_run=True))
+    except errors.FxhpcError as error:
+        if yes:
+            return
+        words = str(error).rstrip(".")
+        raise errors.UsageError(
+            f"nothing was set: it cannot be told what a retention of {_days(retention_s)} would "
+            f"make go, because {words}; if you are sure all the same: --yes"
+        ) from error
+    if not found.batches:
+        return
+    what = f"{_forgotten(found)}, older than {_days(retention_s)},"
+    if yes:
+        output.note(f"{what} will be forgotten within a minute")
+        return
+    _confirm(f"{what} will be forgotten at once. Set it?", f"nothing was set: {what} would go")
+
+
+def _note_full_store(max_bytes: int) -> None:
+    """Say it if the store holds more than it may: it takes nothing new then."""
+    from fxhpc.protocol.service import GetStoreUsage
+
+    try:
+        with _client() as client:
+            found: StoreUsage = client.ask(GetStoreUsage(0))
+    except errors.FxhpcError:
+        return  # the limit can be set without a forwarder, too
+    if found.used > max_bytes:
+        output.note(
+            f"the store holds {format_bytes(found.used)}, more than {format_bytes(max_bytes)}: "
+            f"submissions are refused until it holds less; what there is stays. Make room: "
+            f"fxhpc store purge --older-than 1d"
         )
 
 
@@ -149,27 +234,53 @@ def _client() -> QuietClient:
 
 
 def _duration(text: str, option: str) -> float:
+    """Seconds of a duration that says its unit: results are lost by a wrong guess.
+
+    Raises:
+        UsageError: it is none, or a number alone.
+    """
     from fxhpc.durations import parse_duration
 
+    number = text.strip()
     try:
-        return parse_duration(text)
+        seconds = parse_duration(number)
     except ValueError as error:
         raise errors.UsageError(f"{option}: {error}") from None
+    if number[-1] in "0123456789." and not any(mark in number for mark in ":-"):
+        raise errors.UsageError(
+            f"{option}: {number}: seconds, hours or days? Write for example {number}d for days, "
+            f"{number}h for hours"
+        )
+    return seconds
 
 
 def _make_sure(found: Purged) -> None:
+    what = _forgotten(found)
+    _confirm(f"Forget {what}?", f"nothing was purged: you would forget {what}")
+
+
+def _forgotten(found: Purged) -> str:
+    """What goes, in words."""
     from fxhpc.cli.explaining import many
 
     batches = "1 batch" if found.batches == 1 else f"{found.batches:,} batches"
     what = f"{batches} of {many(found.tasks, 'task')}"
     if found.cancelled:
         what += f", {found.cancelled:,} of which have not ended"
+    return what
+
+
+def _confirm(question: str, refusal: str) -> None:
+    """Ask; where nobody can answer, that is a refusal.
+
+    Raises:
+        UsageError: standard input is no terminal.
+    """
     if not sys.stdin.isatty():
         raise errors.UsageError(
-            f"nothing was purged: nobody is there to be asked; say that you are sure to forget "
-            f"{what}: --yes"
+            f"{refusal}, and nobody is there to be asked; if you are sure: --yes"
         )
-    click.confirm(f"Forget {what}?", abort=True, err=True)
+    click.confirm(question, abort=True, err=True)
 
 
 def _tell_purged(found: Purged | None, dry_run: bool) -> None:
