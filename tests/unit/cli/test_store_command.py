@@ -145,7 +145,9 @@ def test_a_retention_that_makes_results_go_asks_first(home: Home, asked: Asked) 
 
 
 def test_who_is_asked_decides(home: Home, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    monkeypatch.setattr(
+        "click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False
+    )
     assert run(home, "set", "--retention", "5d", answer="n\n").exit_code != 0
     assert not home.limits.exists()
     assert run(home, "set", "--retention", "5d", answer="y\n").exit_code == 0
