@@ -25,6 +25,12 @@ def boot_id() -> str:
         return ""
 
 
+def since_boot() -> float:
+    """Seconds since the boot, asleep ones too: to be compared with those of the same boot."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
 def start_time(pid: int) -> float:
     """When a process was started; 0 if it is not there, or has ended and waits to be buried.
 
@@ -59,7 +65,7 @@ def wall_time(started: float) -> float:
     """A start time in seconds since the epoch, by the clock as it is set now."""
     if not sys.platform.startswith("linux"):
         return started
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + started
+    return time.time() - since_boot() + started
 
 
 def is_alive(pid: int, started: float) -> bool:

@@ -44,6 +44,8 @@ class Recovered(msgspec.Struct, frozen=True):
     incomplete: bool = False  # the disk was full: managers may hold what is not in `sent`
     blocks: dict[str, str] = {}  # of the managers, as far as they were in any
     damaged: bool = False  # outcomes that the spool had may be lost
+    # Of managers that interchanges of before have waited for already: since how many seconds.
+    away: dict[str, float] = {}
 
 
 class ForwarderGone(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from fxhpc.hosts import since_boot
 from fxhpc.interchange.events import ManagerKnown, Recovered, Sent
 from fxhpc.interchange.records import RecordFile, Records, is_marked
 
@@ -35,11 +36,18 @@ class Boot(msgspec.Struct, array_like=True, frozen=True, tag="boot"):
     boot: str
 
 
+class Away(msgspec.Struct, array_like=True, frozen=True, tag="away"):
+    """Since this time of the boot before, in seconds, these managers are waited for."""
+
+    since: float
+    managers: list[str]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decoder: msgspec.msgpack.Decoder[Owner | Boot | Sent | ManagerKnown] = msgspec.msgpack.Decoder(
-    Owner | Boot | Sent | ManagerKnown
+_decoder: msgspec.msgpack.Decoder[Owner | Boot | Away | Sent | ManagerKnown] = (
+    msgspec.msgpack.Decoder(Owner | Boot | Away | Sent | ManagerKnown)
 )
-_TAGS = ("owner", "boot", "sent", "manager")
+_TAGS = ("owner", "boot", "away", "sent", "manager")
 
 
 class Journal:
@@ -55,6 +63,7 @@ class Journal:
         managers: those that the journal knows already, from `read_journal`.
         blocks: theirs, likewise.
         boot: the host's boot; empty: the end of the host is of no interest.
+        away: for how many seconds some of these managers have been waited for; with `boot`.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class Journal:
         managers: Iterable[str] = (),
         blocks: Mapping[str, str] | None = None,
         boot: str = "",
+        away: Mapping[str, float] | None = None,
     ) -> None:
         self._path = path
         self._owner = owner
@@ -83,8 +93,16 @@ class Journal:
             self._look_for_damage(self._records, boot)
         if owner is not None and not (self._records is not None and self._records.size):
             self._append(_encode(owner))
+        self._away: dict[str, float] = {}  # managers that are waited for, and since when
         if boot:
             self._append(_encode(Boot(boot)))
+            self._wait_for(away or {})
+
+    def _wait_for(self, away: Mapping[str, float]) -> None:
+        now = since_boot()
+        self._away = {manager: now - away.get(manager, 0.0) for manager in self._managers}
+        if new := [manager for manager in self._managers if manager not in away]:
+            self._append(_encode(Away(now, new)))
 
     def _look_for_damage(self, file: RecordFile, boot: str) -> None:
         """What is appended must be readable; and once incomplete, it stays so until it is empty."""
@@ -124,12 +142,13 @@ class Journal:
     def write(self, record: Sent | ManagerKnown) -> None:
         """Append a record, or keep it for `retry`."""
         if isinstance(record, ManagerKnown):
-            if (record.manager in self._managers) == record.present:
+            was_away = self._away.pop(record.manager, None) is not None
+            if (record.manager in self._managers) == record.present and not was_away:
                 return
             if record.present:
                 self._managers[record.manager] = record.block
             else:
-                del self._managers[record.manager]
+                self._managers.pop(record.manager, None)
         self._append(_encode(record))
 
     def retry(self) -> None:
@@ -168,6 +187,8 @@ class Journal:
             self._append(_encode(Boot(self._boot)))
         for manager, block in self._managers.items():
             self._append(_encode(ManagerKnown(manager, True, block)))
+        for manager, since in self._away.items():
+            self._append(_encode(Away(since, [manager])))
 
     def close(self, remove: bool = False) -> None:
         """Close the file; remove it if nothing in it is of use any more."""
@@ -209,6 +230,7 @@ def read_journal(path: str, boot: str = "") -> tuple[Owner | None, Recovered]:
     managers: dict[str, str] = {}
     sent: list[Sent] = []
     last = ""
+    away: dict[str, float] = {}
     records = Records(path, _TAGS)
     incomplete = is_marked(path)
     for _, data in records:
@@ -220,15 +242,25 @@ def read_journal(path: str, boot: str = "") -> tuple[Owner | None, Recovered]:
         if isinstance(record, Owner):
             owner = record
         elif isinstance(record, Boot):
+            if record.boot != last:
+                away.clear()
             last = record.boot
+        elif isinstance(record, Away):
+            away |= {manager: record.since for manager in record.managers if manager not in away}
         elif isinstance(record, Sent):
             sent.append(record)
         elif record.present:
             managers[record.manager] = record.block
+            away.pop(record.manager, None)
         else:
             managers.pop(record.manager, None)
+            away.pop(record.manager, None)
     incomplete = incomplete or bool(records.damaged)
     if boot and records.end and last != boot:
         incomplete = True
+    if not boot or last != boot:
+        away.clear()
     blocks = {manager: block for manager, block in managers.items() if block}
-    return owner, Recovered(list(managers), sent, incomplete=incomplete, blocks=blocks)
+    now = since_boot()
+    waited = {manager: max(0.0, now - since) for manager, since in away.items()}
+    return owner, Recovered(list(managers), sent, incomplete=incomplete, blocks=blocks, away=waited)

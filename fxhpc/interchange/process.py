@@ -141,7 +141,12 @@ class InterchangeProcess:
         boot = boot_id()
         _, recovered = read_journal(str(directory.journal), boot)
         self._journal = Journal(
-            str(directory.journal), None, recovered.managers, recovered.blocks, boot
+            str(directory.journal),
+            None,
+            recovered.managers,
+            recovered.blocks,
+            boot,
+            recovered.away,
         )
         self._block_journal = BlockJournal(str(directory.known_blocks))
         damaged = bool(self._spool.damage)

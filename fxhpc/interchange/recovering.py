@@ -63,7 +63,12 @@ class Recovering:
 
     def recover(self, event: ev.Recovered, now: float) -> None:
         """Take in the journal."""
-        self.expected = dict.fromkeys(event.managers, now + self._return_s)
+        # However often the interchange is started again: all together are to wait so long, and each
+        # as long as a manager takes that lives.
+        self.expected = {
+            manager: now + max(SETTLED_S, self._return_s - event.away.get(manager, 0.0))
+            for manager in event.managers
+        }
         self._blocks = dict(event.blocks)
         self._damaged = event.damaged
         self._incomplete = event.incomplete

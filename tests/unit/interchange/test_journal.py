@@ -12,6 +12,7 @@ import pytest
 from fxhpc.interchange.events import ManagerKnown, Sent
 from fxhpc.interchange.journal import COMPACT_BYTES, Journal, Owner, read_journal
 from fxhpc.protocol.messages import TaskRefs
+from fxhpc.testing.clock import FakeClock
 
 OWNER = Owner(b"instance", 1, 2.0)
 FIRST = Sent("m", [TaskRefs(b"s" * 12, [0, 2], 1, 1)])
@@ -114,6 +115,44 @@ def test_it_tells_the_blocks_of_managers_also_when_it_was_begun_anew(path: str) 
     assert not recovered.sent
     assert recovered.managers == ["m", "n"]
     assert recovered.blocks == {"m": "7"}
+
+
+def test_how_long_managers_are_waited_for_outlives_restarts(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr("fxhpc.interchange.journal.since_boot", clock)
+
+    def restarted(boot: str = "boot") -> tuple[Journal, dict[str, float]]:
+        recovered = read_journal(path, boot)[1]
+        arguments = (None, recovered.managers, recovered.blocks, boot, recovered.away)
+        return Journal(path, *arguments), recovered.away
+
+    journal, away = restarted()
+    for manager in ("m", "n"):
+        journal.write(ManagerKnown(manager, True))
+    journal.close()
+    journal, away = restarted()
+    assert not away  # both were there until now
+    journal.close()
+    clock.advance(7.0)
+    journal, away = restarted()
+    assert away == {"m": 7.0, "n": 7.0}
+    journal.write(ManagerKnown("n", True))  # it is back
+    journal.close()
+    clock.advance(5.0)
+    journal, away = restarted()
+    assert away == {"m": 12.0}
+    for _ in range(COMPACT_BYTES // 20):
+        journal.write(FIRST)
+    journal.compact()
+    journal.close()
+    clock.advance(1.0)
+    journal, away = restarted()
+    assert away == {"m": 13.0, "n": 1.0}
+    journal.close()
+    _, away = restarted("another boot")
+    assert not away  # its clock began anew
 
 
 def test_a_journal_that_began_on_a_full_disk(path: str, disk: Disk) -> None:

@@ -171,6 +171,22 @@ def test_a_manager_that_does_not_come_back_is_waited_for_so_long() -> None:
     assert ev.ManagerKnown("m", False) in stage.take()
 
 
+def test_all_interchanges_together_wait_only_so_long() -> None:
+    stage = Stage(epoch=3, greet=False)
+    away = {"m": RETURN_S - 12.0, "n": 2 * RETURN_S}
+    stage.tell(ev.Recovered(["m", "n"], [ev.Sent("m", [HELD])], away=away))
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.submit(2, sent_before=True)
+    stage.register(A)
+    stage.tick(SETTLED_S - 0.1)
+    assert stage.core._recovering.expected.keys() == {"m", "n"}  # one that lives takes as long
+    stage.tick(1.0)
+    assert stage.core._recovering.expected.keys() == {"m"}
+    assert not stage.sent(A)
+    stage.tick(12.0 - SETTLED_S)
+    assert len(stage.sent(A)) == 1  # suspects, one at a time
+
+
 def test_what_nobody_claims_in_time_is_lost_without_retries() -> None:
     stage = restarted()
     stage.submit(1, sent_before=True, retries=0)
