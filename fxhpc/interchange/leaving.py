@@ -70,6 +70,8 @@ class Leaving:
             if self._recovering.awaited and now < self._return_until:
                 return  # what has ended there would run again
             self._cancelling_since = now
+            if cut_off := sum(len(manager.running) for manager in state.managers.values()):
+                state.note(f"{cut_off} running tasks are cut off: they begin anew at the next start")
             for manager in state.managers.values():
                 state.to_manager(manager.peer, msg.Bye(_STOPPED))
             if self._allocating is not None:
