@@ -71,7 +71,7 @@ class Leaving:
                 return  # what has ended there would run again
             self._cancelling_since = now
             if cut_off := sum(len(manager.running) for manager in state.managers.values()):
-                state.note(f"{cut_off} running tasks are cut off: they begin anew at the next start")
+                state.note(f"{cut_off} running tasks are cut off: they run again at the next start")
             for manager in state.managers.values():
                 state.to_manager(manager.peer, msg.Bye(_STOPPED))
             if self._allocating is not None:
