@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client import cancelling, listing, outcomes, tasks
+from fxhpc.client import arguments, cancelling, listing, outcomes, tasks
 from fxhpc.client.results import Results
 from fxhpc.client.session import Session
 from fxhpc.protocol import service, states
@@ -25,13 +25,20 @@ class Asking(Session):
     """The part of `FuncXClient` that is about tasks which were submitted, by whomever.
 
     Attributes:
-        wait_s: seconds from its submission that `get_result` waits for a task.
         session_task_group_id: the group of the client's own tasks.
     """
 
-    wait_s: float
     session_task_group_id: str
     _results: Results
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds from its submission that `get_result` waits for a task. May be set."""
+        return self._wait_s
+
+    @wait_s.setter
+    def wait_s(self, wait: float) -> None:
+        self._wait_s = arguments.seconds("wait_s", wait)
 
     def get_task(self, task_id: _Id) -> dict[str, Any]:
         """What is known of a task: `pending` (a bool), `status`, why it waits or how it ended.
@@ -63,11 +70,13 @@ class Asking(Session):
             TaskPending: it has not ended by then; `reason` says what it waits for.
             TaskNotFound: nobody knows it.
             TaskLost, TaskCancelled: it ended without a value.
+            UsageError: timeout or wait is no number of seconds.
             Exception: what the function raised.
         """
+        timeout = arguments.timeout(timeout)
+        seconds = self._wait_s if wait is None else arguments.seconds("wait", wait)
         selection = tasks.Selection([task_id])
         name = selection.names[0]
-        seconds = self.wait_s if wait is None else wait
         state = self._results.await_one(selection, timeout, seconds)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(name)
@@ -91,7 +100,9 @@ class Asking(Session):
 
         Raises:
             NotAList: it is one id, or no iterable.
+            UsageError: timeout is no number of seconds.
         """
+        timeout = arguments.timeout(timeout)
         selection = tasks.Selection(task_id_list)
         if timeout is not None:
             self._results.wait(selection, timeout, cf.ALL_COMPLETED)
@@ -111,16 +122,24 @@ class Asking(Session):
         """Wait for tasks; return the ids of those that have ended and of those that have not.
 
         An id that the home does not know counts as ended: `get_batch_result` tells of it.
+
+        Raises:
+            NotAList: it is one id, or no iterable.
+            UsageError: timeout is no number of seconds.
         """
-        return self._results.wait(tasks.Selection(task_ids, "wait"), timeout, return_when)
+        selection = tasks.Selection(task_ids, "wait")
+        return self._results.wait(selection, arguments.timeout(timeout), return_when)
 
     def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
         """The ids of tasks as they end; one that the home does not know comes at once.
 
         Raises:
+            NotAList: it is one id, or no iterable.
+            UsageError: timeout is no number of seconds.
             TimeoutError: not all have ended within so many seconds.
         """
-        return self._results.as_completed(tasks.Selection(task_ids, "as_completed"), timeout)
+        selection = tasks.Selection(task_ids, "as_completed")
+        return self._results.as_completed(selection, arguments.timeout(timeout))
 
     def cancel(
         self,
@@ -178,8 +197,9 @@ class Asking(Session):
 
         Raises:
             EndpointNotFound: the home has none of this name.
-            UsageError: there is no such state.
+            UsageError: there is no such state, or limit is no number of tasks.
         """
+        limit = arguments.whole("limit", limit, 0, "tasks at most")
         wanted = self._endpoint(endpoint) if endpoint is not None else ""
         return listing.tasks(self._ask, wanted, state, limit)
 
@@ -194,6 +214,6 @@ def default_wait() -> float:
     if not text:
         return DEFAULT_WAIT_S
     try:
-        return float(text)
+        return arguments.seconds("FXHPC_WAIT", float(text))
     except ValueError:
-        raise ValueError(f"FXHPC_WAIT is {text!r}; it is a number of seconds") from None
+        raise ValueError(f"FXHPC_WAIT is {text!r}; it is a number of seconds, 0 or more") from None

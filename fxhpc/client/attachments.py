@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fxhpc import errors
-from fxhpc.client import processes
+from fxhpc.client import arguments, processes
 from fxhpc.client.connection import Connection
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.client.open_files import check_open_files
@@ -121,7 +121,13 @@ _homes = _Homes()
 
 
 def home_directory(home: str | os.PathLike[str] | None = None) -> Path:
-    """The home that is meant: the given one, FXHPC_HOME's, or ~/.fxhpc."""
+    """The home that is meant: the given one, FXHPC_HOME's, or ~/.fxhpc.
+
+    Raises:
+        UsageError: what is given is no path.
+    """
+    if home is not None:
+        home = arguments.path("home", home, "of a directory")
     return Path(home or os.environ.get("FXHPC_HOME") or "~/.fxhpc").expanduser().absolute()
 
 

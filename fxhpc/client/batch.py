@@ -7,8 +7,9 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fxhpc import errors
-from fxhpc.client.names import endpoint_given, function_name
+from fxhpc import errors, ids
+from fxhpc.client import arguments
+from fxhpc.client.names import endpoint_given, function_name, group_id
 from fxhpc.client.resources import Declared, capture_bytes, walltime_of
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
@@ -19,14 +20,15 @@ class Batch:
     """Tasks to be submitted by `batch_run`; their arguments are packed when they are added.
 
     Args:
-        task_group_id: the group of its tasks.
+        task_group_id: the group of its tasks, a UUID; a random one if there is none.
         max_payload: bytes that the arguments of one task may take, packed.
         resource_specification: `{"walltime": ...}`: how long each of its tasks takes at most.
         capture_output: how much of what each task prints is kept: see Executor.
         resolve: makes a UUID of an endpoint's name; without it that is left to batch_run.
 
     Raises:
-        UsageError: the specification, or capture_output, cannot be meant so.
+        UsageError: the specification, capture_output or max_payload cannot be meant so.
+        InvalidUUID: task_group_id is no UUID.
     """
 
     def __init__(
@@ -41,9 +43,9 @@ class Batch:
     ) -> None:
         from fxhpc.serialize import pack_arguments
 
-        self.task_group_id = str(task_group_id or uuid.uuid4())
+        self.task_group_id = group_id(task_group_id) or ids.new_id()
         self.declared = Declared(walltime_of(resource_specification), capture_bytes(capture_output))
-        self._max_payload = max_payload
+        self._max_payload = arguments.payload_limit(max_payload)
         self._resolve = resolve
         self._pack = pack_arguments
         self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
@@ -117,11 +119,11 @@ class Batch:
             (endpoint, function, list(payloads)) for endpoint, function, payloads in self._parts
         ]
 
-    def in_order(self, ids: Sequence[Sequence[str]]) -> list[str]:
+    def in_order(self, task_ids: Sequence[Sequence[str]]) -> list[str]:
         """Ids, given for each part, in the order in which the tasks were added."""
-        if len(ids) == 1:
-            return list(ids[0])
-        rest = [iter(part) for part in ids]
+        if len(task_ids) == 1:
+            return list(task_ids[0])
+        rest = [iter(part) for part in task_ids]
         return [next(rest[number]) for number in self._order]
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client import attachments, processes
+from fxhpc.client import arguments, attachments, processes
 from fxhpc.client.asking import Asking, default_wait
 from fxhpc.client.batch import Batch, batch_arguments
 from fxhpc.client.connection import author
@@ -19,14 +19,13 @@ from fxhpc.client.names import (
     endpoint_given,
     function_name,
     group_id,
-    group_name,
 )
 from fxhpc.client.resources import Declaring
 from fxhpc.client.results import Results
 from fxhpc.client.search import FunctionSearchResults
 from fxhpc.client.status import status_dict
 from fxhpc.client.submissions import Submissions
-from fxhpc.client.workers import check_number, local_share
+from fxhpc.client.workers import local_share
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.protocol.service import FunctionRecord
@@ -58,6 +57,8 @@ class FuncXClient(Asking, Declaring):
         ignored: what funcX and Globus Compute needed to log in and to find their service.
 
     Raises:
+        UsageError: an option cannot be meant so; the text begins with its name.
+        InvalidUUID: task_group_id is no UUID.
         ForwarderUnreachable: there is no forwarder, and none can be started.
         HomeError: the home cannot be used.
     """
@@ -83,12 +84,10 @@ class FuncXClient(Asking, Declaring):
 
         if ignored or asynchronous or loop:
             log.debug("options without a meaning here are ignored: %s", ", ".join(ignored))
-        check_number("workers", workers, int, 1, "processes")
-        check_number("wait", wait, (int, float), 0, "seconds")
-        check_number("max_payload", max_payload, int, 1, "bytes")
-        check_number("retries", retries, int, 0, "further attempts at lost tasks")
+        workers = arguments.workers("workers", workers)
+        path = arguments.path("path", path, "or ':memory:'")
         local_share(os.environ, workers)  # a wrong FXHPC_WORKERS is told here, not by a thread
-        self.wait_s = default_wait() if wait is None else wait
+        self.wait_s = default_wait() if wait is None else arguments.seconds("wait", wait)
         self.max_payload = max_payload
         self.retries = retries
         self.resource_specification = resource_specification
@@ -98,7 +97,7 @@ class FuncXClient(Asking, Declaring):
         self.func_table: dict[str, Any] = {}
         self.throttling_enabled = False
         self.max_requests = 20
-        self.max_request_size = max_payload
+        self.max_request_size = self.max_payload
         self.asynchronous = asynchronous
         self.loop = loop
         self.fx_serializer: Any = None
@@ -110,6 +109,24 @@ class FuncXClient(Asking, Declaring):
             attach = functools.partial(attachments.attach_home, directory, workers)
         super().__init__(attach, directory)
         self._tell_older(self._attached())
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that the arguments of a task, and its result, may take. May be set at any time."""
+        return self._max_payload
+
+    @max_payload.setter
+    def max_payload(self, limit: int) -> None:
+        self._max_payload = arguments.payload_limit(limit)
+
+    @property
+    def retries(self) -> int:
+        """How often a lost task is run again. May be set at any time, for the next submissions."""
+        return self._retries
+
+    @retries.setter
+    def retries(self, retries: int) -> None:
+        self._retries = arguments.retries(retries)
 
     def _begin(self) -> None:
         super()._begin()
@@ -132,23 +149,27 @@ class FuncXClient(Asking, Declaring):
 
         Raises:
             SerializationError: the function cannot be packed.
+            UsageError: its name, description or group is no text.
             ContainerNotFound: a container was given; functions run without them.
         """
         from fxhpc.serialize import pack_function
 
         if container_uuid is not None:
             raise errors.ContainerNotFound(str(container_uuid))
+        name = arguments.text("function_name", function_name, "what the function is found by")
+        description = arguments.text("description", description, "what the function does")
+        group = arguments.text("group", group, "who else may use the function")
         packed = pack_function(function)
         record = FunctionRecord(
             function_id=ids.new_id(),
             digest=packed.digest,
-            name=function_name or packed.name,
+            name=name or packed.name,
             source=packed.source,
-            description=description or "",
+            description=description,
             author=author(),
-            public=public,
-            searchable=searchable,
-            group=group or "",
+            public=bool(public),
+            searchable=bool(searchable),
+            group=group,
             created=time.time(),
         )
         self._ask(service.RegisterFunction(0, record, packed.body))
@@ -158,7 +179,14 @@ class FuncXClient(Asking, Declaring):
     def search_function(
         self, q: str, offset: int = 0, limit: int = 10, advanced: bool = False
     ) -> FunctionSearchResults:
-        """Functions whose author, description, name or source match, best first."""
+        """Functions whose author, description, name or source match, best first.
+
+        Raises:
+            UsageError: q is no text; offset or limit is no number of functions.
+        """
+        q = arguments.text("q", q, "words to look for")
+        offset = arguments.whole("offset", offset, 0, "functions that are passed over")
+        limit = arguments.whole("limit", limit, 0, "functions at most")
         answer: service.Functions = self._ask(service.Search(0, q, offset, limit))
         return FunctionSearchResults(answer.records, answer.total, offset)
 
@@ -194,11 +222,12 @@ class FuncXClient(Asking, Declaring):
 
         Raises:
             UsageError: the specification, or capture_output, cannot be meant so.
+            InvalidUUID: task_group_id is no UUID.
         """
         if resource_specification is None:
             resource_specification = self.resource_specification
         return Batch(
-            task_group_id or self.session_task_group_id,
+            self.session_task_group_id if task_group_id is None else task_group_id,
             max_payload=self.max_payload,
             resource_specification=resource_specification,
             capture_output=self.capture_output if capture_output is None else capture_output,
@@ -232,7 +261,7 @@ class FuncXClient(Asking, Declaring):
             raise errors.MissingArgument("endpoint_id")
         else:
             parts = [(self._endpoint(given), function, sent) for given, function, sent in parts]
-        group = group_name(batch.task_group_id)
+        group = group_id(batch.task_group_id) or self.session_task_group_id
         found = self._submissions.submit_parts(parts, group, batch.declared)
         if endpoint is None:
             return batch.in_order(found)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fxhpc import chunks, errors
-from fxhpc.client import allocation, attachments
+from fxhpc.client import allocation, arguments, attachments
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.names import endpoint_name, group_id
@@ -68,8 +68,9 @@ class Executor(Declaring, cf.Executor):
             who may set them at any time; tasks run without them.
 
     Raises:
-        ValueError: max_workers is not greater than 0, or something else beside `config` says where
-            tasks run.
+        UsageError: an option cannot be meant so; the text begins with its name. A ValueError.
+        ValueError: something else beside `config` says where tasks run.
+        InvalidUUID: task_group_id is no UUID.
         ConfigError: the configuration cannot be used; it names all that is wrong.
         EndpointStartFailed: no block can be asked for. Its subclass NodesUnavailable is raised by
             futures, and then by `submit`, if blocks are refused or fail time and again.
@@ -97,13 +98,21 @@ class Executor(Declaring, cf.Executor):
         from fxhpc.client.functions import FunctionCache
         from fxhpc.serialize import pack_arguments
 
+        named = None
         if isinstance(max_workers, str | uuid.UUID):  # Globus Compute's first argument
-            endpoint_id, max_workers = max_workers, None
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+            if endpoint_id is not None:
+                raise errors.UsageError(
+                    f"max_workers={max_workers!r}: a text there names an endpoint, and "
+                    f"endpoint_id={endpoint_id!r} names one, too. A number of workers is an int."
+                )
+            named, endpoint_id, max_workers = max_workers, max_workers, None
+        max_workers = _checked_workers(max_workers)
+        path = arguments.path("path", path, "or ':memory:'")
+        if config is not None:
+            arguments.config(config)
         client = client or funcx_client
         self._max_workers = _default_workers() if max_workers is None else max_workers
-        self._max_payload = max_payload
+        self._max_payload = arguments.payload_limit(max_payload)
         self._pack_arguments = pack_arguments
         self._functions = FunctionCache()
         self.label = label
@@ -114,8 +123,8 @@ class Executor(Declaring, cf.Executor):
         options = {
             "keep": task_group_id is not None,
             "group": group_id(task_group_id),
-            "retries": retries,
-            "result_limit": max_payload,
+            "retries": arguments.retries(retries),
+            "result_limit": self._max_payload,
         }
         directory = None
         found = None
@@ -139,7 +148,16 @@ class Executor(Declaring, cf.Executor):
         else:
             attach = functools.partial(attachments.embed, path, max_workers)
         self._home = directory
-        endpoint = "" if config is not None else endpoint_name(endpoint_id or "local", directory)
+        try:
+            endpoint = (
+                "" if config is not None else endpoint_name(endpoint_id or "local", directory)
+            )
+        except errors.EndpointNotFound as error:
+            if named is None:
+                raise
+            words = "A text as an Executor's first argument, max_workers, names an endpoint; a "
+            words += f"number of workers is an int. {error.ADVICE}"
+            raise errors.EndpointNotFound(error.uuid, words) from None
         self._submitter = Submitter(attach, endpoint, options)
         if config is not None:
             try:
@@ -183,11 +201,11 @@ class Executor(Declaring, cf.Executor):
         The function is packed once. With a `chunksize`, so many calls make one task.
 
         Raises:
-            ValueError: chunksize is less than 1.
+            UsageError: chunksize is less than 1, or no number; timeout is no number of seconds.
             TimeoutError: from the iterator: a value is not there `timeout` seconds after this call.
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
+        chunksize = arguments.whole("chunksize", chunksize, 1, "calls in a task")
+        timeout = arguments.timeout(timeout)
         self._check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
         rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -305,6 +323,20 @@ def _private(
 
     make = functools.partial(PrivateEndpoint, attachments.home_directory(home), config, variables)
     return functools.partial(attachments.embed, path, None, make)
+
+
+def _checked_workers(given: Any) -> int | None:
+    """The number of workers, if one is given.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return arguments.workers("max_workers", given)
+    except errors.UsageError:
+        if isinstance(given, int) and given <= 0:  # as concurrent.futures says it
+            raise errors.UsageError(f"max_workers must be greater than 0, not {given}.") from None
+        raise
 
 
 def _default_workers() -> int:

@@ -108,11 +108,12 @@ def group_id(group: str | uuid.UUID | None) -> str:
     try:
         return str(ids.parse_uuid(group))
     except ValueError:
-        raise errors.InvalidUUID(repr(group)) from None
+        told = f"{group!r} (task_group_id: uuid.uuid4() makes one)"
+        raise errors.InvalidUUID(told) from None
 
 
 def group_name(group: str | uuid.UUID) -> str:
-    """A group as messages have it, also one that is no UUID: a batch may have been given any."""
+    """A group that is looked for, as messages have it: also one that is no UUID, and not found."""
     return _uuid_text(str(group)) or str(group)
 
 

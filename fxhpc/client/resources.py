@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -81,8 +82,10 @@ def walltime_of(specification: Mapping[str, Any] | None) -> float:
     if given is None:
         return 0.0
     try:
-        seconds = parse_duration(given)
-    except ValueError as error:
+        # NumPy's integers are no int; a duration is one.
+        is_whole = hasattr(given, "__index__") and not isinstance(given, bool)
+        seconds = parse_duration(operator.index(given) if is_whole else given)
+    except (TypeError, ValueError) as error:
         raise errors.UsageError(f"resource_specification: 'walltime' {error}.") from None
     if seconds <= 0:
         raise errors.UsageError(
@@ -104,9 +107,13 @@ def capture_bytes(capture_output: bool | int | None) -> int:
         return 0
     if capture_output is True:
         return CAPTURE_BYTES
-    if not isinstance(capture_output, int) or not 0 <= capture_output <= MAX_CAPTURE_BYTES:
+    try:
+        size = operator.index(capture_output)  # NumPy's, too
+    except TypeError:
+        size = -1
+    if not 0 <= size <= MAX_CAPTURE_BYTES:
         raise errors.UsageError(
             f"capture_output is {capture_output!r}; it is True (the last {CAPTURE_BYTES:,} bytes "
             f"of stdout and of stderr are kept) or a number of bytes up to {MAX_CAPTURE_BYTES:,}."
         )
-    return capture_output
+    return size

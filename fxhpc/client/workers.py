@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fxhpc.client.arguments import MOST_WORKERS
 from fxhpc.cores import job_of, usable_cores
 
 #: Workers on a login node, and how much their niceness is raised there.
@@ -22,21 +23,6 @@ class Share:
     note: str = ""  # one line for the user, where there is something to say
 
 
-def check_number(
-    name: str, given: object, kind: type | tuple[type, ...], least: int, unit: str
-) -> None:
-    """Make sure that an option is a number of something, or was not given.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if given is None:
-        return
-    is_number = isinstance(given, kind) and not isinstance(given, bool)
-    if not is_number or given < least:  # type: ignore[operator]
-        raise ValueError(f"{name}={given!r}: it is a number of {unit}, {least} or more")
-
-
 def local_share(environ: Mapping[str, str], asked: int | None = None) -> Share:
     """How many workers to start here.
 
@@ -51,8 +37,10 @@ def local_share(environ: Mapping[str, str], asked: int | None = None) -> Share:
         return Share(asked)
     given = environ.get("FXHPC_WORKERS")
     if given:
-        if not given.isdigit() or int(given) < 1:
-            raise ValueError(f"FXHPC_WORKERS is {given!r}; it is a number of workers, 1 or more")
+        if not given.isdigit() or not 1 <= int(given) <= MOST_WORKERS:
+            raise ValueError(
+                f"FXHPC_WORKERS is {given!r}; it is a number of workers, 1 to {MOST_WORKERS:,}"
+            )
         return Share(int(given))
     cores = usable_cores(environ)
     if job_of(environ) or not (shutil.which("sbatch") or shutil.which("qsub")):
