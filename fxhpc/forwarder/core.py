@@ -201,6 +201,8 @@ class Forwarder:
                 endpoint.seen, endpoint.longest_s = event.seen, event.longest_s
         elif isinstance(event, ev.StoreLimits):
             self._keeping.set_limits(event.max_bytes, event.retention_s)
+        elif isinstance(event, ev.Begun):
+            self._keeping.begin(event.wall)
         elif isinstance(event, ev.InterchangeUp):
             if endpoint := state.endpoints.get(event.key):
                 # Nothing more is sent before it has said what it holds: that would not be in it.

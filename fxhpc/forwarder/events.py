@@ -104,6 +104,12 @@ class StoreLimits(msgspec.Struct, frozen=True):
     retention_s: float
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """What the wall clock says as this forwarder begins, before anybody asks for anything."""
+
+    wall: float
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed."""
 
@@ -172,6 +178,7 @@ Event: TypeAlias = (
     | Loaded
     | EndOfTurn
     | StoreLimits
+    | Begun
     | Tick
 )
 Action: TypeAlias = ToClient | ToInterchange | Store | Load | OpenLocal | CloseLocal | DropClient

@@ -79,12 +79,18 @@ class Keeping:
             return 0.0
         return self._begun[0] + self._state.now - self._begun[1]
 
-    def tick(self, wall: float) -> None:
-        """Time has passed."""
+    def begin(self, wall: float) -> None:
+        """What the wall clock says: at the beginning, so that the first call finds old things old.
+        Later ones change nothing.
+        """
         if self._begun is None and wall:
             self._begun = wall, self._state.now
             for stream in self._state.streams.values():
                 stream.touched = stream.touched or wall
+
+    def tick(self, wall: float) -> None:
+        """Time has passed."""
+        self.begin(wall)
         if not self._state.durable:
             return
         if self.dropping.tick():

@@ -69,7 +69,7 @@ class Loop:
         self.host = host
         self.waker = waker
         self.remotes = remotes
-        self._events: deque[ev.Event] = deque()
+        self._events: deque[ev.Event] = deque([ev.Begun(time.time())])
         self._watched: list[Any] = []
         self._last_poller = zmq.Poller()
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.dropping import SETTLED_S
 from fxhpc.protocol import service
 from tests.unit.forwarder.acting import ENDPOINT, KEY, OTHER, STREAM, Stage, info
 
@@ -120,6 +121,20 @@ def test_a_purge_of_a_group_or_an_endpoint_leaves_the_others() -> None:
     assert stage.store.streams() == set()
 
 
+def test_the_first_call_of_a_forwarder_finds_what_is_old() -> None:
+    """A command starts the forwarder that it asks: no tick has come by then."""
+    before = stage_at(1e9)
+    ended_batch(before)
+    for wall, found in ((1e9 + DAY / 2, 0), (1e9 + 2 * DAY, 1)):
+        later = Stage(before.store)
+        later.tell(ev.Begun(wall))
+        later.attach(CLIENT)
+        later.client(CLIENT, service.PurgeTasks(1, older_s=DAY, dry_run=True))
+        assert [answer.batches for answer in later.said(CLIENT, service.Purged)] == [found]
+        wall_tick(later, wall + 3 * DAY)  # a step of the clock ends nothing
+        assert later.store.streams() == {STREAM}
+
+
 def test_a_client_goes_on_with_a_stream_that_was_purged() -> None:
     stage = stage_at(1e9)
     ended_batch(stage)
@@ -181,7 +196,8 @@ def test_what_an_executor_has_received_goes_at_once() -> None:
     assert later.store.recover().results == []
 
 
-def test_bodies_that_nothing_refers_to_go_with_the_last_client() -> None:
+def stage_with_litter() -> Stage:
+    """Two bodies that nothing refers to, since their batch was purged."""
     stage = stage_at(1e9)
     stage.client(CLIENT, service.PutBody(1, b"f" * 32, b"function"))
     stage.client(CLIENT, service.PutBody(2, b"s" * 32, b"shared"))
@@ -190,9 +206,41 @@ def test_bodies_that_nothing_refers_to_go_with_the_last_client() -> None:
     stage.finish([0])
     stage.attach(b"another")
     stage.client(CLIENT, service.PurgeTasks(4))
+    return stage
+
+
+def test_bodies_that_nothing_refers_to_go_with_the_last_client() -> None:
+    stage = stage_with_litter()
+    stage.tick(SETTLED_S)
     assert len(stage.store.bodies()) == 2  # another client may just be about to use them
     stage.tell(ev.ClientGone(b"another"))
     stage.tell(ev.ClientGone(CLIENT))
+    assert stage.store.bodies() == set()
+
+
+def test_a_new_forwarder_keeps_bodies_until_clients_of_before_are_back() -> None:
+    """They remember what they have stored, and do not send it again."""
+    stage = stage_with_litter()
+    stage.tell(ev.ClientGone(b"another"))
+    stage.tell(ev.ClientGone(CLIENT))
+    stage.tick(SETTLED_S - 0.1)
+    assert len(stage.store.bodies()) == 2
+    stage.tick(0.1)
+    assert stage.store.bodies() == set()
+
+
+def test_bodies_stay_if_a_client_comes_while_they_are_looked_for() -> None:
+    stage = stage_with_litter()
+    stage.tick(SETTLED_S)
+    stage.slow = True
+    stage.tell(ev.ClientGone(b"another"))
+    stage.tell(ev.ClientGone(CLIENT))
+    stage.attach(b"new")
+    stage.client(b"new", service.PutBody(1, b"f" * 32, b"function"))
+    stage.work()
+    assert len(stage.store.bodies()) == 2
+    stage.tell(ev.ClientGone(b"new"))
+    stage.work()
     assert stage.store.bodies() == set()
 
 
