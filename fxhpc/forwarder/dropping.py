@@ -27,6 +27,9 @@ STEP_PAGES = 500
 #: Seconds until what the store has refused to drop is tried again.
 RETRY_S = 10.0
 
+#: Seconds until a new forwarder drops bodies: the clients of the one before it come back meanwhile.
+SETTLED_S = 10.0
+
 #: What is done when all is dropped, or with the error that keeps some of it there.
 Gone = Callable[[Exception | None], None]
 
@@ -60,6 +63,7 @@ class Dropping:
         self._busy = False
         self._when_done: list[Gone] = []
         self._is_littered = False  # something went: bodies may be left that nothing refers to
+        self._began: float | None = None
 
     def forget(self, streams: Iterable[Stream], then: Gone | None = None) -> bool:
         """Forget streams, and drop their rows bit by bit, and those that did not go before.
@@ -98,6 +102,10 @@ class Dropping:
 
     def tick(self) -> bool:
         """Time has passed. Returns whether anything is on its way out."""
+        if self._began is None:
+            self._began = self._state.now
+        if not self._state.clients:
+            self.sweep()
         if self._stuck and self._state.now >= self._retry_at:
             self._try_again()
         if not self._going:
@@ -171,18 +179,25 @@ class Dropping:
         self._go_on()
 
     def sweep(self) -> None:
-        """Drop bodies that nothing refers to. Clients remember what they have stored: only while
-        none is there but the one that asks."""
-        if not self._is_littered or len(self._state.clients) > 1 or self._state.expected:
+        """Drop bodies that nothing refers to. Clients remember what they have stored, and send it
+        once: so only while none is there, or has been, but the one that asks.
+        """
+        state = self._state
+        if not self._is_littered or len(state.clients) > 1 or state.expected:
             return
+        if self._began is None or state.now < self._began + SETTLED_S:
+            return  # `tick` comes back to it
         self._is_littered = False
-        in_use = list({stream.info.function for stream in self._state.streams.values()})
+        in_use = list({stream.info.function for stream in state.streams.values()})
+        there = set(state.clients)
 
         def found(value: Any, error: Exception | None) -> None:
-            if error is None and value and len(self._state.clients) <= 1:
-                self._state.store([op.DropBodies(value)], ignore)
+            if error is None and value and set(state.clients) <= there:
+                state.store([op.DropBodies(value)], ignore)
+            else:
+                self._is_littered = error is not None or bool(value)
 
-        self._state.load("unreferenced", (in_use,), found)
+        state.load("unreferenced", (in_use,), found)
 
     def compact(self, then: Gone) -> None:
         """Give free room within the database, and the log, back to the file system."""

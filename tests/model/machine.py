@@ -53,6 +53,7 @@ class FxhpcMachine(NodeRules):
         self.streams = []
         self.cancelled = set()
         self.fetches = []
+        self.have_put: list[Client] = []  # the function: a client does so once
 
     def close(self) -> None:
         self.patches.close()
@@ -61,7 +62,7 @@ class FxhpcMachine(NodeRules):
     def begin(self, named: int, local: int, busy: bool) -> None:
         client = self.cluster.new_client()
         self.cluster.settle()
-        client.call(lambda number: service.PutBody(number, DIGEST, BODY))
+        self.put_body(client)
         for owner, count in ((None, named), (client, local)):
             for _ in range(count):
                 self.cluster.new_node(owner)
@@ -134,7 +135,13 @@ class FxhpcMachine(NodeRules):
             payloads = [payload_of(name, first + i, size) for i in range(count)]
             submissions.append(service.Submission(stream.info, first, payloads))
         if submissions:
+            self.put_body(streams[0].client)
             streams[0].client.submit(submissions)
+
+    def put_body(self, client: Client) -> None:
+        if client not in self.have_put:
+            self.have_put.append(client)
+            client.call(lambda number: service.PutBody(number, DIGEST, BODY))
 
     @precondition(lambda self: self.streams)
     @rule(
@@ -234,6 +241,8 @@ class FxhpcMachine(NodeRules):
                 node.end()
             client.link.say(msg.Bye())
             client.reconnect()
+            if client in self.have_put:
+                self.have_put.remove(client)
 
     # --- links, time, disks ---------------------------------------------------------------------
 
