@@ -12,6 +12,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
+from fxhpc.testing.clients import Client
 from fxhpc.testing.cluster import NAMED_ENDPOINT, Cluster
 from fxhpc.testing.link import LossyLink
 from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
