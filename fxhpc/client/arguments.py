@@ -132,5 +132,15 @@ def config(given: Any) -> None:
         raise _refused("config", given, words)
 
 
+def client(given: Any) -> None:
+    """Make sure that `client=` is one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not hasattr(given, "get_endpoint_status"):
+        raise _refused("client", given, "it is a FuncXClient, whose home is used")
+
+
 def _refused(name: str, given: Any, words: str) -> errors.UsageError:
     return errors.UsageError(f"{name}={reprlib.repr(given)}: {words}.")

@@ -110,7 +110,9 @@ class Executor(Declaring, cf.Executor):
         path = arguments.path("path", path, "or ':memory:'")
         if config is not None:
             arguments.config(config)
-        client = client or funcx_client
+        client = funcx_client if client is None else client
+        if client is not None:
+            arguments.client(client)
         self._max_workers = _default_workers() if max_workers is None else max_workers
         self._max_payload = arguments.payload_limit(max_payload)
         self._pack_arguments = pack_arguments

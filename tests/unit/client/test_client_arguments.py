@@ -142,6 +142,7 @@ def test_paths_and_configurations(forwarder: FakeForwarder) -> None:
         refused("path", given, lambda options=options: Executor(**options))  # type: ignore[misc]
     nothing: Any = 5
     refused("config", 5, lambda: Executor(config=nothing))
+    refused("client", 5, lambda: Executor(client=nothing))
 
 
 @pytest.mark.parametrize("given", ["nonsense", "", 5, b"x"])
