@@ -18,10 +18,11 @@ from typing import Any
 from fxhpc.errors import FxhpcError, StoreFull
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.schema import MIGRATIONS, migrate, refuse_newer
+from fxhpc.forwarder.store_acknowledged import Acknowledged
 from fxhpc.forwarder.store_checksums import result_checksum, submission_checksum
 from fxhpc.forwarder.store_errors import explain, is_damage, room_needed
 from fxhpc.forwarder.store_files import PayloadFiles, body_file
-from fxhpc.forwarder.store_log import last_commit
+from fxhpc.forwarder.store_log import Logged, commits_in
 from fxhpc.forwarder.store_plausible import check_plausible
 from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
 from fxhpc.forwarder.store_reserve import BESIDE_BYTES, Reserve
@@ -71,6 +72,7 @@ class Store(Room):
                 os.path.join(os.path.dirname(path), "payloads"), full_sync=full_sync
             )
             self._reserve = Reserve(f"{path}.reserve")
+            self._acknowledged = Acknowledged(path)
         try:
             self._open_or_begin(migrations)
         except StoreFull:
@@ -104,9 +106,9 @@ class Store(Room):
 
     def _open(self, migrations: Sequence[str]) -> None:
         path = self.path
-        logged, log_is_whole = 0, True
+        logged, read = Logged(), 0
         if path != MEMORY:
-            logged, log_is_whole = last_commit(f"{path}-wal")
+            logged = commits_in(f"{path}-wal")
             # SQLite gives its log the mode of the database; the umask decides nothing here. A file
             # that exists is not opened: another store of this process might have its lock.
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,35 +139,45 @@ class Store(Room):
                 connection.execute(f"PRAGMA synchronous = {level}")
                 connection.execute(f"PRAGMA journal_size_limit = {_LOG_FILE_BYTES}")
                 connection.execute("PRAGMA cache_size = -16000")
-                self._compare_log(logged, log_is_whole)
+                read = self._compare_log(logged)
                 if version:
                     self._check_after_crash()
             copy = migrate(connection, path, migrations)
             if copy:
                 self.notices.append(f"The store was migrated; {copy} is its copy from before.")
             self._set_meta_if_new(clean=0, boot=boot_id())
+            if self._acknowledged is not None:
+                self._acknowledged.begin(logged, read)
             if self._files is not None:
                 self._files.measure()
         except BaseException:
-            connection.close()
+            self._disconnect()
             raise
 
-    def _compare_log(self, logged: int, log_is_whole: bool) -> None:
-        """Tell of commits that are in the log, and that SQLite could not read there."""
-        if logged == 0 and log_is_whole:
-            return
-        try:
-            _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.OperationalError:
-            if self._reserve is not None and self._reserve.size:
-                raise  # it is opened once more, without the reserve
-            read = logged  # a full disk: it is not known, and what is there can be read
-        if read < logged or not log_is_whole:
+    def _compare_log(self, logged: Logged) -> int:
+        """Tell of commits that are in the log, and that SQLite could not read there.
+
+        What a kill cut off counts as one, unless it is known what was acknowledged. Returns how
+        many of the log's frames SQLite has read, or 0.
+        """
+        assert self._acknowledged is not None
+        noted = self._acknowledged.frames_of(logged)
+        wanted = max(logged.commits, default=0) if noted is None else noted
+        read, is_known = 0, True
+        if logged.commits or wanted or not logged.is_whole:
+            try:
+                _, read, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.OperationalError:
+                if self._reserve is not None and self._reserve.size:
+                    raise  # it is opened once more, without the reserve
+                is_known = False  # a full disk; what is there can be read
+        if (is_known and read < wanted) or not logged.is_whole:
             self.notices.append(
                 f"The log {self.path}-wal was damaged, as by a loss of power: what was stored in "
                 f"the last moments before may be missing. Look for it with `fxhpc task list`, and "
                 f"submit again what is not there."
             )
+        return int(read)
 
     def _check_after_crash(self) -> None:
         """Look for damage, and for files that nothing refers to.
@@ -212,7 +224,7 @@ class Store(Room):
                 raise explain(error, self.path) from error
             if self.path == MEMORY:
                 raise
-            self._connection.close()
+            self._disconnect()
             self._replace(str(error), MIGRATIONS)
             recovered = super().recover()
         return recovered
@@ -246,6 +258,8 @@ class Store(Room):
     def _replace(self, reason: str, migrations: Sequence[str]) -> None:
         """Keep a damaged database for whoever wants to look, and carry over what can be read."""
         assert self._files is not None
+        assert self._acknowledged is not None
+        self._acknowledged.forget()
         aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         for suffix in ("", "-wal"):
             if os.path.exists(self.path + suffix):
@@ -255,7 +269,7 @@ class Store(Room):
         self._open(migrations)
         saved, told = self._carry_over(aside)
         if not saved:  # half of it would be worse than nothing
-            self._connection.close()
+            self._disconnect()
             os.unlink(self.path)
             self._open(migrations)
         if not self._connection.execute("SELECT 1 FROM meta WHERE name = 'epoch'").fetchone():
@@ -297,9 +311,16 @@ class Store(Room):
             self._set_meta(clean=1)
         except sqlite3.Error:
             pass  # a full disk: the next opening looks for damage, and finds none
-        self._connection.close()
+        self._disconnect()
+        if self._acknowledged is not None:
+            self._acknowledged.forget_if_emptied()
         if self._reserve is not None:
             self._reserve.hold()
+
+    def _disconnect(self) -> None:
+        if self._acknowledged is not None:
+            self._acknowledged.close()
+        self._connection.close()
 
     def _set_meta(self, **values: Any) -> None:
         self._connection.executemany(
@@ -372,4 +393,4 @@ class Store(Room):
                 handlers[type(operation)](operation)
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._connection, self._files, self.path)
+        return Transaction(self._connection, self._files, self._acknowledged, self.path)

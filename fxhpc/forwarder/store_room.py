@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from fxhpc.errors import StoreFull
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.operations import Operation
+from fxhpc.forwarder.store_acknowledged import Acknowledged
 from fxhpc.forwarder.store_errors import explain, no_room, room_needed
 from fxhpc.forwarder.store_read import Reader
 from fxhpc.forwarder.store_reserve import BESIDE_BYTES, Reserve
@@ -51,6 +52,7 @@ class Room(Reader):
 
     _changes: Changes
     _reserve: Reserve | None
+    _acknowledged: Acknowledged | None = None
     _is_scarce = False  # room on the disk is, or was when it was looked at last
     _freed_pages = 0  # since the log was emptied
 
@@ -69,10 +71,13 @@ class Room(Reader):
 
     def checkpoint_by_hand(self) -> None:
         """From now on the log is emptied by `checkpoint` alone, and not by some commit."""
+        if self._acknowledged is not None:
+            self._acknowledged.by_hand = True
         self._connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
 
     def checkpoint(self) -> None:
         """Move what is in the log into the database, as far as that can be done now."""
+        self._look_again()
         with contextlib.suppress(sqlite3.Error):  # a full disk: it is tried again
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
@@ -81,6 +86,7 @@ class Room(Reader):
 
         Returns whether that could be done: on a full disk the log holds it all the same.
         """
+        self._look_again()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error:
@@ -116,13 +122,22 @@ class Room(Reader):
         return left
 
     def _vacuum(self, pages: int) -> int:
+        self._look_again()
         # A transaction of its own. A script goes on to its end: `execute` would free one page.
         try:
             self._connection.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         except sqlite3.Error as error:
+            if self._acknowledged is not None:
+                self._acknowledged.doubt()
             raise explain(error, self.path) from error
+        if self._acknowledged is not None:
+            self._acknowledged.note()
         (left,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         return int(left)
+
+    def _look_again(self) -> None:
+        if self._acknowledged is not None:
+            self._acknowledged.look_again()
 
     # --- a full disk ----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class Sizes(NamedTuple):
     result_rows: int
     functions: int
     free: int  # inside the database, to be used again
-    log: int = 0  # of `database`
+    log: int = 0  # of `database`, with the note beside it
     reserve: int = 0  # what is set aside so that a full disk stops submissions alone
     aside: Sequence[tuple[str, int]] = ()  # what was damaged: paths and bytes
     used: int = 0  # what is limited: pages in use, in the database or still in its log, and files
@@ -49,7 +49,8 @@ class Measured:
     def disk(self) -> int:
         """Bytes that the store takes of the disk: database, log, files and reserve."""
         reserve = size_of(f"{self.path}.reserve")
-        return self._database_size() + self._log_size() + reserve + self._files_size()
+        log = self._log_size() + self._note_size()
+        return self._database_size() + log + reserve + self._files_size()
 
     def _database_size(self) -> int:
         """Bytes of the database's file. Pages may be in the log that are not in it yet."""
@@ -59,6 +60,9 @@ class Measured:
 
     def _log_size(self) -> int:
         return size_of(f"{self.path}-wal")  # nothing if it is in memory, or nothing was written
+
+    def _note_size(self) -> int:
+        return size_of(f"{self.path}.acknowledged")
 
     def _files_size(self) -> int:
         return self._files.size if self._files else 0
@@ -75,7 +79,7 @@ class Measured:
             return int(self._connection.execute(query).fetchone()[0] or 0)
 
         used, free = self.usage()
-        log = self._log_size()
+        log = self._log_size() + self._note_size()
         return Sizes(
             database=self._database_size() + log,
             files=self._files_size(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from fxhpc.forwarder.store_acknowledged import Acknowledged
 from fxhpc.forwarder.store_errors import explain
 from fxhpc.forwarder.store_files import PayloadFiles
 
@@ -13,11 +14,17 @@ class Transaction:
     """One transaction of database and files: both, or neither."""
 
     def __init__(
-        self, connection: sqlite3.Connection, files: PayloadFiles | None, path: str
+        self,
+        connection: sqlite3.Connection,
+        files: PayloadFiles | None,
+        acknowledged: Acknowledged | None,
+        path: str,
     ) -> None:
         self._connection = connection
         self._files = files
+        self._acknowledged = acknowledged
         self._path = path
+        self._changes = connection.total_changes
 
     def __enter__(self) -> None:
         try:
@@ -34,6 +41,12 @@ class Transaction:
             except (sqlite3.Error, OSError) as failure:
                 error = failure
             else:
+                # What changes nothing is not in the log.
+                if (
+                    self._acknowledged is not None
+                    and self._connection.total_changes != self._changes
+                ):
+                    self._acknowledged.note()
                 if self._files is not None:
                     self._files.commit()
                 return
@@ -41,6 +54,8 @@ class Transaction:
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # what it meets is told by `error`
                 self._connection.execute("ROLLBACK")
+        if self._acknowledged is not None:
+            self._acknowledged.doubt()
         if self._files is not None:
             self._files.rollback()
         if isinstance(error, sqlite3.Error | OSError):

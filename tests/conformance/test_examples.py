@@ -93,6 +93,7 @@ def test_nothing_is_written_but_the_home(tmp_path: Path) -> None:
     known = {
         "store.db",
         "store.db-wal",
+        "store.db.acknowledged",
         "store.db.reserve",
         "payloads",
         "lock",

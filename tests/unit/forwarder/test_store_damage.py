@@ -26,6 +26,7 @@ from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.protocol.service import FunctionRecord
 
+NOTE = "store.db.acknowledged"
 ROWS = 40  # of submissions; every other one has results
 TASKS = 25  # in each
 BODY = bytes(range(256)) * 20
@@ -78,14 +79,16 @@ class Stored:
                 store.apply([AddResults(row, self.info.stream, [first, TASKS], outcomes)])
         self.copy = directory / "copy"
         self.copy.mkdir()
-        for name in ("store.db", "store.db-wal"):
+        for name in ("store.db", "store.db-wal", NOTE):
             shutil.copy(directory / name, self.copy / name)
         shutil.copytree(directory / "payloads", self.copy / "payloads")
         store.close()
 
-    def damaged_copy(self, directory: Path) -> Path:
+    def damaged_copy(self, directory: Path, *, has_note: bool = True) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(self.copy, directory)
+        if not has_note:
+            (directory / NOTE).unlink()
         return directory
 
     def check(self, directory: Path) -> int:
@@ -188,7 +191,8 @@ def test_f04_random_damage_is_survived_and_told(stored: Stored, tmp_path: Path, 
     store opens, gives back nothing that was not stored, and says so if anything is missing."""
     for seed in range(part * 30, part * 30 + 30):
         source = random.Random(seed)
-        directory = stored.damaged_copy(tmp_path / "home")
+        # Without one it is as after a boot.
+        directory = stored.damaged_copy(tmp_path / "home", has_note=bool(seed % 2))
         stored.told = False
         what = mutate(directory, source)
         try:
