@@ -21,7 +21,7 @@ from fxhpc.hosts import boot_id
 _LOG = struct.Struct(">8s8sI")
 _SUM = struct.Struct(">I")
 
-#: Commits after that frame; and the same, exclusive or the checksum before.
+#: Commits after that frame; and the same, by exclusive or with that checksum.
 _COUNT = struct.Struct(">II")
 _COUNT_AT = _LOG.size + _SUM.size
 _FIRST_SALT = 2**32
@@ -83,7 +83,7 @@ class Acknowledged:
     def begin(self, logged: Logged, frame: int) -> None:
         """The store is open: follow its log, of which SQLite has read so many frames."""
         self.close()
-        self._is_counted = False
+        self.by_hand = self._is_counted = False
         if not self._boot:
             return
         try:
