@@ -152,6 +152,7 @@ class Attaching:
         if endpoint is not None:
             endpoint.connected = False
             self._sending.payload_bytes -= sum(segment.memory for segment in endpoint.queue)
+            endpoint.forget_queue()
         left = [stream for stream in self._state.streams.values() if stream.owner == instance]
         gone = [s for s in left if not s.info.keep and s.pusher not in self._state.clients]
         self.end_streams(gone)

@@ -196,6 +196,14 @@ class Endpoint:
         for segment in reversed(stream.segments(missing, sent_before=True)):
             self.push_front(segment)
 
+    def forget_queue(self) -> None:
+        """It is over. What was sent before a restart, and waits to be sent again, counts as sent."""
+        for segment in self.queue:
+            for part in segment.waiting() if segment.sent_before else ():
+                part.stream.states[part.first : part.first + part.count] = (
+                    bytes([SENT]) * part.count
+                )
+
     def fill(self, streams: list[Stream]) -> None:
         """Queue what was stored while there was no such endpoint."""
         for stream in streams:

@@ -114,6 +114,19 @@ def test_without_retries_what_was_sent_is_lost_after_a_restart_too() -> None:
     assert sorted(after.sent(LOCAL_D)) == [2, 3]
 
 
+def test_without_retries_what_was_sent_before_a_restart_is_lost_with_its_client() -> None:
+    """Also what waits to be sent again, since the interchange asks for less at first."""
+    after = Stage(at_work(retries=0).store)
+    after.tell(ev.LocalExpected(LOCAL_C))
+    after.up(tasks=1, key=LOCAL_C)
+    assert after.sent(LOCAL_C) == [0]
+    after.tell(ev.LocalGone(LOCAL_C), ev.LocalClosed(LOCAL_C))
+    after.attach(D)
+    after.up(key=LOCAL_D)
+    after.fetch(D, [0, 1, 2, 3], wait_s=60.0)
+    assert sorted(after.sent(LOCAL_D)) == [2, 3]
+
+
 def test_a_client_that_closes_and_attaches_again_goes_on() -> None:
     stage = at_work()
     stage.tell(ev.ClientGone(C))
