@@ -197,7 +197,7 @@ class Endpoint:
             self.push_front(segment)
 
     def forget_queue(self) -> None:
-        """It is over. What was sent before a restart, and waits to be sent again, counts as sent."""
+        """It is over. What was sent before a restart, and is to be sent again, counts as sent."""
         for segment in self.queue:
             for part in segment.waiting() if segment.sent_before else ():
                 part.stream.states[part.first : part.first + part.count] = (
