@@ -169,8 +169,11 @@ class ManagerLost(TaskLost):
     def _advice(self) -> str:
         account = self.ADVICE
         if self.text and " in block " not in self.text:  # a process of its host, and no job
+            who = "the manager"
+            if "starts workers" in self.text:  # the manager lives
+                who = "the process that starts workers"
             account = (
-                "see what ended the manager (somebody's kill, the memory of its host: `dmesg`), "
+                f"see what ended {who} (somebody's kill, the memory of its host: `dmesg`), "
                 "and submit it again."
             )
         if not self.alone:

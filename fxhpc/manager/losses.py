@@ -8,7 +8,7 @@ import msgspec
 
 from fxhpc.manager.events import Host, WorkerGone
 from fxhpc.manager.held import Part, Slot
-from fxhpc.manager.stacks import users_part
+from fxhpc.manager.stacks import before_end, users_part
 from fxhpc.protocol.messages import LostTask
 from fxhpc.protocol.outcome import Loss, LossCause, Output
 from fxhpc.units import format_duration
@@ -44,13 +44,20 @@ def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     return loss
 
 
-def printed(part: Part, gone: WorkerGone) -> bytes:
-    """What the task printed that a dead worker was at, packed; nothing if nobody wants it."""
+def printed(part: Part, gone: WorkerGone, ended: bool = False) -> bytes:
+    """What the task printed that a dead worker was at, packed; nothing if nobody wants it.
+
+    Args:
+        ended: the worker was made to tell where it was, which the task did not print, and ended.
+    """
     found, limit = gone.printed, part.run.capture
-    if found is None or not limit or not (found.stdout_bytes or found.stderr_bytes):
+    if found is None or not limit:
         return b""
-    kept = found.stdout[-limit:], found.stderr[-limit:]
-    return _encode(Output(*kept, found.stdout_bytes, found.stderr_bytes))
+    stderr = before_end(found.stderr) if ended else found.stderr
+    stderr_bytes = found.stderr_bytes - (len(found.stderr) - len(stderr))
+    if not (found.stdout_bytes or stderr_bytes):
+        return b""
+    return _encode(Output(found.stdout[-limit:], stderr[-limit:], found.stdout_bytes, stderr_bytes))
 
 
 def outcome_missing(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Loss:
@@ -102,7 +109,7 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     loss.signal, loss.exit_code = 0, -1
     loss.stderr = users_part(gone.stderr, ended=True)
     loss.ran_s, loss.limit_s = ran_s, limit_s
-    loss.output = printed(part, gone)
+    loss.output = printed(part, gone, ended=True)
     return loss
 
 

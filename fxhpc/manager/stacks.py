@@ -9,6 +9,7 @@ _OURS = tuple(
     f'File "{__file__.rpartition("/manager/")[0]}/{part}' for part in ("worker/", "chunks.py")
 )
 _ABORTED = "Fatal Python error: Aborted"
+_DUMP = re.compile(rb"Fatal Python error: Aborted\n\n(?:Current thread|Thread) 0x")
 _STACK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):")
 
 
@@ -40,3 +41,9 @@ def users_part(text: str, ended: bool = False) -> str:
             if line or (kept and kept[-1]):  # one empty line is enough
                 kept.append(line)
     return "\n".join(kept).strip("\n")
+
+
+def before_end(written: bytes) -> bytes:
+    """What a worker had written before it was made to tell where it was, and was ended."""
+    dumps = list(_DUMP.finditer(written))
+    return written[: dumps[-1].start()] if dumps else written

@@ -306,7 +306,7 @@ def test_it_ends_with_the_interchange_and_leaves_no_command(batch: Batch, tmp_pa
             """
             import sys, time
             from pathlib import Path
-            sys.path[:0] = [sys.argv[2]]
+            sys.path[:0] = sys.argv[2:]
             from batch import Spoken, ref, spec
             from fxhpc.protocol import provision as pro
             spoken = Spoken(spec(Path(sys.argv[1])))
@@ -317,7 +317,14 @@ def test_it_ends_with_the_interchange_and_leaves_no_command(batch: Batch, tmp_pa
             """
         )
     )
-    command = [sys.executable, str(script), str(tmp_path / "state"), str(Path(__file__).parent)]
+    here = Path(__file__).parent
+    command = [
+        sys.executable,
+        str(script),
+        str(tmp_path / "state"),
+        str(here),
+        str(here.parents[1]),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -150,6 +150,8 @@ def test_who_is_to_be_asked_about_a_lost_manager_depends_on_what_it_was() -> Non
     assert "batch system" in str(errors.ManagerLost(f"{ran} in block 3, job 9 was lost: gone"))
     assert "batch system" not in str(errors.ManagerLost(f"{ran} was lost: gone"))
     assert "batch system" not in str(errors.ManagerLost(f"{ran} was lost: gone", alone=2))
+    seed = errors.ManagerLost("worker 1 was ended: the process that starts workers died")
+    assert "see what ended the process that starts workers (" in str(seed)
 
 
 def test_cancelled_is_what_futures_raise() -> None:

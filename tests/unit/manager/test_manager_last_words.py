@@ -60,6 +60,19 @@ def test_what_was_ended_from_outside_has_it_too(
     assert msgspec.msgpack.decode(output, type=Output) == PRINTED
 
 
+def test_where_a_task_was_when_its_walltime_was_over_is_not_what_it_printed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = b"Fatal Python error: Aborted\n\nCurrent thread 0x01 (most recent call first):\n"
+    found = Output(b"", b"abc" + dump, 0, 1000 + 3 + len(dump))
+    kill = node.kill
+    monkeypatch.setattr(node, "kill", lambda number, *_: kill(number, printed=found))
+    node.send(S, [b"1000"], capture=2, walltime_s=1.0)
+    node.run_for(2)
+    (output,) = told(node)
+    assert msgspec.msgpack.decode(output, type=Output) == Output(b"", b"bc", 0, 1003)
+
+
 def test_one_whose_outcome_was_lost_is_not_given_what_the_next_one_printed(node: Node) -> None:
     node.send(S, [b"0.0001"] * 100)
     node.run_for(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fxhpc
-from fxhpc.manager.stacks import users_part
+from fxhpc.manager.stacks import before_end, users_part
 
 OURS = Path(fxhpc.__file__).parent
 STACK = f"""Current thread 0x00007f44d5249b80 (most recent call first):
@@ -51,3 +51,12 @@ def test_what_has_no_stack_is_left_as_it_is() -> None:
     text = "a\r\n\n\n\x0bb\n  File odd\n"
     assert users_part(text) == text
     assert users_part(text, ended=True) == text
+
+
+def test_what_a_task_printed_is_not_where_it_was_when_it_was_ended() -> None:
+    dump = f"Fatal Python error: Aborted\n\n{STACK}".encode()
+    assert before_end(b"err\n" + dump) == b"err\n"
+    assert before_end(b"err" + dump) == b"err"
+    assert before_end(dump + b"again" + dump) == dump + b"again"  # the user's own
+    theirs = b"Fatal Python error: Aborted\n\nsaid the log"
+    assert before_end(theirs) == theirs
