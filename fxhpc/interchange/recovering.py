@@ -199,9 +199,12 @@ class Recovering:
         for ref, index, running in tasks:
             task = (ref.stream, index)
             if (claim := self._claimed.get(task)) is not None:
-                known.add(task)
                 if claim.manager == manager.name:
                     continue
+                if (claim.epoch, claim.attempt) < (ref.epoch, ref.attempt):
+                    self._overtake(task, claim)
+                else:
+                    known.add(task)
             if task in known or self._sent_to.get(task, manager.name) != manager.name:
                 drop.append(one_ref(ref, index))  # somebody else was given it since
                 continue
@@ -215,6 +218,14 @@ class Recovering:
             # If it was cancelled meanwhile, the forwarder never sends it here: it says so to this.
             self._state.actions.append(ev.ToForwarder(msg.Started(runs)))
         return drop
+
+    def _overtake(self, task: Task, claim: Claim) -> None:
+        """An incomplete journal did not know of a later attempt: this one had been given up."""
+        del self._claimed[task]
+        if before := self._state.by_name.get(claim.manager):
+            refs = [msg.TaskRefs(task[0], [task[1], 1], claim.epoch, claim.attempt)]
+            cancel = msg.Cancel(refs, interrupt=True, forget=True)
+            self._state.actions.append(ev.ToManager(before.peer, cancel))
 
     def running(self) -> list[msg.TaskRefs]:
         """Tasks that run, as managers claim, and that the forwarder has not sent here yet."""

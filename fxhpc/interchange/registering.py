@@ -87,7 +87,11 @@ class Registering:
         drop += self._recovering.claim(manager, doubtful)
         # What it should hold, and does not: ended in Results that come again, or never arrived.
         leftovers = [] if before is None else list(before.tasks())
-        leftovers += [(stream, index, run) for (stream, index), run in waiting.items()]
+        if UNKNOWN in self._recovering.expected:
+            # The journal lacks whom these were sent to since.
+            self._state.waiting.setdefault(UNKNOWN, {}).update(waiting)
+        else:
+            leftovers += [(stream, index, run) for (stream, index), run in waiting.items()]
         for stream, index, run in leftovers:
             manager.hold(single(run, index))
             manager.missing.append((stream, index))

@@ -304,6 +304,44 @@ def test_without_a_whole_journal_all_wait_until_managers_are_back(
     assert sorted(stage.sent(A) + stage.sent(B)) == [(STREAM, 2), (STREAM, 3)]
 
 
+def test_without_a_whole_journal_a_task_may_be_at_another_manager_than_it_says() -> None:
+    """It was lost at the one that the journal names, and sent to one that it does not know."""
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [ev.Sent("m", [HELD])], incomplete=True))
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.submit(2, sent_before=True)
+    stage.register(A, name="m", tasks=10, running=[msg.TaskRefs(STREAM, [1, 1], 1, 1)])
+    stage.take()
+    stage.tick(1.0)
+    assert not stage.sent(A)
+    later = msg.TaskRefs(STREAM, [0, 1], 1, 2)
+    stage.register(B, tasks=10, running=[later])
+    stage.tick(SETTLED_S + 1.0)
+    assert not stage.sent(A)
+    assert not stage.sent(B)
+    stage.finish(B, [0], attempt=2)
+    assert stage.outcomes().keys() == {0}
+
+
+def test_without_a_whole_journal_the_latest_attempt_is_the_one_that_goes_on() -> None:
+    """The manager that the journal names still has to tell that it lost an earlier one."""
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [ev.Sent("m", [HELD])], incomplete=True))
+    stage.register(A, name="m", tasks=10, running=[HELD])
+    stage.register(B, tasks=10, running=[msg.TaskRefs(STREAM, [0, 1], 1, 2)])
+    (welcome,) = stage.to(B, msg.Welcome)
+    assert not welcome.drop
+    (cancel,) = stage.to(A, msg.Cancel)
+    assert cancel.tasks == [msg.TaskRefs(STREAM, [0, 1], 1, 1)]
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.submit(2, sent_before=True)
+    stage.tick(SETTLED_S + 1.0)
+    assert not stage.sent(A)
+    assert not stage.sent(B)
+    assert not stage.losses()
+
+
 def test_without_a_whole_journal_new_tasks_do_not_wait() -> None:
     stage = incomplete("m")
     stage.register(A, name="other", tasks=10)
