@@ -40,7 +40,9 @@ _READY_S = 90.0  # for an interchange to start: homes on a busy network file sys
 _STOP_S = 60.0  # for the batch system to cancel what there is
 _LOOK_S = 5.0  # between two looks at what the interchange reports
 _STARTS = 4  # of an interchange in a row that did not last, until its tasks are given up
-_KILLED_STARTS = 10  # the same, of those that somebody's signal ended: nothing is wrong with them
+# The same, of those that somebody's signal ended: nothing is wrong with them, and with ten, whoever
+# kills one each ten seconds has the tasks lost within minutes. This takes five minutes at least.
+_KILLED_STARTS = 100
 _QUICK_S = 10.0  # one that lived for less did not last
 _BACKOFF_S, _BACKOFF_LAST_S = 0.2, 3.0
 _KILLS = frozenset({-signal.SIGKILL, -signal.SIGTERM})
