@@ -16,6 +16,10 @@ from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
+#: Seconds after a restart of forwarder or interchange until all that runs is known to run. Until
+#: then nothing of before counts as not begun.
+SETTLED_S = 3.0
+
 #: Seconds after which a cancellation is answered, whatever is known by then.
 CANCEL_S = 10.0
 
@@ -36,6 +40,9 @@ class Cancelling:
         self._waits: dict[bytes, dict[int, tuple[_Cancel, ...]]] = {}
         # Tasks whose submission is on its way into the store: looked at again when it is there.
         self._early: list[tuple[_Cancel, bytes, list[int]]] = []
+        # Likewise, of which it is not known yet whether they run.
+        self._unsettled: list[tuple[_Cancel, bytes, list[int]]] = []
+        self._began: float | None = None
 
     def cancel(self, client: Client, message: service.CancelTasks) -> None:
         """A client wants these tasks to end."""
@@ -52,7 +59,16 @@ class Cancelling:
         out: dict[bytes, list[msg.TaskRefs]] = {}
         for name, ranges in wanted.items():
             if found := self._state.streams.get(name):
-                self._cancel(cancel, found, _indices(found, ranges), out)
+                indices = _indices(found, ranges)
+                if message.interrupt or self._is_settled(found):
+                    self._cancel(cancel, found, indices, out)
+                else:
+                    doubtful = self._doubtful(found, indices)
+                    if doubtful:
+                        cancel.left += len(doubtful)
+                        self._unsettled.append((cancel, name, sorted(doubtful)))
+                    known = [index for index in indices if index not in doubtful]
+                    self._cancel(cancel, found, known, out)
         self._ask(out, message.interrupt)
         if not cancel.left:
             self._answer(cancel)
@@ -100,6 +116,43 @@ class Cancelling:
             mine = (cancel,)
             for index in settling:
                 waits[index] = (*waits[index], cancel) if index in waits else mine
+
+    def _is_settled(self, stream: Stream) -> bool:
+        """Whether it is known which of its tasks run, as far as that can be."""
+        endpoint = self._state.endpoint_of(stream)
+        if endpoint is None or not stream.pending:
+            return True
+        now = self._state.now
+        began = now if self._began is None else self._began
+        if stream.recovered and now < began + SETTLED_S:
+            return False
+        return not (stream.recovered or endpoint.epochs > 1) or now >= endpoint.settles_at
+
+    def _doubtful(self, stream: Stream, indices: list[int]) -> set[int]:
+        """Those that a manager of before may run."""
+        endpoint = self._state.endpoint_of(stream)
+        again = endpoint.sent_before(stream) if endpoint is not None else set[int]()
+        return {
+            index
+            for index in indices
+            if stream.state(index) == SENT or (index in again and stream.state(index) == QUEUED)
+        }
+
+    def _go_on(self) -> None:
+        """Look at those again of which it was not known whether they run."""
+        unsettled, self._unsettled = self._unsettled, []
+        for cancel, name, indices in unsettled:
+            stream = self._state.streams.get(name)
+            if stream is not None and not self._is_settled(stream):
+                self._unsettled.append((cancel, name, indices))
+                continue
+            out: dict[bytes, list[msg.TaskRefs]] = {}
+            cancel.left -= len(indices)
+            if stream is not None:
+                self._cancel(cancel, stream, indices, out)
+                self._ask(out, cancel.interrupt)
+            if not cancel.left:
+                self._answer(cancel)
 
     def accepted(self) -> None:
         """The store has answered: what was too early to be cancelled may be there now."""
@@ -179,9 +232,13 @@ class Cancelling:
             if waits:
                 self._end(stream, [index for index in waits if stream.states[index] < STORING])
 
-    def greeted(self, endpoint: Endpoint, held: list[msg.TaskRefs]) -> None:
+    def greeted(self, endpoint: Endpoint, held: list[msg.TaskRefs], epoch: int) -> None:
         """An interchange says what it holds, before anything is queued again: what is to end there
         is asked for once more, what is not there ends here."""
+        if epoch != endpoint.epoch or not endpoint.epochs:
+            endpoint.epoch = epoch
+            endpoint.epochs += 1
+            endpoint.settles_at = self._state.now + SETTLED_S
         if not self._waits:
             return
         there: dict[bytes, set[int]] = {}
@@ -208,6 +265,9 @@ class Cancelling:
 
     def tick(self) -> None:
         """Answer calls that have waited too long; forget what nobody can know any more."""
+        if self._began is None:
+            self._began = self._state.now
+        self._go_on()
         for name in [name for name in self._waits if name not in self._state.streams]:
             for cancels in self._waits.pop(name).values():
                 for cancel in cancels:

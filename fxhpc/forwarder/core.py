@@ -85,6 +85,7 @@ class Forwarder:
             new = Stream(info, owner)
             new.noted = recovered.looked.get(info.stream, 0.0)
             new.touched = max(new.noted, info.created)
+            new.recovered = True
             state.add_stream(new)
         left = {*recovered.dropped, *(row.stream for row in recovered.submissions)}
         left.update(result.stream for result in recovered.results)
@@ -321,7 +322,7 @@ class Forwarder:
         elif isinstance(message, msg.Present):
             streams = list(self._state.by_endpoint.get(endpoint.key, {}).values())
             self._state.attempts.greeted(message.epoch, streams)
-            self._cancelling.greeted(endpoint, message.held)
+            self._cancelling.greeted(endpoint, message.held, message.epoch)
             if ended := endpoint.unheld(streams, message.held):
                 cancel = msg.Cancel(ended, interrupt=True, forget=True)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))

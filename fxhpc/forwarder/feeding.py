@@ -39,6 +39,9 @@ class Endpoint:
         self.connected = False  # the interchange has answered Hello
         self.closing = False
         self.greetings = 0  # how often the interchange has said what it holds
+        self.epoch = 0  # of that interchange
+        self.epochs = 0  # how many of them there were
+        self.settles_at = 0.0  # when its managers have told it what they run, after a restart
         self.queue: SharedTurns[Segment] = SharedTurns(lambda segment: segment.count, Segment.split)
         self.window_tasks = 0
         self.window_bytes = 0
@@ -195,6 +198,15 @@ class Endpoint:
                 missing.add(index)
         for segment in reversed(stream.segments(missing, sent_before=True)):
             self.push_front(segment)
+
+    def sent_before(self, stream: Stream) -> set[int]:
+        """Tasks that wait to be sent again: a manager of before may run them."""
+        return {
+            index
+            for segment in self.queue
+            if segment.sent_before and segment.stream is stream
+            for index in range(segment.first, segment.first + segment.count)
+        }
 
     def forget_queue(self) -> None:
         """It is over. What was sent before a restart, and is to be sent again, counts as sent."""
