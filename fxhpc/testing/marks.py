@@ -6,6 +6,7 @@ own, and every mark is one short write at its end: marks of two runs do not mix.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter
@@ -180,14 +181,13 @@ def account(
 
 
 def _name_managers(runs: dict[int, list[Run]]) -> None:
-    """A task that began when its manager had just died does not know who that was: others of the
-    same seed do.
+    """A task that began when its manager had just died does not know who that was, or under whom it
+    was: the first of the same seed does.
     """
-    managers = {}
-    for those in runs.values():
-        for run in those:
-            if run.chain[3]:
-                managers[run.chain[1]] = run.chain[2:]
+    managers: dict[int, tuple[int, ...]] = {}
+    for run in sorted(itertools.chain.from_iterable(runs.values()), key=lambda run: run.began):
+        if run.chain[3]:
+            managers.setdefault(run.chain[1], run.chain[2:])
     for those in runs.values():
         for run in those:
             run.chain = (*run.chain[:2], *managers.get(run.chain[1], run.chain[2:]))

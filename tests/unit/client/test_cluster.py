@@ -142,7 +142,7 @@ def test_an_endpoint_is_given_up_when_no_block_will_ever_come(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("status", "starts"),
-    [(1, 3), (-11, 3), (-9, 9), (-15, 9)],
+    [(1, 3), (-11, 3), (-9, 99), (-15, 99)],
     ids=["exit", "SEGV", "KILL", "TERM"],
 )
 def test_interchanges_that_somebody_kills_are_started_again_for_longer(
