@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc.forwarder import causes
-from fxhpc.forwarder.delivery import Client, Row, RowCache, Waiter, answer, push_rows
+from fxhpc.forwarder.delivery import Client, Doubt, Row, RowCache, Waiter, answer, push_rows
 from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
+from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State, error_words
 from fxhpc.forwarder.streams import DELIVERED, Stream
 from fxhpc.protocol import service
@@ -18,8 +19,14 @@ class Answering:
     """Answers Fetch calls, and pushes what clients want without asking."""
 
     def __init__(
-        self, state: State, gathering: Gathering, listing: Listing, keeping: Keeping
+        self,
+        state: State,
+        gathering: Gathering,
+        listing: Listing,
+        keeping: Keeping,
+        settling: Settling,
     ) -> None:
+        self._settling = settling
         self._keeping = keeping
         keeping.dropping.on_forgotten = self._drop_rows
         self._state = state
@@ -135,11 +142,17 @@ class Answering:
 
     def _answer_now(self, waiter: Waiter) -> None:
         known = causes.Causes(self._gathering.trouble)
-        reasons = {
-            name: known.of_stream(stream, self._state.endpoint_of(stream))
-            for name, _ in waiter.wanted
-            if (stream := self._state.streams.get(name)) is not None and stream.pending
-        }
+        reasons: dict[bytes, causes.Cause] = {}
+        doubts: dict[bytes, Doubt] = {}
+        for name, indices in waiter.wanted:
+            stream = self._state.streams.get(name)
+            if stream is None or not stream.pending:
+                continue
+            endpoint = self._state.endpoint_of(stream)
+            reasons[name] = self._listing.cause(stream, known)
+            if endpoint is not None and not self._settling.is_settled(stream):
+                doubtful = self._settling.doubtful(stream, indices)
+                doubts[name] = Doubt(doubtful, causes.in_doubt(stream, endpoint))
         summaries = None
         if waiter.details:
             streams = [self._state.streams.get(name) for name, _ in waiter.wanted]
@@ -153,6 +166,7 @@ class Answering:
             self._state.streams,
             self._cache,
             reasons,
+            doubts,
             self._gathering.trouble,
             summaries,
             self._state.attempts,

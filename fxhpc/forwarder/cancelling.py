@@ -9,16 +9,13 @@ from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.sending import Sending
+from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State
 from fxhpc.forwarder.streams import PARKED, QUEUED, RUNNING, SENT, STORING, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
-
-#: Seconds after a restart of forwarder or interchange until all that runs is known to run. Until
-#: then nothing of before counts as not begun.
-SETTLED_S = 3.0
 
 #: Seconds after which a cancellation is answered, whatever is known by then.
 CANCEL_S = 10.0
@@ -31,8 +28,11 @@ class Cancelling:
     asked about in time ends when somebody can.
     """
 
-    def __init__(self, state: State, gathering: Gathering, sending: Sending) -> None:
+    def __init__(
+        self, state: State, gathering: Gathering, sending: Sending, settling: Settling
+    ) -> None:
         self._state = state
+        self._settling = settling
         self._gathering = gathering
         self._sending = sending
         self._unanswered: dict[_Cancel, None] = {}
@@ -42,7 +42,6 @@ class Cancelling:
         self._early: list[tuple[_Cancel, bytes, list[int]]] = []
         # Likewise, of which it is not known yet whether they run.
         self._unsettled: list[tuple[_Cancel, bytes, list[int]]] = []
-        self._began: float | None = None
 
     def cancel(self, client: Client, message: service.CancelTasks) -> None:
         """A client wants these tasks to end."""
@@ -60,10 +59,10 @@ class Cancelling:
         for name, ranges in wanted.items():
             if found := self._state.streams.get(name):
                 indices = _indices(found, ranges)
-                if message.interrupt or self._is_settled(found):
+                if message.interrupt or self._settling.is_settled(found):
                     self._cancel(cancel, found, indices, out)
                 else:
-                    doubtful = self._doubtful(found, indices)
+                    doubtful = self._settling.doubtful(found, indices)
                     if doubtful:
                         cancel.left += len(doubtful)
                         self._unsettled.append((cancel, name, sorted(doubtful)))
@@ -117,33 +116,12 @@ class Cancelling:
             for index in settling:
                 waits[index] = (*waits[index], cancel) if index in waits else mine
 
-    def _is_settled(self, stream: Stream) -> bool:
-        """Whether it is known which of its tasks run, as far as that can be."""
-        endpoint = self._state.endpoint_of(stream)
-        if endpoint is None or not stream.pending:
-            return True
-        now = self._state.now
-        began = now if self._began is None else self._began
-        if stream.recovered and now < began + SETTLED_S:
-            return False
-        return not (stream.recovered or endpoint.epochs > 1) or now >= endpoint.settles_at
-
-    def _doubtful(self, stream: Stream, indices: list[int]) -> set[int]:
-        """Those that a manager of before may run."""
-        endpoint = self._state.endpoint_of(stream)
-        again = endpoint.sent_before(stream) if endpoint is not None else set[int]()
-        return {
-            index
-            for index in indices
-            if stream.state(index) == SENT or (index in again and stream.state(index) == QUEUED)
-        }
-
     def _go_on(self) -> None:
         """Look at those again of which it was not known whether they run."""
         unsettled, self._unsettled = self._unsettled, []
         for cancel, name, indices in unsettled:
             stream = self._state.streams.get(name)
-            if stream is not None and not self._is_settled(stream):
+            if stream is not None and not self._settling.is_settled(stream):
                 self._unsettled.append((cancel, name, indices))
                 continue
             out: dict[bytes, list[msg.TaskRefs]] = {}
@@ -235,10 +213,7 @@ class Cancelling:
     def greeted(self, endpoint: Endpoint, held: list[msg.TaskRefs], epoch: int) -> None:
         """An interchange says what it holds, before anything is queued again: what is to end there
         is asked for once more, what is not there ends here."""
-        if epoch != endpoint.epoch or not endpoint.epochs:
-            endpoint.epoch = epoch
-            endpoint.epochs += 1
-            endpoint.settles_at = self._state.now + SETTLED_S
+        self._settling.greeted(endpoint, epoch)
         if not self._waits:
             return
         there: dict[bytes, set[int]] = {}
@@ -265,8 +240,7 @@ class Cancelling:
 
     def tick(self) -> None:
         """Answer calls that have waited too long; forget what nobody can know any more."""
-        if self._began is None:
-            self._began = self._state.now
+        self._settling.tick()
         self._go_on()
         for name in [name for name in self._waits if name not in self._state.streams]:
             for cancels in self._waits.pop(name).values():

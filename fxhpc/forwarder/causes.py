@@ -18,6 +18,9 @@ PARKED = (
     "or call resume(), to run it here"
 )
 
+_BEFORE = "it may have been sent before the forwarder of this home was started again"
+_UNKNOWN = "it is not known yet whether it runs: waiting to hear from"
+
 
 class Cause(NamedTuple):
     """The status of tasks that have not begun, and why they have not.
@@ -97,6 +100,17 @@ def _of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str) -> Cause
             f"nothing starts while nothing can be kept: {trouble}",
         )
     return of_endpoint(endpoint)
+
+
+def in_doubt(stream: Stream, endpoint: Endpoint) -> str:
+    """The reason of tasks that may run, soon after a restart: nobody has said yet whether."""
+    if not endpoint.connected:
+        of_it = _of_stream(stream, endpoint, "").reason
+        return f"{_BEFORE}, and {_UNKNOWN} its endpoint ({of_it})"
+    waiting = f"{_UNKNOWN} the managers of endpoint {endpoint.title}"
+    if stream.recovered:
+        return f"{_BEFORE}, and {waiting}"
+    return f"it has been sent, and {waiting}, which was started again a moment ago"
 
 
 def of_endpoint(endpoint: Endpoint) -> Cause:

@@ -23,6 +23,7 @@ from fxhpc.forwarder.gathering import Gathering, StoredRow
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.sending import Sending
+from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State, endpoint_key, error_words
 from fxhpc.forwarder.streams import RUNNING, SENT, STORING, Stream
 from fxhpc.forwarder.submitting import Submitting
@@ -57,8 +58,11 @@ class Forwarder:
         self._sending = Sending(self._state, self._gathering)
         self._submitting = Submitting(self._state, self._sending, self._keeping)
         self._listing = Listing(self._state, self._gathering)
-        self._answering = Answering(self._state, self._gathering, self._listing, self._keeping)
-        self._cancelling = Cancelling(self._state, self._gathering, self._sending)
+        settling = Settling(self._state)
+        self._answering = Answering(
+            self._state, self._gathering, self._listing, self._keeping, settling
+        )
+        self._cancelling = Cancelling(self._state, self._gathering, self._sending, settling)
         self._attaching = Attaching(
             self._state,
             self._gathering,

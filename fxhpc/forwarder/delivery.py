@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from typing import NamedTuple
 
 from fxhpc.forwarder import causes
 from fxhpc.forwarder import events as ev
@@ -72,6 +73,16 @@ class RowCache:
 _RUNS = causes.Cause(states.RUNNING, "")
 
 
+class Doubt(NamedTuple):
+    """Tasks of a stream that may run although nobody has said so yet, and what to say of them."""
+
+    indices: set[int]
+    reason: str
+
+
+_NO_DOUBT = Doubt(set(), "")
+
+
 class Waiter:
     """A Fetch that waits: for tasks to end, then for rows to be read."""
 
@@ -132,6 +143,7 @@ def answer(
     streams: dict[bytes, Stream],
     cache: RowCache,
     reasons: dict[bytes, causes.Cause],
+    doubts: dict[bytes, Doubt],
     trouble: str = "",
     summaries: dict[bytes, service.StreamSummary] | None = None,
     attempts: Attempts | None = None,
@@ -140,6 +152,7 @@ def answer(
 
     Args:
         reasons: for each stream, why its pending tasks wait.
+        doubts: for some, of which tasks it is not known whether they run.
         trouble: why outcomes cannot be stored at the moment.
         summaries: of the streams, if details were asked for.
         attempts: what became of earlier attempts at pending tasks.
@@ -150,6 +163,7 @@ def answer(
     more = False
     for name, indices in waiter.wanted:
         stream = streams.get(name)
+        doubt = doubts.get(name, _NO_DOUBT)
         found: list[service.TaskState] = []
         for index in indices:
             if tasks >= ANSWER_TASKS or size >= ANSWER_BYTES:
@@ -170,6 +184,8 @@ def answer(
                     status, reason = states.RUNNING, ""
                 elif state == PARKED:
                     status, reason = states.WAITING_FOR_ENDPOINT, causes.PARKED
+                elif index in doubt.indices:
+                    reason = doubt.reason
                 if attempts is not None:
                     reason = attempts.tell(name, index, reason, status == states.RUNNING)
                 told = service.TaskState(index, status, reason)

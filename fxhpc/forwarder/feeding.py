@@ -199,14 +199,15 @@ class Endpoint:
         for segment in reversed(stream.segments(missing, sent_before=True)):
             self.push_front(segment)
 
-    def sent_before(self, stream: Stream) -> set[int]:
-        """Tasks that wait to be sent again: a manager of before may run them."""
-        return {
-            index
+    def sent_before(self, stream: Stream) -> list[tuple[int, int]]:
+        """Tasks that wait to be sent again, as a manager of before may run them: first and count
+        of each segment.
+        """
+        return [
+            (segment.first, segment.count)
             for segment in self.queue
             if segment.sent_before and segment.stream is stream
-            for index in range(segment.first, segment.first + segment.count)
-        }
+        ]
 
     def forget_queue(self) -> None:
         """It is over. What was sent before a restart, and is to be sent again, counts as sent."""

@@ -57,7 +57,7 @@ class Listing:
                 continue
             found.append(summary)
             if message.each:
-                cause = self._cause(stream, known)
+                cause = self.cause(stream, known)
                 for index, status in _newest_tasks(stream, cause, wanted):
                     if len(tasks) >= limit:
                         break
@@ -68,7 +68,7 @@ class Listing:
         self, stream: Stream, known: causes.Causes, *, count: bool = True
     ) -> service.StreamSummary:
         """What a stream's tasks share, and if that is wanted how many are in which state."""
-        cause = self._cause(stream, known)
+        cause = self.cause(stream, known)
         info = stream.info
         return service.StreamSummary(
             info.stream,
@@ -92,7 +92,8 @@ class Listing:
         ]
         return sorted(streams, key=lambda stream: stream.info.created, reverse=True)
 
-    def _cause(self, stream: Stream, known: causes.Causes) -> causes.Cause:
+    def cause(self, stream: Stream, known: causes.Causes) -> causes.Cause:
+        """Why a stream's tasks wait that have not begun."""
         endpoint = self._state.endpoint_of(stream)
         if endpoint is None and is_local(stream):
             return causes.Cause(states.WAITING_FOR_ENDPOINT, causes.PARKED)

@@ -323,24 +323,32 @@ class Recovering:
         """Whether a manager of this block may still come back."""
         return any(self._blocks.get(name) == block for name in self.expected)
 
-    def waits_for(self) -> str:
-        """Which tasks wait for managers to come back, and for which; empty: none do."""
-        count = sum(map(len, self._state.waiting.values()))
-        if not count:
+    def waits_for(self, without_tasks: bool = False) -> str:
+        """Which tasks wait for managers to come back, and for which; empty: none do.
+
+        Args:
+            without_tasks: tell of managers that may come back although no task waits for them, as
+                far as is known: the forwarder may not have sent these again yet.
+        """
+        waiting = self._state.waiting
+        count = sum(map(len, waiting.values()))
+        if count:
+            names = [name for name in waiting if waiting[name]]
+            tasks = f"{count:,} tasks" if count > 1 else "1 task"
+            what = f"{tasks} may still be with managers of before the restart, which have"
+        elif without_tasks and self.awaited:
+            names, what = list(self.expected), "the managers of before the restart have"
+        else:
             return ""
-        names = [
+        told = [
             f"manager {name}" + (f" of block {block}" if (block := self._blocks.get(name)) else "")
-            for name in self._state.waiting
-            if name != UNKNOWN and self._state.waiting[name]
+            for name in names
+            if name != UNKNOWN
         ]
-        who = ", ".join(names[:3]) or "a manager that is not known"
-        if len(names) > 3:
-            who += f" and {len(names) - 3} more"
-        tasks = f"{count:,} tasks" if count > 1 else "1 task"
-        return (
-            f"{tasks} may still be with managers of before the restart, which have "
-            f"{self._return_s:.0f} s to come back: {who}"
-        )
+        who = ", ".join(told[:3]) or "a manager that is not known"
+        if len(told) > 3:
+            who += f" and {len(told) - 3} more"
+        return f"{what} {self._return_s:.0f} s to come back: {who}"
 
     def tick(self, now: float, has_ended: Callable[[str], bool]) -> None:
         """Give up managers that do not come back, or cannot: their blocks have ended."""

@@ -48,7 +48,8 @@ class Reporting:
     Args:
         details: of the endpoint's configuration.
         wall_offset_s: the wall clock minus the clock of `now`.
-        waits_for: tells which managers of before the restart are waited for; empty: none.
+        waits_for: tells which managers of before the restart are waited for; empty: none. Whether
+            it is to tell of those, too, that are not known to have any task.
         set_aside: tells which hosts get no work, and why.
 
     Attributes:
@@ -61,7 +62,7 @@ class Reporting:
         allocating: Allocating | None,
         details: dict[str, Any],
         wall_offset_s: float,
-        waits_for: Callable[[], str],
+        waits_for: Callable[[bool], str],
         set_aside: Callable[[], list[str]],
     ) -> None:
         self._state = state
@@ -183,7 +184,9 @@ class Reporting:
         if state.stopping:
             return "the endpoint is being stopped"
         if any(manager.slots and not manager.draining for manager in state.managers.values()):
-            return self._no_time(queued) or ("" if queued else self._waits_for())
+            return self._no_time(queued) or ("" if queued else self._waits_for(False))
+        if not self.refused and (awaited := self._waits_for(True)):
+            return awaited
         if self._allocating is not None:
             return self._no_blocks(self._allocating, queued)
         if state.managers:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.settling import SETTLED_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from tests.unit.forwarder.acting import ENDPOINT, KEY, LOCAL_ENDPOINT, STREAM, Stage, info
@@ -257,3 +258,50 @@ def test_what_is_cancelled_while_nobody_can_be_asked_ends_here(stage: Stage) -> 
     assert forget.forget
     assert [ref.ranges for ref in forget.tasks] == [[0, 1, 2, 1]]
     assert not stage.sent()
+
+
+def test_after_a_restart_what_may_run_is_not_said_to_wait_for_nodes() -> None:
+    before = Stage()
+    before.attach(C)
+    before.up(tasks=1)
+    before.submit(C, 2)
+    before.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    stage = Stage(before.store)
+    stage.tick(0.1)
+    stage.attach(C)
+    _, reason = status_of(stage, 0)
+    assert "it may have been sent before the forwarder" in reason
+    assert "not known yet whether it runs: waiting to hear from its endpoint (endpoint" in reason
+    stage.up(held=[0])
+    stage.interchange(msg.Status(0, 0, 0, 0, 0, "no manager has registered yet"))
+    _, reason = status_of(stage, 0)
+    assert "not known yet whether it runs: waiting to hear from the managers of" in reason
+    assert "registered" not in reason
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    assert status_of(stage, 0) == (states.RUNNING, "")
+    stage.tick(SETTLED_S)
+    assert status_of(stage, 1)[1] == "no manager has registered yet"
+
+
+def test_after_a_restart_of_the_interchange_what_it_was_sent_may_run(stage: Stage) -> None:
+    stage.submit(C, 2)
+    stage.up(tasks=1)
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 1])]))
+    stage.tell(ev.InterchangeGone(KEY), ev.InterchangeUp(KEY))
+    stage.interchange(msg.Present(ENDPOINT, 2, "1"))
+    stage.interchange(msg.Status(1, 2, 2, 0, 0))
+    assert status_of(stage, 0)[1].startswith("it has been sent, and it is not known yet whether")
+    assert "on its way" in status_of(stage, 1)[1]
+    stage.tick(SETTLED_S)
+    assert "on its way" in status_of(stage, 0)[1]
+
+
+def test_of_a_local_that_is_gone_everybody_is_told_so() -> None:
+    before = Stage()
+    before.attach(C)
+    before.submit(C, 1, info(endpoint=LOCAL_ENDPOINT))
+    stage = Stage(before.store)
+    stage.attach(b"d")
+    stage.client(b"d", service.Fetch(7, [service.StreamRanges(STREAM, [0, 1])], adopt=False))
+    (answer,) = stage.said(b"d", service.States)
+    assert "`local` endpoint it was submitted to has ended" in answer.streams[0].states[0].reason

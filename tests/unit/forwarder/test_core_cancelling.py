@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.cancelling import SETTLED_S
+from fxhpc.forwarder.settling import SETTLED_S
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states

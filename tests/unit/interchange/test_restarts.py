@@ -568,3 +568,16 @@ def test_a_later_attempt_than_an_incomplete_journal_knows_goes_on(
     assert not stage.sent(A)
     stage.finish(A, [0, 1], epoch=1, attempt=2)
     assert stage.outcomes().keys() == {0, 1}
+
+
+def test_managers_of_before_are_waited_for_before_anybody_says_that_there_are_none() -> None:
+    stage = restarted()
+    stage.tick(0.1)
+    reason = stage.core.status().reason
+    assert reason == "the managers of before the restart have 30 s to come back: manager m"
+    stage.submit(2, sent_before=True)
+    stage.tick(0.1)
+    assert stage.core.status().reason.startswith("2 tasks may still be with managers of before")
+    stage.register(A, name="m", running=[HELD])
+    stage.tick(0.1)
+    assert not stage.core.status().reason
