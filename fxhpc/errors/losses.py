@@ -30,10 +30,13 @@ class TaskLost(FxhpcError):
         counted: how many of its losses, this one included, count against its retries.
         retries: how many of these it may survive.
         alone: how many managers were lost that it had for itself.
+        is_once: it would have run again if it had not been submitted with `retries=0`.
     """
 
     WHAT = "it was lost"
-    ADVICE = "Submit it again; if it is lost again, see the endpoint's log."
+    ADVICE = (
+        "submit it again; if it is lost again, see the endpoint's log (fxhpc endpoint logs NAME)."
+    )
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class TaskLost(FxhpcError):
         counted: int = 0,
         retries: int = 0,
         alone: int = 0,
+        is_once: bool = False,
     ) -> None:
+        self.is_once = is_once
         self.counted = counted
         self.retries = retries
         self.alone = alone
@@ -108,6 +113,11 @@ class TaskLost(FxhpcError):
         if self.stderr.strip():
             lines.append("Last lines that the worker wrote:")
             lines += (f"  {line}" for line in self.stderr.strip().splitlines())
+        if self.is_once:
+            lines.append(
+                "It was submitted with retries=0, so it was not run again, though it may have done "
+                "some of its work."
+            )
         lines.append(f"What to do: {advice}")
         return "\n".join(lines)
 
@@ -176,7 +186,8 @@ class ManagerLost(TaskLost):
                 f"see what ended {who} (somebody's kill, the memory of its host: `dmesg`), "
                 "and submit it again."
             )
-        if not self.alone:
+        # Once is no evidence: whatever ended that manager, some task was there.
+        if self.alone + len(self.attempts) < 2 or not self.alone:
             return account
         times = {1: "once, and then", 2: "twice, and both times"}
         when = times.get(self.alone, f"{self.alone} times, and each time")
@@ -233,6 +244,19 @@ class WorkerStartFailed(TaskLost):
     )
 
 
+#: The causes of which a task is run again as long as its retries allow, other than those of its
+#: own doing, and what to do if they do not.
+_RUN_AGAIN = ("WORKER_KILLED", "MANAGER_LOST", "INTERRUPTED", "WALLTIME")
+_INTERRUPTED = (
+    "look at what the task has left behind, then submit it again; if it may run twice, without "
+    "retries=0: then that is done by itself."
+)
+_STOPPED = (
+    "look at what the task has left behind, start the endpoint again (fxhpc endpoint start NAME), "
+    "and submit the task again. `fxhpc endpoint stop NAME` without --now lets tasks finish first; "
+    "and without retries=0 those that it cuts off run again at the next start."
+)
+
 _LOSSES: dict[str, type[TaskLost]] = {
     "WORKER_KILLED": WorkerDied,
     "WORKER_EXITED": TaskExited,
@@ -245,6 +269,10 @@ _LOSSES: dict[str, type[TaskLost]] = {
 
 def lost(cause: str, text: str = "", **fields: Any) -> TaskLost:
     """The error for a loss: `cause` is the name of a LossCause, `fields` as TaskLost takes them."""
+    if cause in _RUN_AGAIN and fields.get("retries") == 0 and not fields.get("attempts"):
+        fields["is_once"] = True
+    if cause == "INTERRUPTED" and "advice" not in fields:
+        fields["advice"] = _STOPPED if "endpoint was stopped" in text else _INTERRUPTED
     return _LOSSES.get(cause, TaskLost)(text, **fields)
 
 

@@ -147,7 +147,7 @@ class Allocating:
         """Why a manager is gone, as far as its block tells; and whether a task is to blame."""
         block = self.blocks.of(manager.block)
         if self._state.stopping:
-            words = "the endpoint was stopped"
+            words = self._state.stop_why
             told = why if words in why else f"{why} ({words})"
             return told, LossCause.INTERRUPTED
         if block is not None and block.leaving == CANCELLING:

@@ -307,6 +307,7 @@ class Interchange:
             cause = LossCause.WALLTIME
         elif state.stopping:
             cause = LossCause.INTERRUPTED
+            why = why if state.stop_why in why else f"{why} ({state.stop_why})"
         self._recovering.manager_gone(manager, why, cause)
         self._losses.lose_tasks(manager, why, cause)
 

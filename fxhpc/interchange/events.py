@@ -99,6 +99,7 @@ class StopAsked(msgspec.Struct, frozen=True):
 
     keep_blocks: bool
     drain_s: float
+    why: str = ""  # by whom, and when
 
 
 class Tick(msgspec.Struct, frozen=True):

@@ -18,8 +18,6 @@ LAST_WORDS_S = 3.0
 #: Seconds that managers of before have to come back: all that still live try once in two.
 RETURN_S = SETTLED_S
 
-_STOPPED = "the endpoint was stopped"
-
 
 class Leaving:
     """Ends the interchange when it is asked to. Tasks that wait stay in the forwarder's store."""
@@ -39,6 +37,7 @@ class Leaving:
         if event.keep_blocks:
             self._leave("its blocks go on, and wait for the next interchange")
             return
+        state.stop_why = event.why or state.stop_why
         until = now + event.drain_s
         self._drain_until = min(self._drain_until, until) if state.stopping else until
         if not state.stopping:
@@ -55,7 +54,7 @@ class Leaving:
                 + (f"; {awaited} of before may come back, to tell their results" * bool(awaited))
             )
             if self._allocating is not None:
-                self._allocating.cancel_all(_STOPPED, now, spared=self._recovering.may_return)
+                self._allocating.cancel_all(state.stop_why, now, spared=self._recovering.may_return)
                 self._allocating.scheduler.cancel(now)
         self.go_on(now)
 
@@ -71,11 +70,14 @@ class Leaving:
                 return  # what has ended there would run again
             self._cancelling_since = now
             if cut_off := sum(len(manager.running) for manager in state.managers.values()):
-                state.note(f"{cut_off} running tasks are cut off: they run again at the next start")
+                state.note(
+                    f"{cut_off} running tasks are cut off: they run again at the next start, but "
+                    f"for those with retries=0"
+                )
             for manager in state.managers.values():
-                state.to_manager(manager.peer, msg.Bye(_STOPPED))
+                state.to_manager(manager.peer, msg.Bye(state.stop_why))
             if self._allocating is not None:
-                self._allocating.cancel_all(_STOPPED, now)
+                self._allocating.cancel_all(state.stop_why, now)
                 self._allocating.scheduler.cancel(now)
         spent = now - self._cancelling_since
         unsaid = state.managers or (state.outbox and state.outbox.connected)

@@ -72,7 +72,7 @@ class InterchangeProcess:
         self._lock = self._take_lock(record.name)
         for folder in {directory.state, directory.blocks, directory.manager_logs}:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._stopping = Stopping(directory, spec)
+        self._stopping = Stopping(directory, spec, record.name)
         # First of all: it takes longer to begin than everything else here.
         self._provisioner = (
             ProvisionerProcess(spec.provisioner) if spec.provisioner is not None else None

@@ -38,6 +38,7 @@ class State:
         self._notes = notes
         self._notes_left = 0
         self.stopping = False
+        self.stop_why = "the endpoint was stopped"  # by whom, and when
         self.made_from = ""  # what blocks are made from now
         self.credit_changed = True  # of any manager, so that the window may have changed
         self.declared = False  # whether any task ever declared how long it takes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
 from fxhpc.hosts import Watch
 from fxhpc.interchange.directory import EndpointDirectory
@@ -25,7 +26,8 @@ class Stopping:
         at_once: leave now, whatever is still to be done.
     """
 
-    def __init__(self, directory: EndpointDirectory, spec: InterchangeSpec) -> None:
+    def __init__(self, directory: EndpointDirectory, spec: InterchangeSpec, name: str) -> None:
+        self._name = name
         self._directory = directory
         self._spec = spec
         self._asked = 0
@@ -57,7 +59,8 @@ class Stopping:
         if self._watch is not None and self._watch.is_over():
             self._watch.close()
             self._watch = None
-            asked = StopAsked(keep_blocks=False, drain_s=0.0)
+            who = "when the process that it belonged to had ended"
+            asked = StopAsked(keep_blocks=False, drain_s=0.0, why=self._why(who))
         return asked
 
     def close(self) -> None:
@@ -75,6 +78,18 @@ class Stopping:
             return StopAsked(keep_blocks=True, drain_s=0.0)
         self._asked += 1
         self.at_once = self._asked > 2
-        request = self._directory.read_stop_request()
+        directory = self._directory
+        request = directory.read_stop_request()
         drain_s = self._spec.drain_s if request.drain_s is None else request.drain_s
-        return StopAsked(request.keep_blocks, drain_s if self._asked == 1 else 0.0)
+        who = f"by a signal to its process ({signal.Signals(number).name})"
+        if directory.stop_request.exists():
+            now = " --now" if request.drain_s == 0 else ""
+            who = f"by its user's command (fxhpc endpoint stop {self._name}{now}, or delete)"
+        return StopAsked(
+            request.keep_blocks, drain_s if self._asked == 1 else 0.0, why=self._why(who)
+        )
+
+    @staticmethod
+    def _why(who: str) -> str:
+        """Why tasks were cut off, for whoever asks for them."""
+        return f"the endpoint was stopped {who} on {time.strftime('%Y-%m-%d at %H:%M:%S')}"

@@ -154,6 +154,30 @@ def test_who_is_to_be_asked_about_a_lost_manager_depends_on_what_it_was() -> Non
     assert "see what ended the process that starts workers (" in str(seed)
 
 
+def test_a_task_is_not_blamed_for_one_manager_that_was_lost_with_it() -> None:
+    lost = "the task ran on n7 when its manager m was lost: gone"
+    once = str(errors.lost("MANAGER_LOST", lost, alone=1, retries=0))
+    assert "it ran alone" not in once
+    assert "retries=0, so it was not run again, though it may have done some of its" in once
+    again = str(errors.lost("MANAGER_LOST", lost, alone=1, retries=1, attempts=["lost as well"]))
+    assert "it ran alone once, and then" in again
+    assert "retries=0" not in again
+    assert "it ran alone twice" in str(errors.lost("MANAGER_LOST", lost, alone=2, retries=1))
+
+
+@pytest.mark.parametrize("cause", ["WORKER_EXITED", "TASK_WALLTIME", "UNDELIVERED"])
+def test_what_would_not_run_again_anyway_is_not_said_to_lack_retries(cause: str) -> None:
+    assert "retries=0" not in str(errors.lost(cause, "it was lost", retries=0))
+
+
+def test_what_was_interrupted_says_what_to_do_now() -> None:
+    stopped = errors.lost("INTERRUPTED", "the endpoint was stopped by its user", retries=0)
+    assert "start the endpoint again (fxhpc endpoint start NAME)" in str(stopped)
+    cancelled = errors.lost("INTERRUPTED", "its block was cancelled", retries=0)
+    assert "endpoint start" not in str(cancelled)
+    assert "then submit it again" in str(cancelled)
+
+
 def test_cancelled_is_what_futures_raise() -> None:
     assert issubclass(errors.TaskCancelled, CancelledError)
 

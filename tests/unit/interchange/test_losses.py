@@ -247,3 +247,17 @@ def test_a_final_loss_says_how_many_count() -> None:
     assert (len(loss.attempts), loss.counted, loss.retries, loss.alone) == (2, 2, 1, 0)
     error = errors.lost("WORKER_KILLED", loss.text, attempts=loss.attempts, counted=2, retries=1)
     assert "lost 3 times, of which 2 count against its retries=1" in str(error)
+
+
+def test_what_a_stop_cuts_off_says_who_stopped_the_endpoint() -> None:
+    stage = Stage()
+    stage.register(A, tasks=1)
+    stage.submit(1, retries=0)
+    why = "the endpoint was stopped by its user's command on 2026-01-02 at 03:04:05"
+    stage.tell(ev.StopAsked(keep_blocks=False, drain_s=0.0, why=why))
+    stage.tell(ev.ManagerGone(A, "its connection was closed"))
+    (loss,) = stage.losses().values()
+    assert why in loss.text
+    error = str(errors.lost(LossCause(loss.cause).name, loss.text, retries=loss.retries))
+    assert "fxhpc endpoint start" in error
+    assert "retries=0, so it was not run again" in error
