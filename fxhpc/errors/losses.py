@@ -31,6 +31,8 @@ class TaskLost(FxhpcError):
         retries: how many of these it may survive.
         alone: how many managers were lost that it had for itself.
         is_once: it would have run again if it had not been submitted with `retries=0`.
+        elements: of a task of a map: the first of the map's elements that it had, counted from 0,
+            and how many; (0, 0) of any other task.
     """
 
     WHAT = "it was lost"
@@ -59,7 +61,9 @@ class TaskLost(FxhpcError):
         retries: int = 0,
         alone: int = 0,
         is_once: bool = False,
+        elements: tuple[int, int] = (0, 0),
     ) -> None:
+        self.elements = elements
         self.is_once = is_once
         self.counted = counted
         self.retries = retries
@@ -78,6 +82,12 @@ class TaskLost(FxhpcError):
         self.attempts = tuple(attempts)
         self.text = text
         super().__init__(self._tell(text or self.WHAT, advice or self._advice()))
+
+    def of_map(self, first: int, count: int = 1) -> TaskLost:
+        """The same error, of a task that had these elements of a map."""
+        arguments, keywords = self._made_with
+        error = type(self)(*arguments, **{**keywords, "elements": (first, count)})
+        return error.with_traceback(self.__traceback__)
 
     def _advice(self) -> str:
         return self.ADVICE
@@ -99,6 +109,18 @@ class TaskLost(FxhpcError):
         lines = [f"{the_task(self.task_id)} was lost: {what.rstrip('.')}."]
         if facts:
             lines[0] += f" ({', '.join(facts)})"
+        first, count = self.elements
+        if count == 1:
+            lines.append(f"It had element {first} of the map, counted from 0.")
+        elif count:
+            lines.append(
+                f"It had elements {first} to {first + count - 1} of the map, counted from 0, as "
+                f"one chunk: any of them may have caused this, and none of them has a value."
+            )
+            advice = (
+                f"map these {count} elements again with chunksize=1 to see which one it is; the "
+                f"others have their values then. Of that one: {advice}"
+            )
         if self.oom_evidence:
             lines.append(f"{self.oom_evidence.rstrip('.')}.")
         if self.retries < self.counted <= len(self.attempts):

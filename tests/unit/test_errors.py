@@ -178,6 +178,20 @@ def test_what_was_interrupted_says_what_to_do_now() -> None:
     assert "then submit it again" in str(cancelled)
 
 
+def test_a_loss_of_a_map_names_its_elements() -> None:
+    died = errors.lost("WORKER_KILLED", "the worker died", **LOSS)
+    chunk = died.of_map(40, 10)
+    assert type(chunk) is errors.WorkerDied
+    assert chunk.elements == (40, 10)
+    assert "elements 40 to 49 of the map, counted from 0" in str(chunk)
+    assert "chunksize=1 to see which one it is" in str(chunk)
+    one = chunk.of_map(45)
+    assert "It had element 45 of the map" in str(one)
+    assert "chunk" not in str(one)
+    assert str(pickle.loads(pickle.dumps(one))) == str(one)
+    assert "map" not in str(died)
+
+
 def test_cancelled_is_what_futures_raise() -> None:
     assert issubclass(errors.TaskCancelled, CancelledError)
 
