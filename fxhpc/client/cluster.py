@@ -26,9 +26,10 @@ from typing import IO, Any
 
 import msgspec
 
-from fxhpc import errors, hosts, ids
+from fxhpc import errors, forks, hosts, ids
 from fxhpc.client import processes
 from fxhpc.client.hindrances import Hindrances
+from fxhpc.forwarder.attach import module_environment
 from fxhpc.protocol.private import SPEC_FILE, Owner, PrivateAnswer, PrivateRequest
 
 log = logging.getLogger(__name__)
@@ -153,35 +154,43 @@ class PrivateEndpoint:
         self, command: list[str], data: bytes = b"", spec: IO[bytes] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the interchange, and return when it can be spoken to."""
-        from fxhpc.forwarder.attach import module_environment
-
-        reader, writer = os.pipe()
-        with os.fdopen(reader, "rb") as answers:
-            try:
-                process = subprocess.Popen(
-                    [*command, str(writer)],
-                    stdin=spec or subprocess.PIPE,
-                    stdout=self._output,
-                    stderr=self._output,
-                    cwd="/",  # nothing in the user's directory may take the place of a module
-                    env=module_environment(),
-                    pass_fds=(writer,),
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise self._start_failed(f"no process can be started: {error.strerror}") from error
-            finally:
-                os.close(writer)
-            try:
-                if process.stdin is not None:
-                    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                        pipe.write(data)
-                self._read_answer(answers.fileno(), with_notes=spec is None)
-            except BaseException:  # Ctrl-C too
-                _signal(process, signal.SIGTERM)
-                threading.Thread(target=process.wait, daemon=True).start()
-                raise
+        with forks.none:  # a child would keep the pipes open, whose ends are waited for
+            process, reader = self._launch(command, data, spec)
+        try:
+            self._read_answer(reader, with_notes=spec is None)
+        except BaseException:  # Ctrl-C too
+            _signal(process, signal.SIGTERM)
+            threading.Thread(target=process.wait, daemon=True).start()
+            raise
+        finally:
+            os.close(reader)
         return process
+
+    def _launch(
+        self, command: list[str], data: bytes, spec: IO[bytes] | None
+    ) -> tuple[subprocess.Popen[bytes], int]:
+        """Start it; and the end of a pipe, to be closed, where it says how it is."""
+        reader, writer = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [*command, str(writer)],
+                stdin=spec or subprocess.PIPE,
+                stdout=self._output,
+                stderr=self._output,
+                cwd="/",  # nothing in the user's directory may take the place of a module
+                env=module_environment(),
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(reader)
+            raise self._start_failed(f"no process can be started: {error.strerror}") from error
+        finally:
+            os.close(writer)
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(data)
+        return process, reader
 
     def _read_answer(self, reader: int, with_notes: bool) -> None:
         """What a starting process says; returns if all is well."""

@@ -27,6 +27,11 @@ from fxhpc.protocol import service
 from fxhpc.protocol.messages import Refuse, ResultRun, Started
 from fxhpc.version import __version__
 
+try:  # here, and not in the connection's thread: a fork meanwhile would leave the import half done
+    import pwd
+except ImportError:
+    pwd = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
 _ANSWERS = (
@@ -263,12 +268,10 @@ class Connection(abc.ABC):
 def author() -> str:
     """The name of this user as people know it, else the one that they log in with."""
     try:
-        import pwd
-
         entry = pwd.getpwuid(os.getuid())
         name = entry.pw_gecos.split(",")[0] or entry.pw_name
         return name.encode(errors="replace").decode()  # it may be in any encoding
-    except (ImportError, KeyError):
+    except (AttributeError, KeyError):
         pass
     try:
         return getpass.getuser()

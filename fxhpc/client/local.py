@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +15,13 @@ from typing import IO, Any
 
 import msgspec
 
-from fxhpc import errors, hosts
+from fxhpc import errors, forks, hosts
 from fxhpc.client import allocation, processes
 from fxhpc.client.open_files import told
 from fxhpc.client.sparing import SparingLog
 from fxhpc.client.workers import local_share
+from fxhpc.forwarder.attach import module_environment
+from fxhpc.message_files import anonymous_file
 from fxhpc.protocol.pool import ManagerSpec, OsText
 
 _warnings = SparingLog(logging.getLogger(__name__))
@@ -168,7 +169,9 @@ class LocalEndpoint:
         """One life of a manager: whether it registered, how it ended, its last words."""
         with contextlib.ExitStack() as stack:
             try:
-                output = stack.enter_context(tempfile.TemporaryFile())
+                # Not by `tempfile`: the lock that it takes at its first use would be held for
+                # ever in a child that is forked meanwhile. Nor does this thread import anything.
+                output = stack.enter_context(os.fdopen(anonymous_file(), "w+b"))
                 reader, writer = os.pipe()
             except OSError as error:  # no descriptor is left, or no room
                 return False, "no start at all", told(error)
@@ -210,22 +213,23 @@ class LocalEndpoint:
             remove=self._remove,
             ready_fd=ready,
         )
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            cwd="/",  # nothing in the user's directory may take the place of a module
-            env=environ,
-            start_new_session=True,  # Ctrl-C is for this process, which then says what is to end
-            pass_fds=(ready, self._address.fd) if self._address.fd >= 0 else (ready,),
-        )
-        assert process.stdin is not None
-        try:
-            with process.stdin as pipe:
-                pipe.write(msgspec.msgpack.encode(spec))
-        except BrokenPipeError:
-            pass  # it has ended already; its stderr says why
+        with forks.none:  # a child would keep the pipes open, whose ends are waited for
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd="/",  # nothing in the user's directory may take the place of a module
+                env=environ,
+                start_new_session=True,  # Ctrl-C is for this process, which says what is to end
+                pass_fds=(ready, self._address.fd) if self._address.fd >= 0 else (ready,),
+            )
+            assert process.stdin is not None
+            try:
+                with process.stdin as pipe:
+                    pipe.write(msgspec.msgpack.encode(spec))
+            except BrokenPipeError:
+                pass  # it has ended already; its stderr says why
         return process
 
     def _give_up(self, count: int, how: str, stderr: str) -> None:
@@ -270,8 +274,6 @@ class _Address:
 
 def _environments() -> tuple[dict[str, str], dict[str, str | None]]:
     """The manager's environment, and what the tasks' differs by from it."""
-    from fxhpc.forwarder.attach import module_environment
-
     environ = module_environment()
     before = os.environ.get("PYTHONPATH")
     changes: dict[str, str | None] = {}

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from fxhpc import forks
 from fxhpc.errors import ForwarderUnreachable, HomeError
 from fxhpc.forwarder.home import ForwarderAddress, Home
 from fxhpc.hosts import boot_id, is_alive
@@ -94,6 +95,22 @@ def module_environment() -> dict[str, str]:
 
 def _start(home: Home, patience: float) -> str:
     """Start a forwarder: "ready", "busy" if there is one already, "" if it died, or an error."""
+    with forks.none:  # a child would keep the pipe open, whose end is waited for
+        process, reader = _launch(home)
+    try:
+        said = _read_line(reader, patience)
+    finally:
+        os.close(reader)
+    if said == "busy":
+        process.wait()
+    else:
+        process.returncode = 0  # it outlives the object, which is not to wait for it
+        _children.add(process.pid)
+    return said
+
+
+def _launch(home: Home) -> tuple[subprocess.Popen[bytes], int]:
+    """Start one; and the end of a pipe, to be closed, where it says how it is."""
     reader, writer = os.pipe()
     try:
         flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -120,19 +137,11 @@ def _start(home: Home, patience: float) -> str:
         finally:
             os.close(log)
     except OSError as error:
+        os.close(reader)
         raise HomeError(f"no forwarder can be started for {home.path}: {error.strerror}") from error
     finally:
         os.close(writer)
-    try:
-        said = _read_line(reader, patience)
-    finally:
-        os.close(reader)
-    if said == "busy":
-        process.wait()
-    else:
-        process.returncode = 0  # it outlives the object, which is not to wait for it
-        _children.add(process.pid)
-    return said
+    return process, reader
 
 
 def _bury_children() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fxhpc import forks
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
@@ -40,9 +41,10 @@ class EmbeddedForwarder:
 
     def __init__(self, path: str = MEMORY, endpoint: Path | None = None) -> None:
         self._waker = Waker()
-        store = Store(path)
         durable = path != MEMORY
-        epoch = store.raise_epoch()
+        with forks.none:  # SQLite has locks that all stores of a process share
+            store = Store(path)
+            epoch = store.raise_epoch()
         self._writer = (
             Writer(store, self._waker.wake, inline=True) if durable else DirectWriter(store)
         )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
+from fxhpc import forks
 from fxhpc.forwarder.operations import (
     AddBody,
     AddResults,
@@ -148,13 +149,15 @@ class Writer:
                 else:
                     self._commit(group)
                     if request is None:
-                        self._store.close()
+                        with forks.none:
+                            self._store.close()
                         return
                     if isinstance(request, _Read):
                         self._completed.append((request.token, _answer(self._store, request)))
                         self._wake()
                     else:
-                        self._store.checkpoint()
+                        with forks.none:
+                            self._store.checkpoint()
                     self._answered += 1
                 if taken == _GROUP_LIMIT or size > _GROUP_BYTES:
                     break
@@ -204,7 +207,8 @@ class DirectWriter:
         """Close the store."""
         if not self._closed:
             self._closed = True
-            self._store.close()
+            with forks.none:
+                self._store.close()
 
 
 def _size(operations: Sequence[Operation]) -> int:
@@ -228,7 +232,8 @@ def _size(operations: Sequence[Operation]) -> int:
 
 def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:
     try:
-        store.apply(operations)
+        with forks.none:  # here and below: SQLite has locks that all stores of a process share
+            store.apply(operations)
     except Exception as error:  # whatever it is, the loop must hear of it and the thread go on
         store.note_damage(error)
         return explain(error, store.path) if isinstance(error, sqlite3.Error) else error
@@ -237,7 +242,8 @@ def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:
 
 def _answer(store: Store, request: _Read) -> object:
     try:
-        return getattr(store, request.method)(*request.arguments)
+        with forks.none:
+            return getattr(store, request.method)(*request.arguments)
     except Exception as error:
         store.note_damage(error)
         return explain(error, store.path) if isinstance(error, sqlite3.Error) else error

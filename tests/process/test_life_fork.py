@@ -76,6 +76,40 @@ def test_parent_and_children_go_on_after_a_fork(home: TestHome, kind: str) -> No
     only_forwarder_left(home)
 
 
+AT_ONCE = """
+import threading
+
+imported = []  # by other threads: a fork meanwhile would leave a child half a module
+main = threading.get_ident()
+def note(event, arguments):
+    if event == "import" and threading.get_ident() != main:
+        imported.append(arguments[0])
+sys.addaudithook(note)
+
+for after in (0.0, 0.002, 0.006):
+    executor = Executor(1)
+    mine = executor.submit(double, 1)  # its manager is about to be started
+    time.sleep(after)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        code = executor.submit(double, 2).result(20) != 4
+        os.read(reader, 1)  # lives on until its parent has closed the other end
+        os._exit(code)
+    assert mine.result(20) == 2
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    executor.shutdown()
+print(imported)
+"""
+
+
+def test_a_fork_may_happen_while_the_manager_is_started(home: TestHome) -> None:
+    assert finish(launch(home, "fork.py", script(AT_ONCE))) == "[]\n"
+    only_forwarder_left(home)
+
+
 POOL = """
 import multiprocessing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from typing import Any
 
@@ -50,7 +49,7 @@ def test_without_a_descriptor_or_room_for_its_manager_futures_end(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(local, "anonymous_file", full)
     forwarder.service.hold = True
     with Executor(1) as executor, pytest.raises(errors.WorkerStartFailed, match="No space left"):
         executor.submit(len, "x").result(10)
