@@ -8,14 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fxhpc.forwarder.home import Home
 from tests.faults.figures import record_figure
-from tests.process.homes import TestHome, eventually
+from tests.process.homes import TestHome
+from tests.waiting import eventually
 
 #: Stores arguments and results until an eighth of the disk is free.
 SUBMIT = """
@@ -42,24 +42,6 @@ if __name__ == "__main__":
             ids += fxc.batch_run(batch)
         fxc.wait(ids, timeout=50)
 """
-
-
-@pytest.fixture
-def small_home(tmp_path: Path) -> Iterator[TestHome]:
-    """A home on a disk of 24 MB, where this user may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(disk)]
-    if os.getuid() or subprocess.run(mount, check=False).returncode:
-        disk = tmp_path
-    home = TestHome(disk / "home", tmp_path / "scripts")
-    home.environment["FXHPC_WORKERS"] = "1"
-    try:
-        yield home
-        home.close()
-    finally:
-        if disk.is_mount():
-            subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def command(home: TestHome, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from fxhpc.forwarder.home import Home
 from tests.faults.figures import record_figure
@@ -124,23 +121,6 @@ def test_f07_the_limit_of_the_store_refuses_and_is_raised_at_work(home: TestHome
     command(home, "store", "set", "--max-bytes", "1GB")
     eventually(lambda: home.start("more.py", SUBMIT).wait(60) == 0, within=30)
     os.kill(home.forwarder().pid, signal.SIGTERM)
-
-
-@pytest.fixture
-def small_home(tmp_path: Path) -> Iterator[TestHome]:
-    """A home on a disk of 24 MB, where this user may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(disk)]
-    if os.getuid() or subprocess.run(mount, check=False).returncode:
-        disk = tmp_path  # a limit on the size of files serves instead
-    home = TestHome(disk / "home", tmp_path / "scripts")
-    try:
-        yield home
-        home.close()
-    finally:
-        if disk.is_mount():
-            subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 FILL = """
