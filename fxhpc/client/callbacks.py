@@ -24,15 +24,22 @@ class Callbacks:
     IDLE_S = 10.0
 
     def __init__(self) -> None:
-        self._queue: list[TaskFuture] = []
+        self._queue: list[TaskFuture | Callable[[], object]] = []
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._busy = False
 
     def add(self, future: TaskFuture) -> None:
         """Have the callbacks of a future that has ended called."""
+        self._add(future)
+
+    def call(self, job: Callable[[], object]) -> None:
+        """Have something of our own called."""
+        self._add(job)
+
+    def _add(self, item: TaskFuture | Callable[[], object]) -> None:
         with self._condition:
-            self._queue.append(future)
+            self._queue.append(item)
             if self._thread is not None:
                 self._condition.notify_all()
                 return
@@ -72,14 +79,17 @@ class Callbacks:
             del futures
 
 
-def _call_all(futures: list[TaskFuture]) -> None:
-    for future in futures:
-        for callback in future._done_callbacks:
-            _call(callback, future)
-        future._done_callbacks.clear()
+def _call_all(items: list[TaskFuture | Callable[[], object]]) -> None:
+    for item in items:
+        if callable(item):
+            _call(lambda job: job(), item)
+            continue
+        for callback in item._done_callbacks:
+            _call(callback, item)
+        item._done_callbacks.clear()
 
 
-def _call(callback: Callable[[Any], object], future: TaskFuture) -> None:
+def _call(callback: Callable[[Any], object], future: Any) -> None:
     """Call a user's callback. Not even SystemExit may end the thread that all others need."""
     try:
         callback(future)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import functools
-import itertools
 import logging
 import os
 import sys
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fxhpc import chunks, errors
 from fxhpc.client import allocation, arguments, attachments
 from fxhpc.client.attachments import Attachment
-from fxhpc.client.futures import TaskFuture, interrupt
+from fxhpc.client.mapping import Sender, Values, rows_of
 from fxhpc.client.names import endpoint_name, group_id
 from fxhpc.client.resources import Declaring
 from fxhpc.client.status import status_dict
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Tasks of a map that are numbered and sent under one lock.
-_MAP_BATCH = 1000
 
 
 class Executor(Declaring, cf.Executor):
@@ -197,33 +193,45 @@ class Executor(Declaring, cf.Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
-    ) -> Iterator[T]:
+        buffersize: int | None = None,
+    ) -> Values[T]:
         """The values of `fn` for the elements of the iterables, in order.
 
-        The function is packed once. With a `chunksize`, so many calls make one task.
+        The iterables are read, and all calls are sent, at once; with `buffersize`, at most so many
+        calls are sent whose values were not read. With `chunksize`, so many calls make one task.
+        What a call raises is its own; if the worker dies, the chunk is run once more, and then
+        its calls each as a task, so that only the culprit fails. With `retries=0` nothing may be
+        run again, and each call is a task.
+
+        The iterator has the calls' futures, too: `map(...).futures`.
 
         Raises:
-            UsageError: chunksize is less than 1, or no number; timeout is no number of seconds.
+            UsageError: chunksize or buffersize is less than 1, or no number; timeout is no number
+                of seconds.
             TimeoutError: from the iterator: a value is not there `timeout` seconds after this call.
         """
         chunksize = arguments.whole("chunksize", chunksize, 1, "calls in a task")
+        if buffersize is not None:
+            buffersize = arguments.whole("buffersize", buffersize, 1, "calls that are not read yet")
         timeout = arguments.timeout(timeout)
         self._check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
-        rows: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        pack, limit = self._pack_arguments, self._max_payload
-        if chunksize == 1:
-            packed = self._functions.pack(fn)
-            payloads = (pack(row, {}, limit) for row in rows)
-        else:
-            packed = self._functions.pack(functools.partial(chunks.run_chunk, fn))
-            payloads = (pack(tuple(chunk), {}, limit) for chunk in _chunks(rows, chunksize))
-        futures: list[TaskFuture] = []
-        declared = self.declared
-        while batch := list(itertools.islice(payloads, _MAP_BATCH)):
-            futures += self._submitter.submit_many(packed, batch, declared)
-        values = _values(futures, deadline)
-        return values if chunksize == 1 else itertools.chain.from_iterable(values)
+        chunked = None
+        if chunksize > 1 and self._submitter.options["retries"]:
+            limit = self._max_payload
+            chunked = self._functions.pack(functools.partial(chunks.run_chunk, fn, limit))
+        sender = Sender(
+            self._submitter,
+            rows_of(iterables),
+            self._functions.pack(fn),
+            chunked,
+            self._pack_arguments,
+            self._max_payload,
+            self.declared,
+            chunksize,
+            buffersize,
+        )
+        return Values(sender, deadline)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more submissions, and give back processes when all futures have ended.
@@ -345,29 +353,3 @@ def _default_workers() -> int:
     from fxhpc.client.workers import local_share
 
     return local_share(os.environ).workers
-
-
-def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    while chunk := tuple(itertools.islice(rows, size)):
-        yield chunk
-
-
-def _take_last(futures: list[TaskFuture], deadline: float | None) -> Any:
-    """The last future's value; only then the future is taken off the list."""
-    value = futures[-1].result(None if deadline is None else deadline - time.monotonic())
-    futures.pop()
-    return value
-
-
-def _values(futures: list[TaskFuture], deadline: float | None) -> Iterator[Any]:
-    """The futures' values in order; whoever stops reading cancels the rest."""
-    futures.reverse()  # so that what was read is forgotten
-    try:
-        while futures:
-            yield _take_last(futures, deadline)  # no name here keeps the value alive
-    except KeyboardInterrupt:
-        interrupt(futures)
-        raise
-    finally:
-        for future in futures:
-            future.cancel()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fxhpc.client.futures import TaskFuture, complete, fail, set_running
 from fxhpc.client.resources import Declared
+from fxhpc.client.splitting import Chunks, divert
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.protocol.outcome import Outcome
 
@@ -20,8 +21,11 @@ Key = tuple[str, bytes, int, Declared]
 class Group:
     """The tasks of one function at one endpoint: a stream, its futures, and what is not sent."""
 
-    def __init__(self, submitter: Submitter, info: StreamInfo, key: Key) -> None:
+    def __init__(
+        self, submitter: Submitter, info: StreamInfo, key: Key, chunks: Chunks | None = None
+    ) -> None:
         self.submitter = submitter
+        self.chunks = chunks  # if its tasks are such
         self.key = key
         self.info = info
         self.stream = info.stream
@@ -41,7 +45,9 @@ class Group:
         """Cancel a pending task here, and ask for the same there."""
         index = future._index
         if self.futures.pop(index, None) is None:
-            return False
+            return self.chunks is not None and index in self.chunks.split
+        if self.chunks is not None:
+            self.chunks.payloads.pop(index, None)
         self.submitter.count_ended(1)
         if index >= self.first:
             # Its number must be sent all the same, for the stream to have no gap. Without
@@ -79,6 +85,8 @@ class Group:
 
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """End futures by the outcomes of their tasks."""
+        if self.chunks is not None:
+            outcomes = divert(self, self.chunks, outcomes)
         self.submitter.ended(self, complete(self.futures, self, outcomes))
 
     def fail_all(self, error: BaseException, before: int | None = None) -> None:

@@ -20,6 +20,7 @@ from fxhpc.client.groups import Group, Key
 from fxhpc.client.outbox import Outbox
 from fxhpc.client.resources import NOTHING_DECLARED, Declared
 from fxhpc.client.sendable import check_stream
+from fxhpc.client.splitting import Chunks
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
@@ -57,6 +58,7 @@ class Submitter:
         self.condition = threading.Condition()  # over an RLock: see `concurrent.futures.wait`
         self.callbacks = Callbacks()
         self.is_shut = False
+        self._is_over = False  # nor is what was lost run again
         self._submitter_id = os.urandom(16)
         self._attachment: Attachment | None = None
         self._generation = 0  # of the options: streams of earlier ones get no more tasks
@@ -92,36 +94,58 @@ class Submitter:
         function: PackedFunction,
         payloads: list[bytes],
         declared: Declared = NOTHING_DECLARED,
+        *,
+        chunks: Chunks | None = None,
+        again: bool = False,
     ) -> list[TaskFuture]:
-        """Submit many tasks of one function; never waits."""
+        """Submit many tasks of one function; never waits.
+
+        Args:
+            chunks: what is to be known of them if they are chunks of a map.
+            again: these were submitted before as parts of chunks, which have not ended.
+        """
         with self.condition:
-            group = self._group(function, declared)
+            group = self._group(function, declared, chunks, again=again)
             first = group.next
             group.next += len(payloads)
             futures = [TaskFuture(group, index) for index in range(first, group.next)]
             group.futures.update(zip(range(first, group.next), futures, strict=True))
             group.pending += payloads
+            if group.chunks is not None:
+                group.chunks.payloads.update(zip(range(first, group.next), payloads, strict=True))
             self._open += len(payloads)
             self._outbox.add(group)
         return futures
 
-    def _group(self, function: PackedFunction, declared: Declared) -> Group:
+    def _group(
+        self,
+        function: PackedFunction,
+        declared: Declared,
+        chunks: Chunks | None = None,
+        *,
+        again: bool = False,
+    ) -> Group:
         """The stream of a function, which is opened if there is none. The condition is held."""
-        if self.is_shut:
+        if self.is_shut and (self._is_over or not again):
             raise RuntimeError("cannot schedule new futures after shutdown")
         key = (self.endpoint, function.digest, self._generation, declared)
         group = self._groups.get(key)
         if group is None:
-            group = self._open_group(function, declared)
+            group = self._open_group(function, declared, chunks)
         return group
 
-    def _open_group(self, function: PackedFunction, declared: Declared) -> Group:
+    def _open_group(
+        self, function: PackedFunction, declared: Declared, chunks: Chunks | None
+    ) -> Group:
         if processes.is_exiting():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         attachment = self.attachment()
         private = attachment.private
         if private is not None and private.failure is not None and self.endpoint == self._private:
             raise private.failure
+        options = self.options
+        if chunks is not None:  # one try more as a whole, and then its calls have theirs
+            options = {**options, "retries": min(1, options["retries"])}
         info = StreamInfo(
             stream=ids.new_stream(),
             endpoint=self.endpoint,
@@ -130,11 +154,11 @@ class Submitter:
             created=time.time(),
             walltime_s=declared.walltime_s,
             capture=declared.capture,
-            **self.options,
+            **options,
         )
         check_stream(info)
         key = (self.endpoint, function.digest, self._generation, declared)
-        group = Group(self, info, key)
+        group = Group(self, info, key, chunks)
         if function.digest not in self._sent_bodies:
             self._sent_bodies.add(function.digest)
             attachment.connection.call(
@@ -284,6 +308,7 @@ class Submitter:
         """Take no more submissions; `cancel` ends what has not begun."""
         with self.condition:
             self.is_shut = True
+            self._is_over = self._is_over or cancel
             if cancel:
                 self._cancel_unbegun()
 
@@ -319,7 +344,7 @@ class Submitter:
     def close(self) -> None:
         """Give back what is held; futures that have not ended are cancelled."""
         with self.condition:
-            self.is_shut = True
+            self.is_shut = self._is_over = True
             if self._closed:
                 return
             self._closed = True
@@ -352,7 +377,7 @@ class Submitter:
     def abort(self) -> None:
         """End everything now, running tasks too, without waiting for it: Ctrl-C."""
         with self.condition:
-            self.is_shut = True
+            self.is_shut = self._is_over = True
             attachment = self._attachment
             groups = list(self._streams.values())
             tasks = [
@@ -378,7 +403,7 @@ class Submitter:
     def leave(self, deadline: float) -> None:
         """The interpreter ends: what has not begun is cancelled, but for the tasks of a group."""
         with self.condition:
-            self.is_shut = True
+            self.is_shut = self._is_over = True
             self._cancel_unbegun(spare_kept=True)
             self._outbox.flush(everything=True)
             groups = list(self._streams.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import statistics
@@ -122,6 +123,25 @@ def test_w01_two_deaths_from_outside_cost_two_attempts(home: TestHome, tmp_path:
         killed.add(pid)
         os.kill(pid, signal.SIGKILL)
     assert finish(process) == "2\n"
+
+
+def die_at(poison: int, x: int) -> int:
+    if x == poison:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * x
+
+
+def test_w05_a_call_that_kills_its_worker_in_a_chunk() -> None:
+    """W5, in chunks: a call of a map that kills each of its workers takes its chunk along twice;
+    then the chunk's calls run one by one, and it alone is lost.
+    """
+    with Executor(2) as executor:
+        call = functools.partial(die_at, 333)
+        futures = executor.map(call, range(1000), chunksize=100).futures
+        error = futures[333].exception(60)
+        assert isinstance(error, errors.WorkerDied)
+        good = [future.result(60) for x, future in enumerate(futures) if x != 333]
+        assert good == [2 * x for x in range(1000) if x != 333]
 
 
 def rate(executor: Executor, tasks_: int) -> float:

@@ -45,16 +45,6 @@ def test_map(executor: Executor) -> None:
         executor.map(square, [1], chunksize=0)
 
 
-def test_map_with_chunks(executor: Executor, forwarder: FakeForwarder) -> None:
-    import functools
-
-    from fxhpc import chunks
-
-    forwarder.service.teach(functools.partial(chunks.run_chunk, square))
-    assert list(executor.map(square, range(10), chunksize=4)) == [x * x for x in range(10)]
-    assert sum(len(known) for known in forwarder.service.tasks.values()) == 3
-
-
 def test_map_times_out(executor: Executor, forwarder: FakeForwarder) -> None:
     forwarder.service.hold = True
     values = executor.map(square, range(3), timeout=0.01)

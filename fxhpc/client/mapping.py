@@ -1,0 +1,219 @@
+"""`Executor.map`: sends calls one by one or in chunks, and reads their values in order."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fxhpc import errors
+from fxhpc.chunks import Chunk
+from fxhpc.client.elements import element_futures
+from fxhpc.client.futures import TaskFuture, interrupt
+from fxhpc.client.resources import Declared
+from fxhpc.client.splitting import Chunks, Singles
+from fxhpc.client.submitter import Submitter
+from fxhpc.serialize import PackedFunction
+
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+
+#: Tasks that are numbered and sent under one lock.
+_BATCH = 1000
+
+#: What one call more takes in a chunk than alone: a tuple around it.
+_ROOM = 100
+
+
+@dataclass
+class Entry:
+    """One task of a map: a call, or a chunk of so many."""
+
+    future: TaskFuture
+    size: int = 0  # 0: a call of its own
+
+
+class Sender:
+    """Packs and submits the calls of one map.
+
+    Args:
+        chunked: calls the function for a chunk of rows; None if each call is a task of its own.
+        size: calls in a chunk.
+        buffersize: calls at most that are sent and not read; None sends all at once.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        rows: Iterator[Row],
+        function: PackedFunction,
+        chunked: PackedFunction | None,
+        pack: Callable[[Row, dict[str, Any], int], bytes],
+        limit: int,
+        declared: Declared,
+        size: int,
+        buffersize: int | None,
+    ) -> None:
+        self.entries: deque[Entry] = deque()
+        self._submitter = submitter
+        self._rows: Iterator[Row] | None = rows
+        self._function = function
+        self._chunked = chunked
+        self._pack = pack
+        self._limit = limit
+        self._declared = declared
+        self._size = 1 if chunked is None else size
+        self._buffersize = buffersize
+        self._ahead = 0  # calls that are sent and not read
+        self.fill()
+
+    def read(self, count: int) -> None:
+        """So many values were read: there is room for others."""
+        self._ahead -= count
+        if self._rows is not None:
+            self.fill()
+
+    def fill(self) -> None:
+        """Send as much as there is room for."""
+        size = self._size
+        most = _BATCH * size
+        while self._rows is not None:
+            room = most
+            if self._buffersize is not None:
+                room = min(most, self._buffersize - self._ahead)
+                if room < size and self._ahead:
+                    return
+                room = max(room - room % size, min(size, self._buffersize))
+            rows = list(itertools.islice(self._rows, room))
+            if not rows:
+                self._rows = None
+                return
+            self._ahead += len(rows)
+            self._send(rows)
+
+    def _send(self, rows: list[Row]) -> None:
+        pack, limit, size = self._pack, self._limit, self._size
+        if self._chunked is None:
+            payloads = [pack(row, {}, limit) for row in rows]
+            futures = self._submitter.submit_many(self._function, payloads, self._declared)
+            self.entries += map(Entry, futures)
+            return
+        packed: list[tuple[bytes, int]] = []
+        for first in range(0, len(rows), size):
+            packed += self._pack_chunk(rows[first : first + size])
+        futures = self._submitter.submit_many(
+            self._chunked,
+            [payload for payload, _ in packed],
+            self._declared,
+            chunks=Chunks(self._function, limit, self._declared),
+        )
+        self.entries += map(Entry, futures, (count for _, count in packed))
+
+    def _pack_chunk(self, rows: list[Row]) -> list[tuple[bytes, int]]:
+        """A chunk's payload and size; of several chunks if it is too large for one."""
+        count = len(rows)
+        try:
+            return [(self._pack(tuple(rows), {}, self._limit + _ROOM), count)]
+        except errors.PayloadTooLarge:
+            if count == 1:
+                raise
+        middle = count // 2
+        return self._pack_chunk(rows[:middle]) + self._pack_chunk(rows[middle:])
+
+
+class Values(Iterator[T], Generic[T]):
+    """The values of a map, in the order of its calls.
+
+    Whoever stops reading cancels what has not begun, unless `futures` was asked for.
+    """
+
+    def __init__(self, sender: Sender, deadline: float | None) -> None:
+        self._entries = sender.entries
+        self._kept: list[bool] = []  # not empty: the futures belong to somebody else, too
+        # Not the iterator itself: a cycle would keep whatever is not read.
+        self._values: Generator[T, None, None] = _values(sender, deadline, self._kept)
+        # So that it is closed, which cancels, though nobody has read anything.
+        self._values.send(None)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._values  # a loop goes faster without `__next__` in between
+
+    def __next__(self) -> T:
+        return next(self._values)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._values.close()
+
+    @property
+    def futures(self) -> list[cf.Future[T]]:
+        """A future for each call that was sent and whose value has not been read, in order.
+
+        Each can be waited for, and cancelled, on its own; a call in a chunk can be cancelled until
+        the chunk begins. They stay when the iterator goes.
+        """
+        self._kept.append(True)
+        found: list[cf.Future[T]] = []
+        for entry in self._entries:
+            if entry.size:
+                found += element_futures(entry.future, entry.size)
+            else:
+                found.append(entry.future)
+        return found
+
+
+def _values(sender: Sender, deadline: float | None, kept: list[bool]) -> Generator[Any, None, None]:
+    """The values in order; no name here keeps one alive that was read."""
+    entries = sender.entries
+    try:
+        yield None  # begun
+        while entries:
+            if not entries[0].size:
+                yield _take(sender, deadline)
+                continue
+            entry = entries[0]
+            found: Chunk | Singles = entry.future.result(_left(deadline))
+            if isinstance(found, Singles):
+                entries.popleft()
+                entries.extendleft(Entry(single) for single in reversed(found))
+                del entry, found  # they have the futures, and these their values
+                continue
+            values = found.values()
+            if values is None:
+                for place in range(len(found)):
+                    yield found.value(place)
+            else:
+                values.reverse()
+                while values:
+                    yield values.pop()
+            entries.popleft()
+            sender.read(entry.size)
+    except KeyboardInterrupt:
+        interrupt(entry.future for entry in entries)
+        raise
+    finally:
+        if not kept:
+            for entry in entries:
+                entry.future.cancel()
+
+
+def _take(sender: Sender, deadline: float | None) -> Any:
+    """The next call's value; only then it is taken off."""
+    value = sender.entries[0].future.result(_left(deadline))
+    sender.entries.popleft()
+    sender.read(1)
+    return value
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()
+
+
+def rows_of(iterables: Iterable[Iterable[Any]]) -> Iterator[Row]:
+    """The arguments of each call."""
+    return zip(*iterables, strict=False)
