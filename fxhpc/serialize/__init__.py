@@ -1,16 +1,20 @@
 """Functions, arguments, results and exceptions to bytes and back.
 
 The client packs functions and arguments and unpacks results and exceptions; a worker does the
-rest, by a `Loader`. `data` is pickle where pickle serves; `pickler` packs by value what a worker
-cannot import; `classes` keeps classes the same on both sides; `fresh` keeps modules up to date.
+rest, by a `Loader`. `calls` and `data` are pickle where pickle serves; `pickler` packs by value
+what a worker cannot import; `classes` keeps classes the same on both sides; `fresh` keeps modules
+up to date. `sharing` finds large arguments that come again, `segments` says how the packed ones
+refer to them, and `bodies` has them in a worker.
 """
 
-from fxhpc.serialize.data import load_arguments, pack_arguments, pack_result, unpack_result
+from fxhpc.serialize.calls import ArgumentPacker, load_arguments, pack_arguments
+from fxhpc.serialize.data import pack_result, unpack_result
 from fxhpc.serialize.exceptions import RemoteExceptionWrapper, pack_exception, unpack_exception
 from fxhpc.serialize.functions import PackedFunction, pack_function
 from fxhpc.serialize.loader import Loader
 
 __all__ = [
+    "ArgumentPacker",
     "Loader",
     "PackedFunction",
     "RemoteExceptionWrapper",

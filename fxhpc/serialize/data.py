@@ -1,51 +1,17 @@
-"""Arguments and results to bytes and back."""
+"""Results to bytes and back."""
 
 from __future__ import annotations
 
 import pickle
 from typing import Any
 
-from fxhpc.errors import MaxResultSizeExceeded, PayloadTooLarge, SerializationError
+from fxhpc.errors import MaxResultSizeExceeded, SerializationError
 from fxhpc.serialize.pack import pack
 
-#: Types that any pickle carries as they are. All else is looked at part by part: pickle accepts
-#: instances of classes that a worker cannot load.
+#: Types that any pickle carries as they are: see `calls`.
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
-_are_plain = _PLAIN.issuperset
 _dumps = pickle.dumps
 _loads = pickle.loads
-
-
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
-    """The arguments of a call as bytes.
-
-    Raises:
-        PayloadTooLarge: they are more than `limit` bytes.
-        SerializationError: a part of them cannot be packed; the text names it.
-    """
-    if _are_plain(map(type, args)) and (not kwargs or _are_plain(map(type, kwargs.values()))):
-        data = _dumps((args, kwargs), 5)
-    else:
-        data = pack((args, kwargs), "arguments")[0]
-    if len(data) > limit:
-        raise PayloadTooLarge(len(data), limit)
-    return data
-
-
-def load_arguments(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that `pack_arguments` packed.
-
-    Raises:
-        SerializationError: they cannot be made here.
-    """
-    try:
-        args, kwargs = _loads(data)
-    except Exception as error:
-        raise SerializationError(
-            f"unpacking of the arguments on the worker: {type(error).__name__}: {error}"
-            f"{advice(error)}"
-        ) from error
-    return args, kwargs
 
 
 def pack_result(value: Any, limit: int) -> bytes:

@@ -12,8 +12,10 @@ from typing import Any
 
 from fxhpc.errors import SerializationError
 from fxhpc.serialize import classes
+from fxhpc.serialize.bodies import Bodies
 from fxhpc.serialize.build import python_version
-from fxhpc.serialize.data import advice, load_arguments
+from fxhpc.serialize.calls import load_arguments
+from fxhpc.serialize.data import advice
 from fxhpc.serialize.fresh import UserModules
 from fxhpc.serialize.functions import FORMAT, Body
 from fxhpc.serialize.sources import Source
@@ -26,9 +28,13 @@ class Loader:
     """Functions and arguments, for one worker process. Not for several threads.
 
     Making one changes how this process imports user modules; `close` undoes that.
+
+    Attributes:
+        bodies: large arguments that tasks share; who has the loader puts them there.
     """
 
     def __init__(self) -> None:
+        self.bodies = Bodies()
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
@@ -36,7 +42,13 @@ class Loader:
         self._modules.install()
         classes.never_adopt()
 
-    load_arguments = staticmethod(load_arguments)
+    def load_arguments(self, data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, made anew each time: what a task does to them is its own.
+
+        Raises:
+            SerializationError: they cannot be made here, or `bodies` lacks one.
+        """
+        return load_arguments(data, self.bodies)
 
     def has(self, digest: bytes) -> bool:
         """Whether `load_function` needs no body for this digest."""
