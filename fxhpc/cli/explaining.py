@@ -37,6 +37,9 @@ _OURS = tuple(
 #: What a reason says of a task that has lost managers among others, and is to run by itself.
 _ALONE = "it runs alone"
 
+#: What a reason says for a moment after a restart.
+_NOT_KNOWN = "it is not known yet whether it runs"
+
 #: What a reason says if waiting alone will not do.
 _TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
 
@@ -304,7 +307,10 @@ def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
     ran = f", after {format_duration(told['ran_s'])}" if told.get("ran_s") else ""
     if status == states.SUCCESS:
         sentences.append(f"It ended well{when}{where}{ran}.")
-        return sentences, "read its result with get_result(), or: fxhpc task show"
+        return (
+            sentences,
+            f"read its result with get_result(), or: fxhpc task show {told['task_id']}",
+        )
     if status == states.CANCELLED:
         sentences.append(f"It was cancelled{when}.")
         return sentences, "submit it again if you need it"
@@ -359,6 +365,8 @@ def _pending_advice(status: str, reason: str, told: dict[str, Any]) -> str:
         )
     if status == states.RUNNING:
         return f"nothing: it runs as long as it takes. To end it: {cancel_it} --interrupt"
+    if _NOT_KNOWN in reason:
+        return "nothing: ask again in a few seconds, it is known by then"
     if endpoint == "local":
         return "nothing: it runs in the process that submitted it, or where it is asked for"
     if status == states.WAITING_FOR_LAUNCH:

@@ -81,7 +81,7 @@ class Asking(Session):
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(name)
         if state.outcome is None:
-            raise errors.TaskPending(outcomes.pending_reason(state))
+            raise errors.TaskPending(outcomes.pending_reason(state), name)
         if state.status == states.SUCCESS:
             return outcomes.value_of(state.outcome)
         outcomes.failure_of(state.outcome, name).reraise()

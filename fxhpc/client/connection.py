@@ -221,8 +221,9 @@ class Connection(abc.ABC):
                     sink.take_started(from_ranges(refs.ranges))
         elif isinstance(message, service.Forgotten):
             error = errors.TaskLost(
-                "the forwarder that started in the place of an earlier one does not know it",
-                advice="Submit it again. An Executor's tasks outlive their forwarder once stored.",
+                "the forwarder of its home, which keeps tasks, was started again and does not have "
+                "it in its store: that was removed, or set aside as damaged (forwarder.log)",
+                advice="see that the home is whole, and submit the task again.",
             )
             for stream in message.streams:
                 sink = self._sinks.get(stream)

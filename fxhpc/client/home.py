@@ -154,7 +154,8 @@ class HomeConnection(Connection):
             log.exception("the connection to the forwarder has failed")
             self._fail(
                 errors.ForwarderError(
-                    f"the connection has failed by a mistake in fxhpc: {error!r}"
+                    f"the connection has failed by a mistake in fxhpc: {error!r}. Make "
+                    f"another client to go on, and please report this"
                 ),
                 for_good=True,
             )

@@ -64,7 +64,10 @@ def error_of(outcome: Outcome, task_id: str) -> BaseException:
         failure_of(outcome, task_id).reraise()
     except Exception as error:
         return error.with_traceback(None)
-    return errors.TaskExecutionFailed(f"task {task_id} failed, and its exception cannot be raised")
+    return errors.TaskExecutionFailed(
+        f"task {task_id} failed, and its exception cannot be raised here; get_task(id) has its "
+        f"text as ['exception']"
+    )
 
 
 def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:

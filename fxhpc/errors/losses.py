@@ -144,6 +144,13 @@ class TaskLost(FxhpcError):
         return "\n".join(lines)
 
 
+#: How a task gets more memory.
+_MORE_MEMORY = (
+    "fewer workers at a time: Executor(max_workers=N), or FXHPC_WORKERS=N for `local`, or "
+    "max_workers_per_node or mem_per_worker in an endpoint's config.yaml; or a larger job"
+)
+
+
 class WorkerDied(TaskLost):
     """The worker that ran the task was ended by a signal."""
 
@@ -158,14 +165,14 @@ class WorkerDied(TaskLost):
         name = signal_name(self.signal)
         if self.oom_evidence:
             return (
-                "give each task more memory (fewer workers per node: max_workers_per_node or "
-                "mem_per_worker; a larger job), or let it use less: smaller pieces, one at a time."
+                f"give each task more memory ({_MORE_MEMORY}), or let it use less: smaller pieces, "
+                f"one at a time."
             )
         if name == "SIGKILL":
             return (
-                "SIGKILL without a word is mostly the kernel or the batch system at a limit of "
-                "memory: give each task more (fewer workers per node, a larger job) or let it use "
-                "less. If it is someone's kill, submit it again."
+                f"SIGKILL without a word is mostly the kernel or the batch system at a limit of "
+                f"memory: give each task more ({_MORE_MEMORY}), or let it use less. If it was "
+                f"someone's kill, submit it again."
             )
         if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
             return (
@@ -200,6 +207,13 @@ class ManagerLost(TaskLost):
 
     def _advice(self) -> str:
         account = self.ADVICE
+        if "`local` endpoint" in self.text:
+            return (
+                "submit it again, by a process that lives until it has ended; or to an endpoint "
+                "with a name, which outlives whoever submits to it (fxhpc endpoint configure NAME)."
+            )
+        if "no manager that is there has it" in self.text:
+            return "look at what the task has left behind, and submit it again."
         if self.text and " in block " not in self.text:  # a process of its host, and no job
             who = "the manager"
             if "starts workers" in self.text:  # the manager lives

@@ -13,11 +13,13 @@ class FuncXUnreachable(ForwarderError):
     """funcX's name: the service does not answer at this address."""
 
     def __init__(self, address: str, detail: str = "") -> None:
-        text = f"The forwarder of {address} cannot be reached"
+        text = f"The forwarder of {address} (the process that keeps its tasks) cannot be reached"
         if detail:
             text += f": {detail.rstrip('. ')}"
         if "forwarder.log" not in detail and "FXHPC_HOME" not in detail:
-            text += "; forwarder.log in the home (FXHPC_HOME) says more"
+            home = address.rstrip("/") if address.startswith("/") else ""
+            log = f"{home}/forwarder.log" if home else "forwarder.log in the home (FXHPC_HOME)"
+            text += f"; {log} says more"
         super().__init__(f"{text}.")
         self.address = address
         self.detail = detail

@@ -6,6 +6,11 @@ from fxhpc.errors.base import FxhpcError
 from fxhpc.units import format_bytes
 
 
+def _where(option: str) -> str:
+    """Where an option is given, if that is known."""
+    return " of the FuncXClient or Executor, in bytes" if option == "max_payload" else ""
+
+
 class ThrottlingException(FxhpcError):
     """funcX's base for requests that are too large or too many."""
 
@@ -29,8 +34,9 @@ class MaxRequestSizeExceeded(ThrottlingException):
         self.option = option
         super().__init__(
             f"Serialized {what} are {self.size:,} bytes ({format_bytes(self.size)}), exceeded "
-            f"limit of {self.limit:,} (`{option}`). Nothing was sent. Raise `{option}`, or write "
-            f"the data to a file that workers can read and pass its path."
+            f"limit of {self.limit:,} (`{option}`). Nothing was sent. Raise `{option}`"
+            f"{_where(option)}, or write the data to a file that workers can read and pass its "
+            f"path."
         )
 
 
@@ -58,7 +64,8 @@ class MaxResultSizeExceeded(FxhpcError):
         super().__init__(
             f"Task result of {self.result_size}B exceeded current limit of "
             f"{self.result_size_limit}B{f' ({what})' if what else ''}. The result is gone: raise "
-            f"`max_payload`, or let the function write a file and return its path, and run again."
+            f"`max_payload`{_where('max_payload')}, or let the function write a file and return "
+            f"its path, and run again."
         )
 
 

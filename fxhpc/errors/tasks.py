@@ -10,11 +10,13 @@ from fxhpc.errors.base import FxhpcError, the_task
 class TaskPending(FxhpcError):
     """The task has not ended yet; `reason` says what it waits for."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, task_id: str = "") -> None:
         self.reason = reason
+        self.task_id = task_id
+        which = f" It is task {task_id}." if task_id else ""
         super().__init__(
-            f"Task is pending due to {reason}. Ask again later, or pass timeout=, in seconds from "
-            f"now, to get_result."
+            f"Task is pending due to {reason}.{which} Ask again later, or pass timeout=, in "
+            f"seconds from now, to get_result."
         )
 
 

@@ -77,7 +77,10 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
             raise ForwarderUnreachable(str(home.path), said)
         if time.monotonic() > deadline:
             raise ForwarderUnreachable(
-                str(home.path), f"another process holds {home.lock}, and does not become ready"
+                str(home.path),
+                f"another process holds {home.lock}, and does not become ready: it is stopped or "
+                f"waits for the disk. Find it (`pgrep -af 'fxhpc.*forwarder'`), end it, and try "
+                f"again; forwarder.log there says more",
             )
         time.sleep(_POLL_S)  # another process starts one, or the last one is about to end
 

@@ -136,7 +136,10 @@ class State:
 
     def mistaken(self, caller: Caller, error: Exception, where: str) -> None:
         """Handling a call has raised what no code here raises on purpose: its client is told."""
-        words = f"{where}: {type(error).__name__}: {error}"
+        words = (
+            f"{where}: {type(error).__name__}: {error}; please report it, with the home's "
+            f"forwarder.log"
+        )
         self.say(caller[0], service.Failed(caller[1], "ForwarderError", [words]))
 
     # --- the store ------------------------------------------------------------------------------

@@ -70,11 +70,16 @@ def check_private(path: str) -> None:
     try:
         found = os.lstat(path)
     except OSError as error:
-        raise HomeError(f"the directory {path} cannot be used: {error.strerror}") from None
+        raise HomeError(
+            f"the directory {path} cannot be used: {error.strerror}; see that it is there and that "
+            f"you may enter it"
+        ) from None
     if stat.S_ISLNK(found.st_mode):
-        raise HomeError(f"{path} is a symbolic link; fxhpc uses only a directory itself there")
+        raise HomeError(
+            f"{path} is a symbolic link; fxhpc uses only a directory itself there: remove the link"
+        )
     if not stat.S_ISDIR(found.st_mode):
-        raise HomeError(f"{path} is not a directory")
+        raise HomeError(f"{path} is not a directory, and must be one: move it away")
     if found.st_uid != os.geteuid():
         raise HomeError(
             f"the directory {path} belongs to the user with id {found.st_uid}, and this process "

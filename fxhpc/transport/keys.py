@@ -74,7 +74,10 @@ def load_keys(path: str | os.PathLike[str], role: Role) -> KeyPair:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise HomeError(f"the key file {name} cannot be read: {error.strerror}") from None
+        raise HomeError(
+            f"the key file {name} cannot be read: {error.strerror}; see that it is yours "
+            f"(`ls -l`), or move it away, and a new one is made"
+        ) from None
     try:
         _check_key_file(name, os.fstat(descriptor))
         data = os.read(descriptor, 4096)
@@ -92,7 +95,10 @@ def load_keys(path: str | os.PathLike[str], role: Role) -> KeyPair:
             f"one is made"
         )
     if fields.get("role") != role:
-        raise HomeError(f"{name} holds a key for the role {fields.get('role')!r}, not {role!r}")
+        raise HomeError(
+            f"{name} holds a key for the role {fields.get('role')!r}, not {role!r}: a copy of "
+            f"another file, perhaps; move it away, and a new one is made"
+        )
     return KeyPair(role, public, secret)
 
 
@@ -124,7 +130,9 @@ def slow_curve_warning() -> str | None:
 
 def _check_key_file(name: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise HomeError(f"the key file {name} is not a regular file")
+        raise HomeError(
+            f"the key file {name} is not a regular file; move it away, and a new one is made"
+        )
     if found.st_uid != os.geteuid():
         raise HomeError(
             f"the key file {name} belongs to the user with id {found.st_uid}, and this process "

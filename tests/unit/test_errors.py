@@ -192,6 +192,17 @@ def test_a_loss_of_a_map_names_its_elements() -> None:
     assert "map" not in str(died)
 
 
+def test_errors_say_where_and_what_to_do() -> None:
+    assert "It is task 0000-1. Ask again" in str(errors.TaskPending("x", "0000-1"))
+    killed = str(errors.WorkerDied(signal=9))
+    assert "Executor(max_workers=N)" in killed
+    assert "max_workers_per_node" in killed
+    gone = str(errors.ManagerLost("the process whose `local` endpoint ran it has ended"))
+    assert "a process that lives until it has ended" in gone
+    assert "of the FuncXClient or Executor" in str(errors.PayloadTooLarge(2, 1))
+    assert "/h/forwarder.log says more" in str(errors.ForwarderUnreachable("/h", "it died"))
+
+
 def test_cancelled_is_what_futures_raise() -> None:
     assert issubclass(errors.TaskCancelled, CancelledError)
 
