@@ -54,6 +54,8 @@ class Recovering:
         self._fates: dict[tuple[bytes, int], Loss] = {}
         # Of an incomplete journal, which attempts it speaks of: later ones may be elsewhere.
         self._attempts: dict[Task, tuple[int, int]] = {}
+        # Tasks that the forwarder has sent again: no other can be here and be claimed, too.
+        self._sent_again: dict[bytes, set[int]] = {}
         self._incomplete = False  # the journal lacks some of what was sent
         self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
@@ -99,6 +101,9 @@ class Recovering:
 
     def accept(self, run: msg.TaskRun) -> None:
         """Queue tasks of the forwarder, but for those that are elsewhere already."""
+        if run.sent_before:
+            indices = range(run.first, run.first + len(run.payloads))
+            self._sent_again.setdefault(run.stream, set()).update(indices)
         if not run.sent_before or not self._is_doubtful():
             self._state.queue.push(run.stream, run)
             return
@@ -194,7 +199,7 @@ class Recovering:
         if not tasks:
             return []
         drop: list[msg.TaskRefs] = []
-        known = {(ref.stream, index) for ref, index in each(self._state.held())}
+        known = self._known(tasks)
         runs: list[msg.TaskRefs] = []
         for ref, index, running in tasks:
             task = (ref.stream, index)
@@ -218,6 +223,17 @@ class Recovering:
             # If it was cancelled meanwhile, the forwarder never sends it here: it says so to this.
             self._state.actions.append(ev.ToForwarder(msg.Started(runs)))
         return drop
+
+    def _known(self, tasks: list[tuple[msg.TaskRefs, int, bool]]) -> set[Task]:
+        """What is here, as far as these tasks may be. All of it is only looked at if one of them
+        was sent again: thousands of managers may come back at once.
+        """
+        again = self._sent_again
+        if any(index in again.get(ref.stream, ()) for ref, index, _ in tasks):
+            held = self._state.held()
+        else:
+            held = self._state.outbox.spooled_tasks()
+        return {(ref.stream, index) for ref, index in each(held)}
 
     def _overtake(self, task: Task, claim: Claim) -> None:
         """An incomplete journal did not know of a later attempt: this one had been given up."""
