@@ -115,12 +115,13 @@ class TaskLost(FxhpcError):
         elif count:
             lines.append(
                 f"It had elements {first} to {first + count - 1} of the map, counted from 0, as "
-                f"one chunk: any of them may have caused this, and none of them has a value."
+                f"one chunk: none of them has a value."
             )
-            advice = (
-                f"map these {count} elements again with chunksize=1 to see which one it is; the "
-                f"others have their values then. Of that one: {advice}"
-            )
+            if not isinstance(self, WorkerStartFailed):  # which is no element's doing
+                advice = (
+                    f"map these {count} elements again with chunksize=1 to see which one it is; "
+                    f"the others have their values then. Of that one: {advice}"
+                )
         if self.oom_evidence:
             lines.append(f"{self.oom_evidence.rstrip('.')}.")
         if self.retries < self.counted <= len(self.attempts):
