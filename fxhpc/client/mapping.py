@@ -6,7 +6,7 @@ import concurrent.futures as cf
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from fxhpc.chunks import Chunk
 from fxhpc.client.elements import element_futures
 from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.resources import Declared
-from fxhpc.client.splitting import Chunks, Singles
+from fxhpc.client.splitting import Chunks, Pack, Singles
 from fxhpc.client.submitter import Submitter
 from fxhpc.serialize import PackedFunction
 
@@ -53,7 +53,7 @@ class Sender:
         rows: Iterator[Row],
         function: PackedFunction,
         chunked: PackedFunction | None,
-        pack: Callable[[Row, dict[str, Any], int], bytes],
+        pack: Pack,
         limit: int,
         declared: Declared,
         size: int,
@@ -110,7 +110,7 @@ class Sender:
             self._chunked,
             [payload for payload, _ in packed],
             self._declared,
-            chunks=Chunks(self._function, limit, self._declared),
+            chunks=Chunks(self._function, pack, limit, self._declared),
         )
         self.entries += map(Entry, futures, (count for _, count in packed))
 

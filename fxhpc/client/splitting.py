@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures._base import PENDING
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fxhpc.client.futures import TaskFuture
 from fxhpc.client.resources import Declared
@@ -16,6 +16,9 @@ from fxhpc.serialize import PackedFunction
 if TYPE_CHECKING:
     from fxhpc.client.groups import Group
     from fxhpc.client.submitter import Submitter
+
+#: What packs a call: see `fxhpc.serialize.pack_arguments`.
+Pack = Callable[[tuple[Any, ...], dict[str, Any], int], bytes]
 
 #: Losses that say nothing of a single call: no worker starts, or the chunk's own time was over.
 _OF_ALL = frozenset({LossCause.WORKER_UNSTARTABLE, LossCause.TASK_WALLTIME})
@@ -30,6 +33,7 @@ class Chunks:
     """What a stream of chunks knows beside any other."""
 
     function: PackedFunction  # what each call of a chunk calls
+    pack: Pack
     limit: int  # bytes that the arguments of one call may take
     declared: Declared
     payloads: dict[int, bytes] = field(default_factory=dict)  # of the chunks that have not ended
@@ -102,11 +106,13 @@ class _Split:
         submitter.ended(group, 1)
 
     def _submit(self, submitter: Submitter) -> Singles:
-        from fxhpc.serialize import load_arguments, pack_arguments
+        from fxhpc.serialize import load_arguments
+        from fxhpc.serialize.bodies import Bodies
 
-        chunks = self._chunks
-        rows, _ = load_arguments(self._payload)
-        payloads = [pack_arguments(row, {}, chunks.limit) for row in rows]
-        return Singles(
-            submitter.submit_many(chunks.function, payloads, chunks.declared, again=True)
-        )
+        chunks, bodies = self._chunks, Bodies()
+        for body in getattr(self._payload, "bodies", ()):
+            bodies.put(body.digest, body.data)
+        rows, _ = load_arguments(self._payload, bodies)
+        payloads = [chunks.pack(row, {}, chunks.limit) for row in rows]
+        futures = submitter.submit_many(chunks.function, payloads, chunks.declared, again=True)
+        return Singles(futures)
