@@ -1,6 +1,6 @@
 """How long from starting an endpoint on an idle Slurm cluster to the first result, beside Parsl's.
 
-    python benchmarks/startup.py --repeats 3 [--only fxhpc]
+    python -m benchmarks.startup --repeats 3 [--only fxhpc]
 
 As root: the cluster is made for it (tests/scheduler/slurm). fxhpc is measured from the command
 `fxhpc endpoint start` to the result of a task that is submitted when the command returns, Parsl's
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common import machine, table
+from benchmarks.report import machine, table
 
 _SLURM = Path(__file__).resolve().parents[1] / "tests" / "scheduler" / "slurm"
 _LIMIT_S = 180.0
@@ -153,7 +153,7 @@ def main() -> None:
             for repeat in range(options.repeats):
                 for name, seconds in found.items():
                     until_idle(environment)
-                    command = [sys.executable, os.path.abspath(__file__), "--measure", name]
+                    command = [sys.executable, "-m", "benchmarks.startup", "--measure", name]
                     done = subprocess.run(
                         command, env=environment, stdout=subprocess.PIPE, text=True, check=True
                     )
