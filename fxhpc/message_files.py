@@ -65,10 +65,10 @@ class Files:
             os.close(self._in_use.popleft()[1])
 
 
-def anonymous_file() -> int:
+def anonymous_file(*, sealable: bool = False) -> int:
     """A descriptor of a file in memory that has no name."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("fxhpc", os.MFD_CLOEXEC)
+        return os.memfd_create("fxhpc", os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if sealable else 0))
     import tempfile  # takes its time, and is not needed on Linux
 
     fd, path = tempfile.mkstemp()

@@ -18,7 +18,7 @@ class Backlog:
     def __init__(self) -> None:
         self.queue: deque[Part] = deque()
         self.suspects: deque[Part] = deque()  # single tasks
-        self.bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self.bodies: OrderedDict[bytes, int] = OrderedDict()  # their sizes, by when last used
         self.wanted: set[bytes] = set()  # bodies that were asked for
         self._waiting: list[Part] = []
         self._bodies_bytes = 0
@@ -56,11 +56,12 @@ class Backlog:
             else:
                 self.queue.appendleft(part)
 
-    def add_body(self, digest: bytes, data: bytes) -> None:
-        """Keep a body, and let go what waited for it."""
-        if digest not in self.bodies:
-            self._bodies_bytes += len(data)
-        self.bodies[digest] = data
+    def add_body(self, digest: bytes, size: int) -> bool:
+        """Let go what waited for a body that is here now; whether it was not here before."""
+        is_new = digest not in self.bodies
+        if is_new:
+            self._bodies_bytes += size
+            self.bodies[digest] = size
         self.bodies.move_to_end(digest)
         self.wanted.discard(digest)
         waiting, self._waiting = self._waiting, []
@@ -69,6 +70,7 @@ class Backlog:
                 self._waiting.append(part)
             else:
                 self._enqueue(part)
+        return is_new
 
     def drop_unavailable(self, digests: Iterable[bytes]) -> list[tuple[Part, bytes]]:
         """Take out what needs a body that nobody has, with that body's digest."""
@@ -95,7 +97,7 @@ class Backlog:
         for digest in [digest for digest in self.bodies if digest not in used]:
             if self._bodies_bytes <= BODIES_BYTES:
                 break
-            self._bodies_bytes -= len(self.bodies.pop(digest))
+            self._bodies_bytes -= self.bodies.pop(digest)
             dropped.append(digest)
         return dropped
 

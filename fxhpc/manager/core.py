@@ -126,7 +126,8 @@ class Manager:
         elif isinstance(message, msg.ResultsStored):
             self._outbox.stored(message.numbers)
         elif isinstance(message, msg.Body):
-            self._backlog.add_body(message.digest, message.data)
+            if self._backlog.add_body(message.digest, len(message.data)):
+                self._desk.actions.append(ev.KeepBody(message.digest, message.data))
             self._forget_bodies()
         elif isinstance(message, msg.NoBody):
             for part, digest in self._backlog.drop_unavailable(message.digests):
@@ -317,10 +318,10 @@ class Manager:
         for part in parts:
             run = part.run
             for digest in (run.function, *run.shared):
+                self._backlog.bodies.move_to_end(digest)
                 if digest not in slot.known:
                     slot.known.add(digest)
-                    data = self._backlog.bodies[digest]
-                    self._desk.actions.append(ev.ToWorker(slot.worker, pool.Bytes(digest, data)))
+                    self._desk.actions.append(ev.ToWorker(slot.worker, pool.Bytes(digest)))
             runs.append(
                 pool.WorkRun(
                     run.stream,
@@ -380,6 +381,7 @@ class Manager:
                 for digest in (part.run.function, *part.run.shared)
             }
         ):
+            self._desk.actions.append(ev.DropBodies(forget))
             for slot in self._staff.slots.values():
                 if known := [digest for digest in forget if digest in slot.known]:
                     slot.known.difference_update(known)

@@ -17,6 +17,7 @@ import msgspec
 
 from fxhpc.manager import events as ev
 from fxhpc.manager import processes
+from fxhpc.manager.bodies import Bodies
 from fxhpc.manager.channel import Channel, Closed, make_pair
 from fxhpc.manager.memory import OomKills
 from fxhpc.manager.node import Place
@@ -70,6 +71,9 @@ class Crew:
         seed: a socket to a seed that runs already, and its pid; a first message was not sent yet.
         places: what each worker has for itself. As many workers live at a time, at most.
         log_of: what takes all that the worker of this number prints, if it is wanted.
+
+    Attributes:
+        bodies: of functions and shared arguments, for all workers.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Crew:
         self._captures = False  # the output of tasks was asked for
         self._cut = 0.0
         self._workers: dict[int, Worker] = {}
+        self.bodies = Bodies()
         self._seed_process: subprocess.Popen[bytes] | None = None
         self._seed = self._adopt_seed(Channel(seed[0]))
 
@@ -119,14 +124,19 @@ class Crew:
         self._watch_writes(self._seed)
 
     def send(self, number: int, message: pool.ToWorker, size: int) -> None:
-        """Send to a worker; one that is dead will be reported as such. `size`: of its payloads."""
+        """Send to a worker; one that is dead will be reported as such. The bytes of a `pool.Bytes`
+        are those that `bodies` has. `size`: of its payloads.
+        """
         worker = self._workers.get(number)
         if worker is None or worker.gone:
             return
         if isinstance(message, pool.Work) and not self._captures:
             self._captures = any(run.capture for run in message.runs)
         try:
-            if size > pool.DETACHED_BYTES and isinstance(message, pool.Work):
+            if isinstance(message, pool.Bytes):
+                given, fds = self.bodies.message(message.digest)
+                worker.channel.send(_encode(given), fds)
+            elif size > pool.DETACHED_BYTES and isinstance(message, pool.Work):
                 message, behind = pool.detach_payloads(message)
                 worker.channel.send(_encode(message), behind=behind)
             else:
@@ -199,6 +209,7 @@ class Crew:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
+        self.bodies.close()
 
     # --- what happens ---------------------------------------------------------------------------
 

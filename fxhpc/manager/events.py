@@ -132,6 +132,21 @@ class ToWorker:
 
 
 @dataclass(frozen=True)
+class KeepBody:
+    """Have these bytes, for workers: a `pool.Bytes` of their SHA-256 gives them to one."""
+
+    digest: bytes
+    data: bytes
+
+
+@dataclass(frozen=True)
+class DropBodies:
+    """Forget bytes that are kept."""
+
+    digests: list[bytes]
+
+
+@dataclass(frozen=True)
 class Skip:
     """Write into a worker's page which places it shall not begin."""
 
@@ -171,7 +186,19 @@ class Leave:
     alone: bool = False  # because nobody was to be reached
 
 
-Action = Greet | Say | StartWorker | ToWorker | Skip | ReadPage | KillWorker | Keep | Leave
+Action = (
+    Greet
+    | Say
+    | StartWorker
+    | ToWorker
+    | KeepBody
+    | DropBodies
+    | Skip
+    | ReadPage
+    | KillWorker
+    | Keep
+    | Leave
+)
 
 
 # --- what the core is made with -----------------------------------------------------------------

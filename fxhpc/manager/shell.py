@@ -164,6 +164,10 @@ class Shell:
                     self._opener.send(action.message)
                 if not isinstance(action.message, msg.Results):
                     self._chronicle.said(action.message, time.monotonic())
+            elif isinstance(action, ev.KeepBody):
+                self._crew.bodies.keep(action.digest, action.data)
+            elif isinstance(action, ev.DropBodies):
+                self._crew.bodies.drop(action.digests)
             elif isinstance(action, ev.Skip):
                 self._crew.skip(action.worker, action.begin, action.end)
             elif isinstance(action, ev.ReadPage):

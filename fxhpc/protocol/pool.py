@@ -158,7 +158,8 @@ class Bytes(msgspec.Struct, array_like=True, tag="bytes"):
     """The body of a function or of a shared argument. It comes before the work that needs it."""
 
     digest: bytes
-    data: bytes
+    data: bytes = b""
+    size: int = 0  # of the file that they are, if its descriptor comes with the message
 
 
 class Forget(msgspec.Struct, array_like=True, tag="forget"):

@@ -36,7 +36,7 @@ class Loader:
     def __init__(self) -> None:
         self.bodies = Bodies()
         self._functions: dict[bytes, Callable[..., Any]] = {}
-        self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bodies: OrderedDict[bytes, bytes | memoryview] = OrderedDict()
         self._size = 0
         self._modules = UserModules()
         self._modules.install()
@@ -54,7 +54,9 @@ class Loader:
         """Whether `load_function` needs no body for this digest."""
         return digest in self._bodies
 
-    def load_function(self, digest: bytes, body: bytes | None = None) -> Callable[..., Any]:
+    def load_function(
+        self, digest: bytes, body: bytes | memoryview | None = None
+    ) -> Callable[..., Any]:
         """The function of a digest; its body is needed the first time, and then kept.
 
         Raises:
@@ -71,7 +73,7 @@ class Loader:
         function = self._functions[digest] = self._load(body)
         return function
 
-    def _keep(self, digest: bytes, body: bytes) -> None:
+    def _keep(self, digest: bytes, body: bytes | memoryview) -> None:
         actual = hashlib.sha256(body).digest()
         if actual != digest:
             raise SerializationError(
@@ -86,7 +88,7 @@ class Loader:
             self._size -= len(dropped)
             self._functions.pop(oldest, None)
 
-    def _load(self, data: bytes) -> Callable[..., Any]:
+    def _load(self, data: bytes | memoryview) -> Callable[..., Any]:
         name = "a function"
         try:
             fields = pickle.loads(data)

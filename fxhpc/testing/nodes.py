@@ -316,6 +316,8 @@ class Node:
             for task in self.began:  # what was not stored by now is lost with it
                 self._on_kill(self, task)
             self.workers.clear()
+        elif isinstance(action, ev.KeepBody | ev.DropBodies):
+            pass  # workers here have no bytes, only their names
         elif worker := self.workers.get(action.worker):
             if isinstance(action, ev.ToWorker):
                 if isinstance(action.message, pool.Work):

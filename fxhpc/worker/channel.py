@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fxhpc.message_files import Files, split
 from fxhpc.protocol.pool import (
+    IN_FILE_MARK,
     INLINE_BYTES,
     READ_BY_MANAGER,
     READ_BY_WORKER,
@@ -32,6 +33,7 @@ class Channel:
         self._stream = sock.type == socket.SOCK_STREAM
         self._buffer = bytearray(INLINE_BYTES + 64)
         self._view = memoryview(self._buffer)
+        self.fd = -1  # that came with the last message, and is the caller's; -1: none did
 
     def receive(self) -> tuple[memoryview, memoryview]:
         """The next message, valid until the next call, and what lies behind it.
@@ -49,9 +51,13 @@ class Channel:
             raise Closed
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise RuntimeError("a message from the manager was cut short; the worker cannot go on")
+        self.fd = -1
         if ancillary:
             (_, _, data) = ancillary[0]
-            return split(self._files.read(array.array("i", data)[0], self._view[:size]))
+            fd = array.array("i", data)[0]
+            if self._view[0] == IN_FILE_MARK:
+                return split(self._files.read(fd, self._view[:size]))
+            self.fd = fd
         return self._view[:size], _NOTHING
 
     def send(self, message: Sequence[bytes | memoryview], behind: bytes = b"") -> None:

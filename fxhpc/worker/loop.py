@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 import os
 import socket
 import time
@@ -79,7 +80,8 @@ class Worker:
         self._words = page[:WORD_BYTES].cast("Q")
         self._channel = Channel(sock, self._words)
         self._runner = Runner(importlib.import_module(serializer))
-        self._bodies: dict[bytes, bytes] = {}
+        self._bodies: dict[bytes, bytes | memoryview] = {}
+        self._files: dict[bytes, int] = {}  # what of these is mapped: the descriptors
         self._state = State()
         self._surroundings: Surroundings | None = None
         if spec.task_variables or spec.sandbox:
@@ -106,14 +108,30 @@ class Worker:
                         attach_payloads(message, rest)
                     self._work(message)
                 elif isinstance(message, Bytes):
-                    self._bodies[message.digest] = message.data
+                    self._keep(message)
                 elif isinstance(message, Forget):
                     for digest in message.digests:
-                        self._bodies.pop(digest, None)
+                        self._forget(digest)
                 elif isinstance(message, Stop):
                     return
         except Closed:
             return
+
+    def _keep(self, message: Bytes) -> None:
+        self._forget(message.digest)
+        data: bytes | memoryview = message.data
+        fd = self._channel.fd
+        if fd >= 0:
+            data = memoryview(mmap.mmap(fd, message.size, prot=mmap.PROT_READ))
+            self._files[message.digest] = fd
+        self._bodies[message.digest] = data
+        self._runner.loader.bodies.put(message.digest, data, fd)
+
+    def _forget(self, digest: bytes) -> None:
+        self._bodies.pop(digest, None)
+        self._runner.loader.bodies.drop(digest)
+        if (fd := self._files.pop(digest, -1)) >= 0:
+            os.close(fd)
 
     def _work(self, work: Work) -> None:
         self._runner.loader.refresh()

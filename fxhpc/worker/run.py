@@ -11,10 +11,19 @@ VALUE = int(OutcomeKind.VALUE)
 ERROR = int(OutcomeKind.ERROR)
 
 
+class Bodies(Protocol):
+    """What `fxhpc.serialize.bodies.Bodies` offers a worker."""
+
+    def put(self, digest: bytes, data: Any, fd: int = -1) -> None: ...
+    def drop(self, digest: bytes) -> None: ...
+
+
 class Loader(Protocol):
     """What `fxhpc.serialize.Loader` offers a worker."""
 
-    def load_function(self, digest: bytes, body: bytes) -> Callable[..., Any]: ...
+    bodies: Bodies
+
+    def load_function(self, digest: bytes, body: Any) -> Callable[..., Any]: ...
     def load_arguments(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
     def refresh(self) -> bool: ...
 
@@ -49,7 +58,7 @@ class Runner:
         except BaseException as error:
             return ERROR, self.pack_error(error, limit)
 
-    def load(self, digest: bytes, body: bytes) -> Callable[..., Any]:
+    def load(self, digest: bytes, body: Any) -> Callable[..., Any]:
         """The function; whatever its module raises when it is imported comes out of here."""
         return self.loader.load_function(digest, body)
 

@@ -88,7 +88,8 @@ class Node:
         self.core = Manager(ev.Host(**fields), self.now)  # type: ignore[arg-type]
         self.workers: dict[int, SimulatedWorker] = {}
         self.work: list[tuple[int, pool.Work]] = []
-        self.bodies: list[tuple[int, bytes]] = []
+        self.bodies: list[tuple[int, bytes]] = []  # what each worker was given
+        self.there: dict[bytes, bytes] = {}
         self.said: list[msg.FromManager] = []
         self.greetings: list[msg.Register] = []
         self.left: ev.Leave | None = None
@@ -146,6 +147,11 @@ class Node:
                 self.greetings.append(action.message)
             elif isinstance(action, ev.Keep):
                 self.kept += action.batch
+            elif isinstance(action, ev.KeepBody):
+                self.there[action.digest] = action.data
+            elif isinstance(action, ev.DropBodies):
+                for digest in action.digests:
+                    del self.there[digest]
             else:
                 self.left = action
 
