@@ -60,6 +60,7 @@ class Sender:
         buffersize: int | None,
     ) -> None:
         self.entries: deque[Entry] = deque()
+        self.place = 0  # calls whose values were read
         self._submitter = submitter
         self._rows: Iterator[Row] | None = rows
         self._function = function
@@ -75,6 +76,7 @@ class Sender:
     def read(self, count: int) -> None:
         """So many values were read: there is room for others."""
         self._ahead -= count
+        self.place += count
         if self._rows is not None:
             self.fill()
 
@@ -177,7 +179,7 @@ def _values(sender: Sender, deadline: float | None, kept: list[bool]) -> Generat
                 yield _take(sender, deadline)
                 continue
             entry = entries[0]
-            found: Chunk | Singles = entry.future.result(_left(deadline))
+            found: Chunk | Singles = _result(sender, deadline)
             if isinstance(found, Singles):
                 entries.popleft()
                 entries.extendleft(Entry(single) for single in reversed(found))
@@ -204,10 +206,21 @@ def _values(sender: Sender, deadline: float | None, kept: list[bool]) -> Generat
 
 def _take(sender: Sender, deadline: float | None) -> Any:
     """The next call's value; only then it is taken off."""
-    value = sender.entries[0].future.result(_left(deadline))
+    value = _result(sender, deadline)
     sender.entries.popleft()
     sender.read(1)
     return value
+
+
+def _result(sender: Sender, deadline: float | None) -> Any:
+    """The next future's value; if its task was lost, the error says which calls it had."""
+    entry = sender.entries[0]
+    try:
+        return entry.future.result(_left(deadline))
+    except errors.TaskLost as error:
+        if error.task_id != entry.future.task_id:  # the function's own error
+            raise
+        raise error.of_map(sender.place, entry.size or 1) from None
 
 
 def _left(deadline: float | None) -> float | None:

@@ -266,3 +266,18 @@ def test_callbacks_of_calls_may_submit(executor: Executor) -> None:
         future.add_done_callback(then)
     assert done.wait(LIMIT)
     assert sorted(found) == [0, 1, 16, 81]
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_a_lost_call_is_named_by_its_element(
+    executor: Executor, forwarder: FakeForwarder, chunksize: int
+) -> None:
+    forwarder.service.hold = True
+    values = executor.map(square, range(6), chunksize=chunksize)
+    eventually(lambda: len(tasks(forwarder)) == (6 if chunksize == 1 else 2))
+    lose(forwarder, LossCause.TASK_WALLTIME, 5 if chunksize == 1 else 1)
+    first = 5 if chunksize == 1 else 4
+    assert list(itertools.islice(values, first)) == [x * x for x in range(first)]
+    with pytest.raises(errors.TaskWalltimeExceeded, match="of the map, counted from 0") as caught:
+        next(values)
+    assert caught.value.elements == ((5, 1) if chunksize == 1 else (4, 2))
