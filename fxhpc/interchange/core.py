@@ -23,7 +23,7 @@ from fxhpc.interchange.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.dispatching import Dispatching
 from fxhpc.interchange.ending import Ending
-from fxhpc.interchange.held import Manager, each, in_block, single
+from fxhpc.interchange.held import Manager, each, in_block, single, slice_run
 from fxhpc.interchange.leaving import Leaving
 from fxhpc.interchange.losses import Losses
 from fxhpc.interchange.recovering import RETURN_S, Recovering
@@ -262,13 +262,19 @@ class Interchange:
             self._lose_manager(manager, why, LossCause.INTERRUPTED)
 
     def _take_back(self, manager: Manager, returned: list[msg.TaskRefs]) -> None:
-        for ref, index in reversed(list(each(returned))):
+        back: list[tuple[msg.TaskRun, int, int]] = []  # of a run, from which index on, up to which
+        for ref, index in each(returned):
             run = manager.held.get(ref.stream, {}).get(index)
-            if run and (run.epoch, run.attempt) == (ref.epoch, ref.attempt):
-                manager.release(ref.stream, index)
-                self._state.requeue(single(run, index))
-            else:
+            if not run or (run.epoch, run.attempt) != (ref.epoch, ref.attempt):
                 self._recovering.returned(manager, ref, index)
+                continue
+            manager.release(ref.stream, index)
+            if back and back[-1][0] is run and back[-1][2] == index:
+                back[-1] = (run, back[-1][1], index + 1)
+            else:
+                back.append((run, index, index + 1))
+        for run, begin, end in reversed(back):
+            self._state.requeue_run(slice_run(run, begin - run.first, end - run.first))
 
     def _has_ended(self, block: str) -> bool:
         """Whether there is no such block any more, as far as a manager's block is known."""

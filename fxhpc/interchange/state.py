@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.apart import Apart
-from fxhpc.interchange.held import Histories, Manager, refs, split_run
+from fxhpc.interchange.held import Histories, Manager, refs, single, split_run
 from fxhpc.interchange.outbox import Outbox
 from fxhpc.interchange.roster import Roster
 from fxhpc.protocol import messages as msg
@@ -123,6 +123,14 @@ class State:
             self.apart.avoid(hosts, task)
         else:
             self.queue.push_front(task.stream, task)
+
+    def requeue_run(self, run: msg.TaskRun) -> None:
+        """Queue tasks again that were not begun, before all that waits of their stream."""
+        if self.unwanted or self.histories or run.suspect:
+            for index in reversed(range(run.first, run.first + len(run.payloads))):
+                self.requeue(single(run, index))
+        else:
+            self.queue.put_back(run.stream, run)
 
     def end_unwanted(self, task: msg.TaskRun) -> bool:
         """End a single task whose attempt left no outcome, if somebody has cancelled it."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from fxhpc.manager import events as ev
 from fxhpc.manager import losses
+from fxhpc.manager.credit import GIVE_BACK_S, Credit
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Part, Slot, refs
 from fxhpc.manager.leaving import Leaving
-from fxhpc.manager.pace import HOLD_TASKS, LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
+from fxhpc.manager.pace import LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
 from fxhpc.manager.staff import SETTLE_S, Staff
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
@@ -29,18 +30,8 @@ OUTPUT_S = 0.1
 #: Work that would keep a worker busy for less than this is not taken from it for an idle one.
 WORTH_TAKING_S = 0.003
 
-#: Bytes of tasks that are held, and of results that nobody has stored before work stops.
-HELD_BYTES = 64 * 2**20
-UNSTORED_BYTES = 128 * 2**20
-
-#: Results smaller than this cannot fill that while they are in workers' hands.
-SMALL_RESULT_BYTES = 4096
-
 #: Bytes of arguments in one message to a worker, if it has more than one task.
 WORK_BYTES = 1 << 20
-
-#: How long a request to give back waits for something to give back.
-GIVE_BACK_S = 0.1
 
 
 class Manager:
@@ -53,12 +44,10 @@ class Manager:
         self._outbox = self._desk.outbox
         self._pace = Pace()
         self._staff = Staff(self._desk, self._pace)
+        self._credit = Credit(self._desk, self._staff, self._pace)
         self._leaving = Leaving(self._desk, self._staff)
         self._heard = now
         self._beaten = now
-        self._give_back = 0
-        self._give_back_since = 0.0
-        self._capacity = (-1, -1, -1)
         self._for_good = False  # it drains, whatever an interchange says
         self._registered = False  # an interchange has let it in, once at least
 
@@ -113,14 +102,15 @@ class Manager:
                 wait = min(wait, OUTPUT_S)
             if slot.due:
                 wait = min(wait, max(0.0, slot.due - now))
-        if self._give_back or self._leaving:
+        if self._leaving:
             wait = min(wait, GIVE_BACK_S)
-        return wait
+        return min(wait, self._credit.wait_s(now))
 
     # --- the interchange ------------------------------------------------------------------------
 
     def _said(self, message: msg.ToManager) -> None:
         if isinstance(message, msg.Tasks):
+            self._credit.received()
             if need := self._backlog.add(message.runs):
                 self._desk.say(msg.NeedBody(need))
         elif isinstance(message, msg.ResultsStored):
@@ -133,7 +123,7 @@ class Manager:
             for part, digest in self._backlog.drop_unavailable(message.digests):
                 self._desk.give_up(part, losses.no_body(part, digest, self._desk.host))
         elif isinstance(message, msg.GiveBack):
-            self._give_back, self._give_back_since = message.count, self._desk.now
+            self._credit.ask(message.count)
         elif isinstance(message, msg.Cancel):
             self._cancel(message)
         elif isinstance(message, msg.Welcome):
@@ -177,7 +167,7 @@ class Manager:
     def _welcome(self, message: msg.Welcome) -> None:
         self._desk.linked = self._registered = True
         self.heartbeat_s = message.heartbeat_s
-        self._capacity = (-1, -1, -1)
+        self._credit.forget()
         self._desk.draining = self._for_good
         if message.drop:
             self._backlog.take_matching(message.drop, any_attempt=False)
@@ -213,7 +203,7 @@ class Manager:
         self._staff.turn()
         self._leaving.turn()
         if self._desk.linked and not self._desk.draining:
-            self._return_some()
+            self._credit.give_back()
         self._send_results()
         self._dispatch()
         if not self._desk.linked:
@@ -223,7 +213,7 @@ class Manager:
             elif self._for_good and self._is_done():
                 self._leaving.leave("drained")
             return
-        self._send_capacity()
+        self._credit.tell()
         if now - self._beaten >= self.heartbeat_s:
             self._beaten = now
             self._desk.say(msg.Heartbeat())
@@ -236,17 +226,9 @@ class Manager:
         busy = any(slot.tasks for slot in self._staff.slots.values())
         return not (busy or self._backlog or self._outbox.unstored)
 
-    def _return_some(self) -> None:
-        if not self._give_back:
-            return
-        parts = self._backlog.take_last(self._give_back)
-        if parts or self._desk.now - self._give_back_since >= GIVE_BACK_S:
-            self._give_back = 0
-            self._desk.say(msg.Returned(refs(parts)))
-
     def _dispatch(self) -> None:
         backlog = self._backlog
-        room = self._room()
+        room = self._credit.room_for_results()
         if room <= 0:
             return
         while backlog.suspects and self._staff.suspect is None and self._staff.idle:
@@ -264,15 +246,6 @@ class Manager:
                 room -= self._give_next(slot, min(share, MESSAGE_TASKS, room))
         if self._staff.idle and not backlog.queue and not self._desk.draining:
             self._level()
-
-    def _room(self) -> int:
-        """For how many more tasks there is room for what they may make."""
-        free = UNSTORED_BYTES - self._outbox.bytes
-        each = self._pace.result_bytes()
-        if free < 0 or each < SMALL_RESULT_BYTES:
-            return HOLD_TASKS if free >= 0 else 0
-        given = sum(slot.tasks for slot in self._staff.slots.values())
-        return max(int(free / each) - given, 0 if given else 1)
 
     def _give_next(self, slot: Slot, limit: int) -> int:
         """Give a worker what is next, about a millisecond of it; how many tasks."""
@@ -357,20 +330,6 @@ class Manager:
         for results in self._outbox.close():
             if self._desk.linked:
                 self._desk.say(results)
-
-    def _send_capacity(self) -> None:
-        slots = 0 if self._desk.draining else self._desk.host.slots
-        room = max(0, min(HELD_BYTES, UNSTORED_BYTES - self._outbox.bytes))
-        tasks = self._pace.hold(slots) if slots and room else 0
-        before_tasks, before_bytes, before_slots = self._capacity
-        if (
-            slots == before_slots
-            and abs(tasks - before_tasks) * 4 <= before_tasks
-            and abs(room - before_bytes) * 4 <= before_bytes
-        ):
-            return
-        self._capacity = (tasks, room, slots)
-        self._desk.say(msg.Capacity(tasks, room, slots))
 
     def _forget_bodies(self) -> None:
         if forget := self._backlog.forget_bodies(

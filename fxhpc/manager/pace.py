@@ -38,9 +38,11 @@ class Pace:
             # Quick to believe that tasks are short: a first call may have imported a lot.
             weight = 0.7 if mean < before else 0.3
             self._by_function[function] = before + weight * (mean - before)
-        self._spent_s = 0.8 * self._spent_s + spent_s
-        self._count = 0.8 * self._count + count
-        self._bytes = 0.8 * self._bytes + result_bytes
+        # Many short ones of before say little when the next takes long.
+        kept = 0.8 ** min(5.0, max(1.0, spent_s / 0.01))
+        self._spent_s = kept * self._spent_s + spent_s
+        self._count = kept * self._count + count
+        self._bytes = kept * self._bytes + result_bytes
 
     def expected(self, function: bytes) -> float | None:
         """Seconds that a task of this function takes, or None if none has ended."""
@@ -50,10 +52,19 @@ class Pace:
         """Bytes that a task's outcome has, of late."""
         return self._bytes / self._count if self._count else 0.0
 
+    @property
+    def is_known(self) -> bool:
+        """Whether any task has ended."""
+        return self._count > 0
+
     def hold(self, slots: int) -> int:
         """How many tasks to hold for so many workers."""
+        return self.within(slots, HOLD_S)
+
+    def within(self, slots: int, seconds: float) -> int:
+        """How many tasks so many workers end in this time; at least one each."""
         if not self._count:
             return slots
         mean = max(_LEAST_S, self._spent_s / self._count)
-        each = min(HOLD_TASKS, max(1.0, HOLD_S / mean))
+        each = min(HOLD_TASKS, max(1.0, seconds / mean))
         return max(slots, int(slots * each))

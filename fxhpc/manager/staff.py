@@ -110,6 +110,8 @@ class Staff:
             self._pace.note(run.function, number, spent_s, made)
             at += number
             place += number
+        if at < count:  # of tasks that are not its concern any more
+            place += count - at
         slot.done = max(slot.done, min(place, slot.next_place))
         # What it has come past without an outcome, it was told to skip, and never will begin.
         self._desk.put_back(self._without_all_cancelled(slot, slot.passed(slot.done)))
@@ -133,8 +135,15 @@ class Staff:
             return
         if not slot.tasks:
             self.idle[slot.worker] = slot
-        elif slot.load_s < LOOK_AHEAD_S:
+        elif slot.load_s < (LOOK_AHEAD_S if slot.tasks > 1 else STUCK_S):
+            # With one task, of which the measured duration varies, it is not to run dry.
             self.short[slot.worker] = slot
+
+    @property
+    def stuck(self) -> int:
+        """How many workers are at one task for long."""
+        slots = self.slots.values()
+        return sum(slot.announced and slot.running_place is not None for slot in slots)
 
     def withhold(self, slot: Slot) -> None:
         """It cannot be given more."""

@@ -49,6 +49,16 @@ class Turns(Generic[T]):
         self._lanes.setdefault(lane, deque()).appendleft(item)
         self._lanes.move_to_end(lane, last=False)
 
+    def put_back(self, lane: Hashable, item: T) -> None:
+        """Put before all that waits in its lane: for what nobody has begun. The lane keeps its
+        turn, if it has one, so that who is given much back does not come before the others again.
+        """
+        if lane not in self._lanes:
+            self.push_front(lane, item)
+        else:
+            self._tasks += self._size(item)
+            self._lanes[lane].appendleft(item)
+
     def take(self, limit: int, room: Callable[[T], int] | None = None) -> list[T]:
         """Up to `limit` tasks, the lanes in turn.
 

@@ -94,6 +94,7 @@ class Worker:
         self._used = 0  # bytes of them
         self._place = 0  # of the first of them
         self._since = 0.0  # when the first of their tasks began
+        self._told = 0  # the place after the last one that was told
         os.register_at_fork(after_in_child=_note_fork)
 
     def serve(self) -> None:
@@ -140,7 +141,8 @@ class Worker:
         place = work.place
         for run in work.runs:
             place = self._run(run, place)
-        self._flush(place)
+        if self._told != place:  # else each message more would wake the manager for nothing
+            self._flush(place)
 
     def _run(self, run: WorkRun, place: int) -> int:
         """Run tasks of one stream; returns the place after them."""
@@ -182,7 +184,7 @@ class Worker:
                 output = self._capture.end(capture)
             state.restore()
             self._add(Outcome(index, kind, data, end - start, output), place, start)
-            if end - self._since >= FLUSH_S:
+            if self._count and end - self._since >= FLUSH_S:
                 self._flush(place + 1)
             place += 1
             index += 1
@@ -232,11 +234,13 @@ class Worker:
             data, behind = cast(Any, len(data)), bytes(data)
         small = Outcome(outcome.index, outcome.kind, data, outcome.ran, outcome.output)
         self._channel.send([head, _encode(small)], behind)
+        self._told = place + 1
         self._state.restore_rest()
 
     def _flush(self, place: int) -> None:
         """Send the batch, or just the place that the worker has come to."""
         self._check_process()
+        self._told = place
         if not self._count:
             self._channel.send([BATCH_HEAD.pack(place, 0.0, ARRAY_32, 0)])
             return

@@ -24,9 +24,9 @@ from tests.model.rules import NOTHING, SETTLE, sizes, small, thens
 SMALL = {
     "fxhpc.interchange.reporting.BASE_WINDOW_TASKS": 5,
     "fxhpc.interchange.reporting.BASE_WINDOW_BYTES": 600,
-    "fxhpc.manager.core.HELD_BYTES": 300,
+    "fxhpc.manager.credit.HELD_BYTES": 300,
     "fxhpc.manager.core.MESSAGE_TASKS": 3,
-    "fxhpc.manager.core.UNSTORED_BYTES": 3000,
+    "fxhpc.manager.credit.UNSTORED_BYTES": 3000,
     "fxhpc.manager.pace.HOLD_TASKS": 4,
     "fxhpc.forwarder.submitting.PAYLOAD_BYTES": 1500,
     "fxhpc.forwarder.state.BODY_BYTES": 1,

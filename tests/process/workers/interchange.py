@@ -68,10 +68,13 @@ class Interchange:
         self.lost: list[msg.LostTask] = []
         self.started: list[msg.TaskRefs] = []
         self.returned: list[msg.TaskRefs] = []
+        self.answers = 0  # to requests to give back, also those that could not
+        self.sends_again = True  # what was returned, when others have ended
         self.results: list[int] = []
         self.twice = 0
         self.bye = ""
         self._bodies: dict[bytes, bytes] = {}
+        self._runs: dict[bytes, msg.TaskRun] = {}
         self._acceptor = self.bind()
         fields: dict[str, Any] = {
             "endpoint": b"e" * 16,
@@ -142,6 +145,8 @@ class Interchange:
                     known[outcome.index] = outcome
             if self.store:
                 self.say(msg.ResultsStored([message.number]))
+            if self.sends_again:
+                self._send_again()
         elif isinstance(message, msg.NeedBody):
             for digest in message.digests:
                 if digest in self._bodies:
@@ -156,6 +161,7 @@ class Interchange:
             self.started += message.tasks
         elif isinstance(message, msg.Returned):
             self.returned += message.tasks
+            self.answers += 1
         elif isinstance(message, msg.Bye):
             self.bye = message.reason
         elif isinstance(message, msg.Heartbeat):
@@ -181,8 +187,19 @@ class Interchange:
         stream = new_stream()
         payloads = [pack_arguments(each, {}, LIMIT) for each in arguments]
         fields = {"epoch": 1, "attempt": 1} | run
-        self.say(msg.Tasks([msg.TaskRun(stream, 0, packed.digest, payloads, **fields)]))
+        self._runs[stream] = msg.TaskRun(stream, 0, packed.digest, payloads, **fields)
+        self.say(msg.Tasks([self._runs[stream]]))
         return stream
+
+    def _send_again(self) -> None:
+        """What the manager has found too much, as an interchange does when one has ended."""
+        back, self.returned = self.returned, []
+        for refs in back:
+            for first, count in zip(refs.ranges[::2], refs.ranges[1::2], strict=True):
+                payloads = self._runs[refs.stream].payloads[first : first + count]
+                run = msgspec.structs.replace(self._runs[refs.stream], first=first)
+                run.payloads, run.attempt = payloads, refs.attempt + 1
+                self.say(msg.Tasks([run]))
 
     def run(self, function: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[Outcome]:
         """Send tasks and wait for their outcomes."""

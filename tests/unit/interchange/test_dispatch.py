@@ -6,7 +6,7 @@ import pytest
 
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
-from tests.unit.interchange.acting import DIGEST, MANY, OTHER, STREAM, Stage
+from tests.unit.interchange.acting import DIGEST, MANY, OTHER, STREAM, Stage, attempts
 
 A, B = b"a", b"b"
 
@@ -105,6 +105,36 @@ def test_what_others_have_not_begun_is_asked_back_for_idle_workers() -> None:
     assert give_back.count > 0
     stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [6, 2], 1, 1)]))
     assert stage.sent(B) == [(STREAM, 6), (STREAM, 7)]
+
+
+def test_what_is_returned_without_being_asked_for_goes_out_again_together() -> None:
+    stage = Stage()
+    stage.register(A, tasks=100)
+    stage.submit(20)
+    stage.take()
+    stage.manager(A, msg.Capacity(2, MANY, 2))
+    stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [2, 18], 1, 1)]))
+    assert not stage.to(A, msg.Tasks)
+    stage.register(B, tasks=100)
+    (tasks,) = stage.to(B, msg.Tasks)
+    assert len(tasks.runs) == 2  # the workers' first ones, and what they get ahead
+    assert attempts(tasks) == [(index, 2) for index in range(2, 20)]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_what_is_returned_was_not_begun_and_is_not_lost(retries: int) -> None:
+    """Not with the manager that had it either, though it must not run twice."""
+    stage = Stage()
+    stage.register(A, tasks=8)
+    stage.submit(2, retries=retries)
+    stage.take()
+    stage.manager(A, msg.Capacity(1, MANY, 1))
+    stage.manager(A, msg.Returned([msg.TaskRefs(STREAM, [1, 1], 1, 1)]))
+    stage.tell(ev.ManagerGone(A, "its connection was closed"))
+    stage.register(B, tasks=8)
+    assert (STREAM, 1) in stage.sent(B)
+    assert (0 in stage.losses()) is (retries == 0)
+    assert 1 not in stage.losses()
 
 
 def test_what_is_returned_is_of_the_attempt_that_it_names() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import Node
 
-from fxhpc.manager import core as core_module
+from fxhpc.manager import credit as credit_module
 from fxhpc.manager import events as ev
 from fxhpc.manager import staff as staff_module
 from fxhpc.manager.pace import MESSAGE_TASKS
@@ -308,7 +308,7 @@ def test_without_an_interchange_it_leaves_after_a_while() -> None:
 def test_full_of_unstored_results_it_begins_nothing_more(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_module, "UNSTORED_BYTES", -1)
+    monkeypatch.setattr(credit_module, "UNSTORED_BYTES", -1)
     node.store = False
     node.send(S, [b"0"] * 10)
     node.run_for(1)
@@ -318,7 +318,7 @@ def test_full_of_unstored_results_it_begins_nothing_more(
 def test_large_results_are_not_begun_without_room_for_them(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_module, "UNSTORED_BYTES", 1_000_000)
+    monkeypatch.setattr(credit_module, "UNSTORED_BYTES", 1_000_000)
     node.result = b"x" * 100_000
     node.store = False
     node.send(S, [b"0"] * 500)

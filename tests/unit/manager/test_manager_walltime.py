@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from endpoint_simulation import Endpoint
 from simulation import Node
 
 from fxhpc.manager import staff as staff_module
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import Loss, LossCause
+from fxhpc.protocol.outcome import Loss, LossCause, OutcomeKind, unpack_loss
 
 S, T = b"s" * 12, b"t" * 12
 
@@ -40,17 +41,17 @@ def test_what_ends_in_time_is_left_alone(node: Node) -> None:
     assert len(node.ended) == 20
 
 
-def test_waiting_behind_another_does_not_count(node: Node) -> None:
-    node.send(S, [b"0.001"] * 200)
-    node.run_for(1)
+def test_waiting_behind_another_does_not_count() -> None:
+    endpoint = Endpoint(2)
+    endpoint.submit(S, [0.001] * 200)
+    endpoint.run_all(200, 1.0)
     # Short ones share a message, so that the long ones come in the middle of what a worker has.
-    node.send(T, ([b"0.001"] * 20 + [b"30"] + [b"0.001"] * 20) * 2, walltime_s=2.0)
-    node.run_for(20)
-    late = {(T, 20), (T, 61)}
-    assert {task for task, how in node.ended.items() if how == ["lost"]} == late
-    assert all(how == ["VALUE"] for task, how in node.ended.items() if task not in late)
-    assert len(node.ended) == 200 + 82
-    assert all(1.999 <= loss.ran_s < 2.1 for loss in losses(node))
+    endpoint.submit(T, ([0.001] * 20 + [30.0] + [0.001] * 20) * 2, walltime_s=2.0)
+    endpoint.run_all(200 + 82, 20.0)
+    late = {task: each for task, each in endpoint.outcomes.items() if each.kind == OutcomeKind.LOST}
+    assert late.keys() == {(T, 20), (T, 61)}
+    assert all(1.999 <= unpack_loss(each.data).ran_s < 2.1 for each in late.values())
+    assert set(endpoint.ran.values()) == {1}
 
 
 def test_the_worker_is_replaced_and_nobody_else_is_charged(node: Node) -> None:
