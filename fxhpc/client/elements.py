@@ -69,6 +69,11 @@ class ElementFuture(cf.Future):  # type: ignore[type-arg]
         state = "cancelled" if self.cancelled() else self._state.lower()
         return f"<ElementFuture {self._place} of {self.task_id} {state}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} is a future, which exists in this process alone: send its result()"
+        )
+
     def running(self) -> bool:
         """Whether its chunk runs."""
         return not self.done() and (self._single or self._elements.chunk).running()

@@ -27,7 +27,7 @@ class FunctionCache:
     """Packed functions by object. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Any], PackedFunction, Watch]] = {}
+        self._entries: dict[int, tuple[weakref.ref[Any], PackedFunction, Watch | None]] = {}
 
     def pack(self, function: Callable[..., Any]) -> PackedFunction:
         """The function packed, as it is now.
@@ -38,15 +38,17 @@ class FunctionCache:
         key = id(function)
         entry = self._entries.get(key)
         if entry is not None:
-            if entry[0]() is function and entry[2].holds():
-                return entry[1]
+            found, packed, watch = entry
+            if found() is function and (watch is None or watch.holds()):
+                return packed
             self._entries.pop(key, None)
         watch = watch_of(function)
         packed = pack_function(function)
         if watch is not None and watch.holds():
             entries = self._entries
             forget = weakref.ref(function, lambda ref: _forget(entries, key, ref))
-            entries[key] = forget, packed, watch
+            # What goes by its name alone has nothing that could change.
+            entries[key] = forget, packed, watch if watch else None
         return packed
 
 
@@ -65,6 +67,20 @@ class Watch:
         self.cells: list[tuple[Any, Any]] = []
         self.sizes: list[tuple[Any, int]] = []  # a namespace, the number of its names
         self.containers: list[tuple[Any, bytes]] = []
+        # The same as `close` puts it together, for `holds`, which each submission asks:
+        self._present: list[tuple[Callable[[str, Any], Any], str, Any]] = []
+        self._absent: list[tuple[Any, tuple[str, ...]]] = []  # a namespace's names, and others
+
+    def close(self) -> Watch:
+        """No more is added."""
+        absent: dict[int, tuple[Any, list[str]]] = {}
+        for namespace, name, value in self.names:
+            if value is not _MISSING:
+                self._present.append((namespace.get, name, value))
+            else:  # most are attributes: all of them are looked for by one call
+                absent.setdefault(id(namespace), (namespace, []))[1].append(name)
+        self._absent += ((namespace.keys(), tuple(names)) for namespace, names in absent.values())
+        return self
 
     def holds(self) -> bool:
         """Whether nothing has changed."""
@@ -75,22 +91,28 @@ class Watch:
                 or function.__kwdefaults__ is not kwdefaults
             ):
                 return False
-        for namespace, name, value in self.names:
-            if namespace.get(name, _MISSING) is not value:
+        for get, name, value in self._present:
+            if get(name, _MISSING) is not value:
                 return False
         for cell, value in self.cells:
             if _content(cell) is not value:
                 return False
+        for names, absent in self._absent:
+            if not names.isdisjoint(absent):
+                return False
         for namespace, size in self.sizes:
             if len(namespace) != size:
                 return False
+        if not self.containers:
+            return True
         try:
             return all(pickle.dumps(value, 5) == data for value, data in self.containers)
         except Exception:  # something that does not pickle was put in
             return False
 
     def __len__(self) -> int:
-        return len(self.functions) + len(self.names) + len(self.cells) + 5 * len(self.containers)
+        size = len(self.functions) + len(self.names) + len(self.cells) + len(self.sizes)
+        return size + 5 * len(self.containers)
 
 
 def watch_of(function: Callable[..., Any]) -> Watch | None:
@@ -101,7 +123,9 @@ def watch_of(function: Callable[..., Any]) -> Watch | None:
     if not isinstance(function, types.FunctionType | types.BuiltinFunctionType):
         return None
     watch = Watch()
-    return watch if _add(watch, function, set()) and len(watch) <= _LIMIT else None
+    if not _add(watch, function, set()) or len(watch) > _LIMIT:
+        return None
+    return watch.close()
 
 
 def _add(watch: Watch, value: Any, seen: set[int]) -> bool:

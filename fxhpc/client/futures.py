@@ -35,6 +35,7 @@ class FutureGroup(Protocol):
     """What the futures of one stream share."""
 
     stream: bytes
+    lock: threading.RLock  # of the condition: held by itself it costs a fifth
     condition: threading.Condition
     callbacks: Callbacks
     pid: int  # of the process whose futures they are
@@ -136,9 +137,13 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     # Where the base class must not be used.
 
+    def done(self) -> bool:
+        """Whether the task has ended, in whatever way."""
+        return self._state in _ENDED
+
     def cancel(self) -> bool:
         """Cancel the task if it has not begun to run."""
-        with self._condition:
+        with self._group.lock:
             if self._state in (RUNNING, FINISHED):
                 return False
             if self._state in _ENDED:
@@ -159,7 +164,8 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
             TimeoutError: it has not ended within so many seconds.
             Exception: what the function raised, or why the task was lost.
         """
-        self._await(timeout)
+        if self._exception is not None or self._state is not FINISHED:
+            self._await(timeout)
         if self._exception is not None:
             try:
                 raise self._exception
@@ -177,6 +183,12 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
             self._state, self._state.lower()
         )
         return f"<TaskFuture {self.task_id} {state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} is a future, which exists in this process alone: send its result(), or its "
+            f"task_id, by which a FuncXClient of the same home finds the task"
+        )
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         # asyncio of Python 3.14 reads several facts at once by this.
@@ -198,7 +210,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     # How it ends.
 
     def _complete_locally(self, result: Any, exception: BaseException | None) -> None:
-        with self._condition:
+        with self._group.lock:
             if self._state in _ENDED:
                 raise cf.InvalidStateError(f"{self._state}: {self!r}")
             self._result = result
@@ -247,7 +259,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         """Return when the future has ended and is unpacked."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            with self._condition:
+            with self._group.lock:
                 state = self._state
                 if state == FINISHED and self._exception is not _UNPACKING:
                     if self._exception is not _PACKED:
@@ -304,7 +316,8 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
             # this. The order counts: whoever sees the exception's place changed reads the result.
             self._result = result
             self._exception = exception
-            self._release()
+            if self._extra is not None:
+                self._release()
 
 
 def _cancelled(task_id: str) -> cf.CancelledError:
@@ -323,7 +336,7 @@ def complete(
     """
     count = 0
     with_more: list[TaskFuture] = []
-    with group.condition:
+    with group.lock:
         for outcome in outcomes:
             future = futures.pop(outcome.index, None)
             if future is None:
@@ -353,7 +366,7 @@ def complete(
 
 def fail(futures: Iterable[TaskFuture], group: FutureGroup, error: BaseException) -> None:
     """End futures by an error that is not their task's own."""
-    with group.condition:
+    with group.lock:
         ended = [future for future in futures if future._state not in _ENDED]
         for future in ended:
             future._exception = error
@@ -375,7 +388,7 @@ def interrupt(futures: Iterable[TaskFuture]) -> None:
 
 def set_running(futures: Iterable[TaskFuture], group: FutureGroup) -> None:
     """Note that these run now."""
-    with group.condition:
+    with group.lock:
         for future in futures:
             if future._state == PENDING:
                 future._state = RUNNING

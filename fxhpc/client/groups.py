@@ -29,6 +29,7 @@ class Group:
         self.key = key
         self.info = info
         self.stream = info.stream
+        self.lock = submitter.lock
         self.condition = submitter.condition
         self.callbacks = submitter.callbacks
         self.pid = submitter.pid
