@@ -2,7 +2,7 @@
 
     python -m benchmarks peers           # once: environments for the peers, by pip
     python -m benchmarks --quick         # all rows, smaller, once each: under 5 minutes
-    python -m benchmarks --json FILE     # all rows, three times: about half an hour
+    python -m benchmarks --json FILE --into docs/performance.md   # all, three times: half an hour
     python -m benchmarks throughput latency --only "fxhpc,Pool" --repeats 5
 
 Tables in Markdown go to standard output, what is being measured to standard error. Measurements of
@@ -26,6 +26,9 @@ from benchmarks.report import machine
 from benchmarks.rows import Case, Found, Row, all_rows
 from benchmarks.systems import System, all_systems
 
+#: Between these marks a text has the tables of the last run: `--into FILE`.
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
 
 def main() -> int:
     """Measure, and print the tables; 1 if something of fxhpc's came to nothing."""
@@ -44,6 +47,9 @@ def main() -> int:
         "--only", default="", metavar="WORDS", help="systems with these in the name"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="a text with marks for the tables"
+    )
     parser.add_argument("--directory", help="where the homes lie: the disk that is measured")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="of a row: tasks=1000"
@@ -59,16 +65,31 @@ def main() -> int:
         parser.error("--set is NAME=NUMBER")
     repeats = options.repeats or (1 if options.quick else 3)
     suite = Suite(options, repeats, settings)
-    print(f"{machine()}; {repeats} x, in turn; medians [min-max]", flush=True)
+    parts: list[str] = []
+
+    def say(part: str) -> None:
+        print(f"\n{part}" if parts else part, flush=True)
+        parts.append(part)
+
+    say(f"{machine()}; {repeats} x, in turn; medians [min-max].")
     for row in all_rows():
         if not options.rows or row.name in options.rows:
-            print(f"\n### {row.title}\n\n{row.about}\n\n{suite.measure(row)}", flush=True)
+            say(f"### {row.title}\n\n{row.about}\n\n{suite.measure(row)}")
     if compared := against_floors(suite.found):
-        print(f"\n### Against the floors\n\n{compared}")
-    print(f"\nVersions: {', '.join(f'{k} {v}' for k, v in sorted(suite.versions.items()))}.")
+        say(f"### Against the floors\n\n{compared}")
+    say(f"Versions: {suite.versions_told()}.")
+    if options.into:
+        put_into(options.into, "\n\n".join(parts))
     if options.json:
         options.json.write_text(json.dumps(suite.told(), indent=1, default=str) + "\n")
     return suite.failed
+
+
+def put_into(text: Path, tables: str) -> None:
+    """Put the tables between the marks that a text has for them."""
+    before, _, rest = text.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
 
 
 class Suite:
@@ -76,7 +97,7 @@ class Suite:
 
     Attributes:
         found: by row.
-        versions: of what was measured.
+        versions: of what was measured, by system and distribution.
         failed: 1 if a measurement of fxhpc's came to nothing.
     """
 
@@ -84,7 +105,7 @@ class Suite:
         self, options: argparse.Namespace, repeats: int, settings: dict[str, float]
     ) -> None:
         self.found: dict[str, Found] = {}
-        self.versions: dict[str, str] = {}
+        self.versions: dict[str, dict[str, str]] = {}
         self.failed = 0
         self._options = options
         self._repeats = repeats
@@ -113,7 +134,8 @@ class Suite:
         for repeat in range(self._repeats):
             for case in cases:
                 place = (case.system.name, case.label)
-                if repeat >= case.repeats or place in given_up:
+                once = row.peers_once and case.system.environment
+                if repeat >= (1 if once else case.repeats) or place in given_up:
                     continue
                 turn = f"[{row.name} {repeat + 1}/{self._repeats}] {' '.join(place).strip()}"
                 try:
@@ -154,9 +176,21 @@ class Suite:
             "rows": figures,
         }
 
+    def versions_told(self) -> str:
+        """Each distribution's versions, with a system that has it where there are several."""
+        users: dict[str, dict[str, str]] = {}
+        for system, versions in self.versions.items():
+            for name, version in versions.items():
+                users.setdefault(name, {}).setdefault(version, system)
+        return ", ".join(
+            f"{name} {version}" + (f" ({system})" if len(found) > 1 else "")
+            for name, found in sorted(users.items())
+            for version, system in found.items()
+        )
+
     def _one(self, row: Row, case: Case) -> dict[str, float]:
         done = apart.measure(row, case, self._options.directory)
-        self.versions.update(done["versions"])
+        self.versions[case.system.name] = done["versions"]
         figures: dict[str, float] = done["figures"]
         return figures
 

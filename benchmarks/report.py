@@ -61,8 +61,13 @@ def plain_table(found: dict[tuple[str, str], Values], label: str, figures: dict[
     Args:
         found: values by system and label.
         label: the heading of the labels; empty: they are not shown.
-        figures: the heading of each figure.
+        figures: the heading of each figure; one that no case has is not shown.
     """
+    figures = {
+        name: heading
+        for name, heading in figures.items()
+        if any(name in values for values in found.values())
+    }
     header = ["system", *([label] if label else []), *figures.values()]
     lines = [
         [system, *([case] if label else []), *(told(values.get(name)) for name in figures)]

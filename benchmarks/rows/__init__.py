@@ -38,6 +38,7 @@ class Row:
         title: the heading of its table.
         about: what stands below that.
         peak_memory: the most memory that all processes had is measured from outside: "peak_mb".
+        peers_once: peers that are packages are measured once: most take their time to start.
         limit_s: when a measurement is given up.
     """
 
@@ -45,6 +46,7 @@ class Row:
     title: ClassVar[str]
     about: ClassVar[str]
     peak_memory: ClassVar[bool] = False
+    peers_once: ClassVar[bool] = True
     limit_s: ClassVar[float] = 240.0
 
     def cases(self, systems: list[type[System]], quick: bool) -> Iterator[Case]:

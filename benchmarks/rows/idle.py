@@ -24,7 +24,7 @@ class Idle(Row):
 
     def cases(self, systems: list[type[System]], quick: bool) -> Iterator[Case]:
         for system in systems:
-            yield Case(system, "", {"seconds": 4.0 if quick else 10.0}, 3)
+            yield Case(system, "", {"seconds": 4.0 if quick else 10.0}, 2)
 
     def measure(self, system: System, settings: dict[str, Any]) -> Figures:
         seconds = float(settings["seconds"])

@@ -22,10 +22,9 @@ class Sleepers(Row):
     def cases(self, systems: list[type[System]], quick: bool) -> Iterator[Case]:
         for workers in (2, 8, 32):
             for system in systems:
-                count = workers * (100 if quick else 250)
+                count = workers * (100 if quick or system.environment else 250)
                 settings = {"workers": workers, "tasks": count, "seconds": 0.01}
-                heavy = system.environment and workers > 2
-                yield Case(system, f"{workers}", settings, 1 if heavy else 1000)
+                yield Case(system, f"{workers}", settings)
 
     def measure(self, system: System, settings: dict[str, Any]) -> Figures:
         workers, count = int(settings["workers"]), int(settings["tasks"])

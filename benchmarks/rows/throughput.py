@@ -26,6 +26,7 @@ class Throughput(Row):
         "before it was read."
     )
     peak_memory = True
+    peers_once = False
 
     def cases(self, systems: list[type[System]], quick: bool) -> Iterator[Case]:
         for system in systems:

@@ -33,7 +33,7 @@ class System:
     name: ClassVar[str]
     needs: ClassVar[str] = "fxhpc"
     environment: ClassVar[str] = ""
-    versions: ClassVar[tuple[str, ...]] = ("pyzmq",)
+    versions: ClassVar[tuple[str, ...]] = ("fxhpc", "pyzmq", "msgspec")
     tasks: ClassVar[tuple[int, int]] = (20_000, 100_000)
     rows: ClassVar[tuple[str, ...]]
     quick_rows: ClassVar[tuple[str, ...] | None] = None

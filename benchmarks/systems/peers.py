@@ -80,7 +80,10 @@ class Executorlib(Futures):
         self.make = SingleNodeExecutor
 
     def start(self, workers: int = WORKERS) -> None:
-        self.executor = self.make(max_workers=workers, block_allocation=True)
+        # With dependencies between tasks it looks every 10 ms whether there is something to send.
+        self.executor = self.make(
+            max_workers=workers, block_allocation=True, disable_dependencies=True
+        )
 
 
 class ParslHTEX(System):
