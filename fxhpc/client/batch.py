@@ -41,13 +41,13 @@ class Batch:
         resolve: Callable[[Any], str] = endpoint_given,
         **ignored: Any,
     ) -> None:
-        from fxhpc.serialize import pack_arguments
+        from fxhpc.serialize import ArgumentPacker
 
         self.task_group_id = group_id(task_group_id) or ids.new_id()
         self.declared = Declared(walltime_of(resource_specification), capture_bytes(capture_output))
         self._max_payload = arguments.payload_limit(max_payload)
         self._resolve = resolve
-        self._pack = pack_arguments
+        self._pack = ArgumentPacker().pack
         self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
         self._numbers: dict[tuple[str, str], int] = {}  # as they are sent, to a part's number
         self._parts: list[tuple[str, str, list[bytes]]] = []

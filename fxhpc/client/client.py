@@ -80,7 +80,7 @@ class FuncXClient(Asking, Declaring):
         loop: Any = None,
         **ignored: Any,
     ) -> None:
-        from fxhpc.serialize import pack_arguments
+        from fxhpc.serialize import ArgumentPacker
 
         if ignored or asynchronous or loop:
             log.debug("options without a meaning here are ignored: %s", ", ".join(ignored))
@@ -101,7 +101,7 @@ class FuncXClient(Asking, Declaring):
         self.asynchronous = asynchronous
         self.loop = loop
         self.fx_serializer: Any = None
-        self._pack_arguments = pack_arguments
+        self._pack_arguments = ArgumentPacker().pack
         directory = None if embedded else attachments.home_directory(home)
         if directory is None:
             attach = functools.partial(attachments.embed, path, workers)

@@ -104,6 +104,7 @@ class Connection(abc.ABC):
         self.client_id = os.urandom(16)
         self.local_id = os.urandom(16)
         self.attached: service.Attached | None = None
+        self.bodies: set[bytes] = set()  # shared arguments that this forwarder was sent
         self.on_need_local: Callable[[], None] = _ignore
         self.on_attached: Callable[[service.Attached], None] = _ignore
         self._numbers = itertools.count(1)
@@ -233,6 +234,7 @@ class Connection(abc.ABC):
             self.on_need_local()
         elif isinstance(message, service.Attached):
             self.attached = message
+            self.bodies.clear()
             self.on_attached(message)
         elif isinstance(message, Refuse):
             self._fail(errors.VersionMismatch(message.reason), for_good=True)

@@ -92,7 +92,7 @@ class Executor(Declaring, cf.Executor):
         funcx_client: FuncXClient | None = None,
     ) -> None:
         from fxhpc.client.functions import FunctionCache
-        from fxhpc.serialize import pack_arguments
+        from fxhpc.serialize import ArgumentPacker
 
         named = None
         if isinstance(max_workers, str | uuid.UUID):  # Globus Compute's first argument
@@ -111,7 +111,7 @@ class Executor(Declaring, cf.Executor):
             arguments.client(client)
         self._max_workers = _default_workers() if max_workers is None else max_workers
         self._max_payload = arguments.payload_limit(max_payload)
-        self._pack_arguments = pack_arguments
+        self._pack_arguments = ArgumentPacker().pack
         self._functions = FunctionCache()
         self.label = label
         self.batch_size = batch_size

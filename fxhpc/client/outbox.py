@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fxhpc import ids
+from fxhpc.client import shared
 from fxhpc.client.attachments import Attachment
+from fxhpc.client.connection import Connection
 from fxhpc.client.groups import Group
 from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.protocol import service
@@ -30,6 +32,7 @@ class Outbox:
         attachment: its attachment, once there is one.
         on_stored: takes what was sent and its answer, or an error, in the connection's thread; it
             is to call `answered`.
+        on_body: takes the answer to what stores an argument that tasks of a group share.
     """
 
     def __init__(
@@ -37,10 +40,12 @@ class Outbox:
         condition: threading.Condition,
         attachment: Callable[[], Attachment | None],
         on_stored: Callable[[list[service.Submission], Any], None],
+        on_body: Callable[[Group, Any], None],
     ) -> None:
         self._condition = condition
         self._attachment = attachment
         self._on_stored = on_stored
+        self._on_body = on_body
         self._dirty: dict[Group, None] = {}  # groups with something to send, in turn
         self._cancelled: dict[Group, None] = {}  # groups with cancels to send
         self._in_flight = 0
@@ -69,7 +74,7 @@ class Outbox:
         if attachment is None:
             return
         while self._dirty and (everything or self._in_flight < _IN_FLIGHT):
-            submissions = self._collect()
+            submissions = self._collect(attachment.connection)
             if submissions:
                 self._in_flight += 1
                 then = functools.partial(self._on_stored, submissions)
@@ -81,14 +86,16 @@ class Outbox:
             if everything or self._cancels_in_flight < _IN_FLIGHT:
                 self.send_cancels(group)
 
-    def _collect(self) -> list[service.Submission]:
+    def _collect(self, connection: Connection) -> list[service.Submission]:
         """What one message takes: all that waits, function by function."""
         submissions: list[service.Submission] = []
         size = 0
         while self._dirty and size < MESSAGE_BYTES:
             group = next(iter(self._dirty))
             taken = 0
-            for submission in cut(group.info, group.first, group.pending):
+            on_body = functools.partial(self._on_body, group)
+            put = functools.partial(shared.put, connection, then=on_body)
+            for submission in cut(group.info, group.first, group.pending, put):
                 submissions.append(submission)
                 taken += len(submission.payloads)
                 size += sum(map(len, submission.payloads))

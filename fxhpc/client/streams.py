@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from fxhpc import ids
+from fxhpc.client.shared import bodies_of
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.service import StreamRanges, Submission
+
+if TYPE_CHECKING:
+    from fxhpc.serialize.sharing import SharedBody
 
 #: A submission is one row of the store: so many tasks or bytes at most, and one task at least.
 ROW_TASKS = 1000
@@ -49,19 +54,39 @@ class Stream:
         return self._times[max(position, 0)] if self._times else time.monotonic()
 
 
+def _no_body(body: SharedBody) -> None:
+    raise ValueError("these arguments refer to a body, and nobody said how it is stored")
+
+
 def cut(
-    info: StreamInfo, first: int, payloads: list[bytes], shared: list[bytes] | None = None
+    info: StreamInfo,
+    first: int,
+    payloads: list[bytes],
+    put: Callable[[SharedBody], object] = _no_body,
 ) -> Iterator[Submission]:
-    """Consecutive tasks as submissions, each fit for one row of the store."""
+    """Consecutive tasks as submissions, each fit for one row of the store.
+
+    Args:
+        put: has the bodies stored that a submission refers to, before it is given out.
+    """
     begin = size = 0
     for position, payload in enumerate(payloads):
         length = len(payload)
         if position > begin and (position - begin >= ROW_TASKS or size + length > ROW_BYTES):
-            yield Submission(info, first + begin, payloads[begin:position], shared or [])
+            yield _row(info, first + begin, payloads[begin:position], put)
             begin, size = position, 0
         size += length
     if begin < len(payloads):
-        yield Submission(info, first + begin, payloads[begin:], shared or [])
+        yield _row(info, first + begin, payloads[begin:], put)
+
+
+def _row(
+    info: StreamInfo, first: int, payloads: list[bytes], put: Callable[[SharedBody], object]
+) -> Submission:
+    sent, bodies = bodies_of(payloads)
+    for body in bodies:
+        put(body)
+    return Submission(info, first, sent, [body.digest for body in bodies])
 
 
 def pack_messages(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:

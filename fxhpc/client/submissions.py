@@ -7,9 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fxhpc import errors, ids
+from fxhpc.client import shared
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.connection import Reply
 from fxhpc.client.resources import Declared
@@ -19,6 +20,9 @@ from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.service import Submission
+
+if TYPE_CHECKING:
+    from fxhpc.serialize.sharing import SharedBody
 
 #: Endpoint, function and packed arguments of tasks that make one stream.
 Part = tuple[str, str, list[bytes]]
@@ -73,7 +77,7 @@ class Submissions:
         stream = self._stream_of_calls(endpoint, function, declared)
         with stream.lock:
             index = stream.take(1, time.monotonic())
-            submission = Submission(stream.info, index, [payload])
+            (submission,) = cut(stream.info, index, [payload], self._put)
             reply = self._attached().connection.call(service.Submit(0, [submission]))
         try:
             reply.wait()
@@ -96,7 +100,7 @@ class Submissions:
             stream = self._open(endpoint, function, group, declared or self._options.declared)
             with stream.lock:
                 first = stream.take(len(payloads), now)
-            submissions += cut(stream.info, first, payloads)
+            submissions += cut(stream.info, first, payloads, self._put)
             found.append(ids.task_ids(stream.info.stream, range(first, first + len(payloads))))
         connection = self._attached().connection
         waiting: deque[Reply] = deque()
@@ -113,6 +117,15 @@ class Submissions:
             connection.post(service.CancelTasks(0, tasks_of(sent)))
             raise
         return found
+
+    def _put(self, body: SharedBody) -> None:
+        """Have an argument stored that tasks share.
+
+        Raises:
+            StoreFull: it cannot be.
+        """
+        if (reply := shared.put(self._attached().connection, body)) is not None:
+            reply.wait()
 
     def _stream_of_calls(self, endpoint: str, function_id: str, declared: Declared) -> Stream:
         key = (endpoint, function_id, declared)

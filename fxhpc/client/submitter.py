@@ -70,7 +70,9 @@ class Submitter:
         self._following = Following(
             self.condition, lambda: self._streams.values(), lambda: self._attachment, self._forget
         )
-        self._outbox = Outbox(self.condition, lambda: self._attachment, self._on_stored)
+        self._outbox = Outbox(
+            self.condition, lambda: self._attachment, self._on_stored, self._on_body
+        )
         self._sent_bodies: set[bytes] = set()
         self._open = 0  # tasks that have not ended
         self._closing = False

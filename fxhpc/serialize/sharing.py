@@ -10,6 +10,7 @@ change, are known by being the same object.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import zlib
 from collections import OrderedDict
@@ -54,6 +55,10 @@ class Sharing:
     """What one client has packed before. Safe to use from several threads."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._seen: OrderedDict[Any, None] = OrderedDict()  # fingerprints and SHA-256
         self._bodies: OrderedDict[bytes, tuple[Any, SharedBody]] = OrderedDict()  # by digest
@@ -64,7 +69,7 @@ class Sharing:
     def known(self, given: bytes | str) -> SharedBody | None:
         """The body of this very object, if it has one."""
         body = self._by_object.get(id(given))
-        if body is None or body.given is not given:
+        if body is None or body.given is not given or self._pid != os.getpid():
             return None
         with self._lock:
             if body.digest in self._bodies:
@@ -78,6 +83,8 @@ class Sharing:
             given: the object; one that may change is compared each time.
             data: its bytes, a buffer.
         """
+        if self._pid != os.getpid():
+            self._begin()  # a forked child: who knows what its parent's threads were in
         view = memoryview(data)
         if not isinstance(data, bytes):
             data = view = view.cast("B")
