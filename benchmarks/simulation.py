@@ -305,7 +305,7 @@ def dispatching(workload: Workload, managers: int, tasks: int) -> Row:
 def memory(managers: int, tasks: int) -> Row:
     """Memory of the core: of managers, of their tasks, of tasks that wait."""
     simulation = Simulation(WORKLOADS[0])
-    simulation._deliver = lambda manager, tasks: None  # type: ignore[method-assign,assignment]
+    simulation._deliver = lambda manager, tasks: None  # type: ignore[method-assign]
     rss = _rss()
     simulation.add_managers(managers)
     of_managers = _rss() - rss
@@ -365,13 +365,13 @@ def registrations(managers: int, *, restart: bool) -> Row:
     held: dict[int, list[msg.TaskRefs]] = {}
     stream = next(iter(simulation._next_first))
     if restart:
-        sent = []
+        journal: list[ev.Sent] = []
         for number in range(managers):
             refs = [msg.TaskRefs(stream, [number * SLOTS, SLOTS], 1, 1)]
             held[number] = refs
-            sent.append(ev.Sent(f"manager-{number}", refs))
+            journal.append(ev.Sent(f"manager-{number}", refs))
         names = [f"manager-{number}" for number in range(managers)]
-        simulation.tell(ev.Recovered(names, sent), "recovering")
+        simulation.tell(ev.Recovered(names, journal), "recovering")
     numbers = list(range(managers))
     random.Random(1).shuffle(numbers)
     owed = managers * SLOTS if restart else 0

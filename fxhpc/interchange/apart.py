@@ -10,21 +10,26 @@ Single tasks that were lost before. They come before all that waits in the queue
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from fxhpc.protocol.messages import TaskRun
 
 Fits = Callable[[TaskRun], int]
+
+#: Single tasks in their order, by stream and index: when a manager is lost that many of them ran
+#: on, and is only cut off, its outcomes take them out one by one.
+Line: TypeAlias = "OrderedDict[tuple[bytes, int], TaskRun]"
 
 
 class Apart:
     """These tasks; as a collection, all of them."""
 
     def __init__(self) -> None:
-        self.suspects: deque[TaskRun] = deque()
-        self.alone: deque[TaskRun] = deque()
-        self.elsewhere: dict[frozenset[str], deque[TaskRun]] = {}  # by the hosts to be avoided
+        self.suspects: Line = OrderedDict()
+        self.alone: Line = OrderedDict()
+        self.elsewhere: dict[frozenset[str], Line] = {}  # by the hosts to be avoided
 
     def __len__(self) -> int:
         return len(self.suspects) + len(self.alone) + sum(map(len, self.elsewhere.values()))
@@ -33,34 +38,41 @@ class Apart:
         return bool(self.suspects or self.alone or self.elsewhere)
 
     def __iter__(self) -> Iterator[TaskRun]:
-        yield from self.alone
-        yield from self.suspects
-        for tasks in self.elsewhere.values():
-            yield from tasks
+        for line in self._lines():
+            yield from line.values()
 
     def avoid(self, hosts: frozenset[str], task: TaskRun) -> None:
         """Add one that is not to go to these hosts, before the others."""
-        self.elsewhere.setdefault(hosts, deque()).appendleft(task)
+        put_first(self.elsewhere.setdefault(hosts, OrderedDict()), task)
 
-    def remove(self, task: TaskRun) -> None:
-        """Take one of these out."""
-        for tasks in (self.suspects, self.alone, *self.elsewhere.values()):
-            for position, found in enumerate(tasks):
-                if found is task:
-                    del tasks[position]
-                    self.forget_empty()
-                    return
+    def remove(self, stream: bytes, index: int) -> bool:
+        """Take a task out, if it is one of these; whether it was."""
+        for line in self._lines():
+            if line.pop((stream, index), None) is not None:
+                self.forget_empty()
+                return True
+        return False
 
     def forget_empty(self) -> None:
         """Drop the hosts that nobody avoids any more."""
         for hosts in [hosts for hosts, tasks in self.elsewhere.items() if not tasks]:
             del self.elsewhere[hosts]
 
+    def _lines(self) -> list[Line]:
+        return [self.alone, self.suspects, *self.elsewhere.values()]
 
-def take_fitting(tasks: deque[TaskRun], fits: Fits | None) -> TaskRun | None:
+
+def put_first(line: Line, task: TaskRun) -> None:
+    """Put a single task before all others."""
+    key = (task.stream, task.first)
+    line[key] = task
+    line.move_to_end(key, last=False)
+
+
+def take_fitting(line: Line, fits: Fits | None) -> TaskRun | None:
     """Take out the first that can end in time."""
-    for position, task in enumerate(tasks):
+    for key, task in line.items():
         if fits is None or fits(task):
-            del tasks[position]
+            del line[key]
             return task
     return None

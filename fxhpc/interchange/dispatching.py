@@ -154,7 +154,7 @@ class Dispatching:
         for hosts, tasks in list(state.apart.elsewhere.items()):
             if not roster.others_than(hosts):
                 while tasks:
-                    last = tasks.pop()
+                    _, last = tasks.popitem()
                     state.queue.push_front(last.stream, last)
                 continue
             passed: list[Manager] = []
@@ -181,6 +181,10 @@ class Dispatching:
         run.epoch = self._state.epoch
         run.attempt += 1
         run.sent_before = False
+        if again := self._state.again:
+            for index in range(run.first, run.first + len(run.payloads)):
+                if (run.stream, index) in again:
+                    again[run.stream, index] = manager.name
         manager.hold(run)
         batches.setdefault(manager.peer, []).append(run)
 

@@ -31,7 +31,7 @@ class Ending:
             for outcome in run.outcomes:
                 held = manager.release(stream, outcome.index)
                 if held is None:
-                    self._late(stream, outcome.index)
+                    self._late(run, outcome.index)
                 elif (held.epoch, held.attempt) != (run.epoch, run.attempt):
                     # An earlier attempt has ended after all, so that this one need not.
                     refs = [msg.TaskRefs(stream, [outcome.index, 1], held.epoch, held.attempt)]
@@ -42,6 +42,8 @@ class Ending:
                     self._losses.ended(run.host or manager.host, stream, outcome)
                 if self._state.unwanted:
                     self._state.unwanted.pop((stream, outcome.index), None)
+                if self._state.again:
+                    self._state.again.pop((stream, outcome.index), None)
             manager.ended += len(run.outcomes)
             if manager.proven is not None:
                 manager.prove(len(run.outcomes), self._state.now)
@@ -55,16 +57,36 @@ class Ending:
         for results in event.batch:
             for run in results.runs:
                 for outcome in run.outcomes:
-                    self._late(run.stream, outcome.index)
+                    self._late(run, outcome.index)
                     self._state.unwanted.pop((run.stream, outcome.index), None)
                     if self._losses.watching:
                         self._losses.ended(run.host, run.stream, outcome)
         runs = [results.runs for results in event.batch]
         self._state.outbox.add_left(event.path, runs, self._state.actions)
 
-    def _late(self, stream: bytes, index: int) -> None:
-        """An outcome of an attempt that was given up: it counts; any other attempt is ended."""
+    def _late(self, ended: msg.ResultRun, index: int) -> None:
+        """An outcome of an attempt that was given up: it counts; any other attempt is ended.
+
+        When many managers come back at once there are tens of thousands of these: where another
+        attempt is, or that there is none, is looked up as far as that is possible.
+        """
+        stream = ended.stream
         cancel = msg.Cancel([msg.TaskRefs(stream, [index, 1])], interrupt=True, forget=True)
+        name = self._state.again.pop((stream, index), None)
+        other = self._state.by_name.get(name) if name else None
+        if other is not None and other.release(stream, index):
+            self._state.actions.append(ev.ToManager(other.peer, cancel))
+            return
+        if self._state.apart.remove(stream, index):
+            return
+        if (
+            name is None
+            and ended.epoch == self._state.epoch
+            and not self._recovering.was_sent_again(stream, index)
+        ):
+            if self._recovering:
+                self._recovering.ended((stream, index))
+            return  # this process gave no other attempt to anybody
         for run in self._state.queue.peek_lane(stream):
             if run.first <= index < run.first + len(run.payloads):
                 lane = self._state.queue.peek_lane(stream)
@@ -72,10 +94,6 @@ class Ending:
                 self._state.queue.replace_lane(
                     stream, [*lane[:at], *without(run, {index}), *lane[at + 1 :]]
                 )
-                return
-        for suspect in self._state.apart:
-            if (suspect.stream, suspect.first) == (stream, index):
-                self._state.apart.remove(suspect)
                 return
         if self._recovering.ended((stream, index)):
             return
@@ -98,7 +116,7 @@ class Ending:
             self._state.queue.replace_lane(ref.stream, left)
             for suspect in [run for run in self._state.apart if run.stream == ref.stream]:
                 if suspect.first in wanted:
-                    self._state.apart.remove(suspect)
+                    self._state.apart.remove(ref.stream, suspect.first)
                     ended.setdefault(ref.stream, []).append(suspect.first)
             for tasks in self._state.waiting.values():
                 for index in wanted:
@@ -118,12 +136,16 @@ class Ending:
                         if message.forget:
                             manager.release(ref.stream, index)
                             self._state.unwanted.pop(task, None)
+                            self._state.again.pop(task, None)
                         elif message.interrupt or task not in manager.running:
                             manager.cancelled[task] = message.interrupt
                             self._state.unwanted[task] = message.interrupt
                     refs = [msg.TaskRefs(ref.stream, to_ranges(there))]
                     cancel = msg.Cancel(refs, message.interrupt, message.forget)
                     self._state.actions.append(ev.ToManager(manager.peer, cancel))
+        if self._state.again:
+            for task in [(stream, index) for stream in ended for index in ended[stream]]:
+                self._state.again.pop(task, None)
         runs = [
             msg.ResultRun(
                 stream,

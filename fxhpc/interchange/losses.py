@@ -72,6 +72,7 @@ class Losses:
             self._state.requeue(task)
             return
         self._state.note(f"task {name} is lost for good: {loss.text}", "warning")
+        self._state.again.pop(key, None)
         loss.attempts = self.histories.earlier(key)
         loss.counted, loss.retries = charged, task.retries
         _, loss.alone = self.histories.managers_lost(key)

@@ -224,6 +224,10 @@ class Recovering:
             self._state.actions.append(ev.ToForwarder(msg.Started(runs)))
         return drop
 
+    def was_sent_again(self, stream: bytes, index: int) -> bool:
+        """Whether the forwarder has sent a task that had been sent before."""
+        return index in self._sent_again.get(stream, ())
+
     def _known(self, tasks: list[tuple[msg.TaskRefs, int, bool]]) -> set[Task]:
         """What is here, as far as these tasks may be. All of it is only looked at if one of them
         was sent again: thousands of managers may come back at once.

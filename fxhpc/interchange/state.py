@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.apart import Apart
+from fxhpc.interchange.apart import Apart, put_first
 from fxhpc.interchange.held import Histories, Manager, refs, single, split_run
 from fxhpc.interchange.outbox import Outbox
 from fxhpc.interchange.roster import Roster
@@ -49,6 +49,9 @@ class State:
         self.queue: Turns[msg.TaskRun] = Turns(lambda run: len(run.payloads), split_run)
         self.apart = Apart()  # single tasks that not every manager may have
         self.histories = Histories()
+        # Tasks of which an attempt was given up and may end all the same, and the manager that was
+        # given them since, if any was.
+        self.again: dict[tuple[bytes, int], str] = {}
         # After a restart, tasks that a manager which may come back was sent; by its name.
         self.waiting: dict[str, dict[tuple[bytes, int], msg.TaskRun]] = {}
         # Tasks that managers were asked to end, and whether also if they run: should one come back
@@ -114,9 +117,10 @@ class State:
         if self.unwanted and self.end_unwanted(task):
             return
         key = (task.stream, task.first)
+        self.again[key] = ""
         if task.suspect:
             alone = self.histories.must_be_alone(key)
-            (self.apart.alone if alone else self.apart.suspects).appendleft(task)
+            put_first(self.apart.alone if alone else self.apart.suspects, task)
             return
         hosts = self.histories.charged_on(key)
         if hosts and self.roster.others_than(hosts):
@@ -137,6 +141,7 @@ class State:
         key = (task.stream, task.first)
         if self.unwanted.pop(key, None) is None:
             return False
+        self.again.pop(key, None)
         self.histories.forget(key)
         outcome = Outcome(task.first, OutcomeKind.CANCELLED)
         run = msg.ResultRun(task.stream, task.epoch, task.attempt, [outcome])
