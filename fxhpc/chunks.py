@@ -22,7 +22,7 @@ class Chunk:
         failures: packed exceptions by place; in `whole`, None stands there.
     """
 
-    __slots__ = ("each", "failures", "size", "whole")
+    __slots__ = ("_values", "each", "failures", "size", "whole")
 
     def __init__(
         self, size: int, whole: bytes, each: dict[int, bytes], failures: dict[int, bytes]
@@ -31,6 +31,7 @@ class Chunk:
         self.whole = whole
         self.each = each
         self.failures = failures
+        self._values: list[Any] | None = None  # `whole` unpacked, if single ones are asked for
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Chunk, (self.size, self.whole, self.each, self.failures)
@@ -53,7 +54,9 @@ class Chunk:
         if failure is not None:
             unpack_exception(failure).reraise()
         if self.whole:
-            return unpack_result(self.whole)[place]
+            if self._values is None:
+                self._values = unpack_result(self.whole)
+            return self._values[place]
         return unpack_result(self.each[place])
 
     def values(self) -> list[Any] | None:

@@ -18,6 +18,7 @@ from fxhpc.client.resources import Declared
 from fxhpc.client.splitting import Chunks, Pack, Singles
 from fxhpc.client.submitter import Submitter
 from fxhpc.serialize import PackedFunction
+from fxhpc.serialize.rows import pack_rows
 
 T = TypeVar("T")
 
@@ -119,6 +120,9 @@ class Sender:
     def _pack_chunk(self, rows: list[Row]) -> list[tuple[bytes, int]]:
         """A chunk's payload and size; of several chunks if it is too large for one."""
         count = len(rows)
+        small = pack_rows(rows, self._limit)
+        if small is not None:
+            return [(small, count)]
         try:
             return [(self._pack(tuple(rows), {}, self._limit + _ROOM), count)]
         except errors.PayloadTooLarge:

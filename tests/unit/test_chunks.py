@@ -11,6 +11,8 @@ import pytest
 
 from fxhpc import errors
 from fxhpc.chunks import Chunk, run_chunk
+from fxhpc.serialize import load_arguments
+from fxhpc.serialize.rows import pack_rows
 
 LIMIT = 10_000
 
@@ -81,3 +83,14 @@ def test_a_child_that_a_call_forks_makes_no_other_call() -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
         assert file.read() == b"012"
+
+
+def test_rows_of_small_arguments_are_packed_at_once() -> None:
+    rows = [(1, 2.5), (True, None)]
+    data = pack_rows(rows, 1000)
+    assert data is not None
+    assert load_arguments(data) == (tuple(rows), {})
+    assert pack_rows([(1,), ("text",)], 1000) is None
+    assert pack_rows([(1,), ([],)], 1000) is None
+    assert pack_rows([(10**1000,)] * 3, 500) is not None  # one object, packed once
+    assert pack_rows([(10**1000,), (10**1001,)], 500) is None
