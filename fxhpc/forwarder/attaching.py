@@ -132,6 +132,7 @@ class Attaching:
     def new_endpoint(self, endpoint: Endpoint) -> None:
         """An endpoint is known from now on; what waits for it is queued."""
         self._state.endpoints[endpoint.key] = endpoint
+        endpoint.left_at = self._state.now
         if not endpoint.is_local:
             self._state.named.append(endpoint)
         endpoint.streams = self._state.by_endpoint.setdefault(endpoint.key, {})
@@ -159,7 +160,7 @@ class Attaching:
         for stream in left:
             if stream.info.stream in self._state.streams and is_local(stream):
                 self._park(stream)
-        self._cancelling.unreachable(left)
+        self._cancelling.unreachable(left, for_good=True)
         if any(client.instance == instance for client in self._state.clients.values()):
             # Its process closed its last connection, and has made another meanwhile.
             for stream in left:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
+from fxhpc.forwarder.finding import find
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.sending import Sending
-from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State
-from fxhpc.forwarder.streams import PARKED, QUEUED, RUNNING, SENT, STORING, Stream
+from fxhpc.forwarder.streams import QUEUED, STORING, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
+#: Seconds that an interchange which has gone, or which a new forwarder has not heard of yet, has to
+#: come back. Until then nothing that it was sent counts as not begun.
+RETURN_S = 5.0
+
 #: Seconds after which a cancellation is answered, whatever is known by then.
 CANCEL_S = 10.0
+
+#: What interchanges are asked to cancel, by endpoint; also if it runs, and without a word of it?
+_Out: TypeAlias = dict[tuple[bytes, bool, bool], list[msg.TaskRefs]]
 
 
 class Cancelling:
@@ -28,11 +36,8 @@ class Cancelling:
     asked about in time ends when somebody can.
     """
 
-    def __init__(
-        self, state: State, gathering: Gathering, sending: Sending, settling: Settling
-    ) -> None:
+    def __init__(self, state: State, gathering: Gathering, sending: Sending) -> None:
         self._state = state
-        self._settling = settling
         self._gathering = gathering
         self._sending = sending
         self._unanswered: dict[_Cancel, None] = {}
@@ -40,8 +45,10 @@ class Cancelling:
         self._waits: dict[bytes, dict[int, tuple[_Cancel, ...]]] = {}
         # Tasks whose submission is on its way into the store: looked at again when it is there.
         self._early: list[tuple[_Cancel, bytes, list[int]]] = []
-        # Likewise, of which it is not known yet whether they run.
-        self._unsettled: list[tuple[_Cancel, bytes, list[int]]] = []
+        # Since when interchanges are asked about tasks that they were not sent, by stream.
+        self._asking: dict[bytes, float] = {}
+        # What ended here while its interchange was away, by endpoint: nobody there wants it.
+        self._untold: dict[bytes, list[msg.TaskRefs]] = {}
 
     def cancel(self, client: Client, message: service.CancelTasks) -> None:
         """A client wants these tasks to end."""
@@ -55,82 +62,55 @@ class Cancelling:
             if stream.info.group in groups and stream.accepted:
                 wanted[name] = [0, stream.accepted]
                 cancel.asked.append(service.StreamRanges(name, [0, stream.accepted]))
-        out: dict[bytes, list[msg.TaskRefs]] = {}
+        out: _Out = {}
         for name, ranges in wanted.items():
             if found := self._state.streams.get(name):
-                indices = _indices(found, ranges)
-                if message.interrupt or self._settling.is_settled(found):
-                    self._cancel(cancel, found, indices, out)
-                else:
-                    doubtful = self._settling.doubtful(found, indices)
-                    if doubtful:
-                        cancel.left += len(doubtful)
-                        self._unsettled.append((cancel, name, sorted(doubtful)))
-                    known = [index for index in indices if index not in doubtful]
-                    self._cancel(cancel, found, known, out)
-        self._ask(out, message.interrupt)
+                self._cancel(cancel, found, _indices(found, ranges), out)
+        self._ask(out)
         if not cancel.left:
             self._answer(cancel)
 
-    def _cancel(
-        self,
-        cancel: _Cancel,
-        stream: Stream,
-        indices: Iterable[int],
-        out: dict[bytes, list[msg.TaskRefs]],
-    ) -> None:
+    def _cancel(self, cancel: _Cancel, stream: Stream, indices: list[int], out: _Out) -> None:
         """End these tasks of a stream, or add them to what their interchange is asked for."""
-        queued: list[int] = []
-        away: list[int] = []
-        early: list[int] = []
-        storing: list[int] = []  # ended, by an earlier call perhaps: its answer shall be the same
-        unsent: set[int] | None = None
         endpoint = self._state.endpoint_of(stream)
-        # Nobody can be asked: what is not known to run ends here, and there when the interchange
-        # is back and says that it holds it.
-        unreachable = endpoint is None or not (endpoint.is_local or endpoint.connected)
-        for index in indices:
-            if index >= stream.count:
-                early.append(index)
-                continue
-            state = stream.states[index]
-            if state == SENT and unsent is None:
-                unsent = self._sending.unsent(stream)
-            if state in (QUEUED, PARKED) or (state == SENT and unsent and index in unsent):
-                queued.append(index)
-            elif state == SENT or (state == RUNNING and cancel.interrupt):
-                (queued if unreachable else away).append(index)
-            elif state == STORING:
-                storing.append(index)
+        found = find(stream, indices, endpoint, self._sending)
+        name = stream.info.stream
+        queued, early = found.queued, found.early
+        waits: list[int] = []  # for an answer, or for somebody who can be asked
+        gone: list[int] = []  # end here; whoever has them is not to run them
+        away = [*found.sent, *(found.running if cancel.interrupt else ())]
+        doubtful = [*found.again, *found.asked]
+        if endpoint is None or self._is_lost(endpoint):
+            gone = [*away, *doubtful, *found.loading]
+        elif cancel.interrupt:
+            gone = [*doubtful, *found.loading]
+            if self._is_there(endpoint):
+                waits = away
+            else:
+                gone += away
+        else:
+            waits = [*away, *doubtful]
+            if endpoint.connected:
+                early += found.loading  # a moment later they are sent
+                self._ask_about(endpoint, stream, found.again, out)
+            else:
+                waits += found.loading
+        if away and waits and endpoint is not None and self._is_there(endpoint):
+            refs = msg.TaskRefs(name, to_ranges(away))
+            out.setdefault((endpoint.key, cancel.interrupt, False), []).append(refs)
+        if gone and endpoint is not None:
+            self._disown(endpoint, stream, gone, out)
+        queued += gone
         self._end(stream, queued)
-        if away and endpoint is not None:
-            refs = msg.TaskRefs(stream.info.stream, to_ranges(away))
-            out.setdefault(endpoint.key, []).append(refs)
         if early:
-            self._early.append((cancel, stream.info.stream, early))
-        settling = (*queued, *away, *storing)
+            self._early.append((cancel, name, early))
+        settling = (*queued, *waits, *found.storing)
         cancel.left += len(settling) + len(early)
         if settling:
-            waits = self._waits.setdefault(stream.info.stream, {})
+            waiting = self._waits.setdefault(name, {})
             mine = (cancel,)
             for index in settling:
-                waits[index] = (*waits[index], cancel) if index in waits else mine
-
-    def _go_on(self) -> None:
-        """Look at those again of which it was not known whether they run."""
-        unsettled, self._unsettled = self._unsettled, []
-        for cancel, name, indices in unsettled:
-            stream = self._state.streams.get(name)
-            if stream is not None and not self._settling.is_settled(stream):
-                self._unsettled.append((cancel, name, indices))
-                continue
-            out: dict[bytes, list[msg.TaskRefs]] = {}
-            cancel.left -= len(indices)
-            if stream is not None:
-                self._cancel(cancel, stream, indices, out)
-                self._ask(out, cancel.interrupt)
-            if not cancel.left:
-                self._answer(cancel)
+                waiting[index] = (*waiting[index], cancel) if index in waiting else mine
 
     def accepted(self) -> None:
         """The store has answered: what was too early to be cancelled may be there now."""
@@ -145,17 +125,42 @@ class Cancelling:
             later = [index for index in indices if count <= index < end]
             cancel.left -= len(indices) - len(later)  # refused ones never were
             if stream is not None and there:
-                out: dict[bytes, list[msg.TaskRefs]] = {}
+                out: _Out = {}
                 self._cancel(cancel, stream, there, out)
-                self._ask(out, cancel.interrupt)
+                self._ask(out)
             if later:
                 self._early.append((cancel, name, later))
             if not cancel.left:
                 self._answer(cancel)
 
-    def _ask(self, out: dict[bytes, list[msg.TaskRefs]], interrupt: bool) -> None:
+    def _is_there(self, endpoint: Endpoint) -> bool:
+        return endpoint.is_local or endpoint.connected
+
+    def _is_lost(self, endpoint: Endpoint) -> bool:
+        """Whether its interchange has been away for so long that it is not waited for."""
+        back_by = endpoint.left_at + RETURN_S
+        return not self._is_there(endpoint) and (endpoint.deleted or self._state.now >= back_by)
+
+    def _ask_about(self, endpoint: Endpoint, stream: Stream, indices: list[int], out: _Out) -> None:
+        """Have its interchange find out who of before has what waits here to be sent again."""
+        if indices:
+            endpoint.ask(stream, indices)
+            self._asking[stream.info.stream] = self._state.now
+            refs = msg.TaskRefs(stream.info.stream, to_ranges(indices))
+            out.setdefault((endpoint.key, False, False), []).append(refs)
+
+    def _disown(self, endpoint: Endpoint, stream: Stream, indices: list[int], out: _Out) -> None:
+        """These end here; whoever of before has them is to drop them."""
+        refs = msg.TaskRefs(stream.info.stream, to_ranges(indices))
+        if endpoint.connected:
+            out.setdefault((endpoint.key, True, True), []).append(refs)
+        else:
+            self._untold.setdefault(endpoint.key, []).append(refs)
+
+    def _ask(self, out: _Out) -> None:
         self._state.actions.extend(
-            ev.ToInterchange(key, msg.Cancel(refs, interrupt)) for key, refs in out.items()
+            ev.ToInterchange(key, msg.Cancel(refs, interrupt, forget))
+            for (key, interrupt, forget), refs in out.items()
         )
 
     def _end(self, stream: Stream, indices: list[int]) -> None:
@@ -167,6 +172,10 @@ class Cancelling:
 
     def started(self, stream: bytes, indices: Iterable[int]) -> None:
         """These run: those that are not to be interrupted are not cancelled."""
+        indices = list(indices)
+        found = self._state.streams.get(stream)
+        if found is not None and found.asked:
+            self._send_again(found, found.asked.intersection(indices))
         waits = self._waits.get(stream)
         if not waits:
             return
@@ -194,6 +203,11 @@ class Cancelling:
         if not waits:
             self._waits.pop(stream, None)
 
+    def _send_again(self, stream: Stream, indices: set[int]) -> None:
+        """Its interchange is to have these after all, to know whose they are."""
+        if endpoint := self._state.endpoint_of(stream):
+            endpoint.give_back(stream, indices)
+
     def _settle(self, cancel: _Cancel, stream: bytes, index: int, cancelled: bool) -> None:
         cancel.left -= 1
         if cancel not in self._unanswered:
@@ -203,49 +217,90 @@ class Cancelling:
         if not cancel.left:
             self._answer(cancel)
 
-    def unreachable(self, streams: Iterable[Stream]) -> None:
-        """Where these run, nobody can be asked any more: what was to end there ends here."""
-        for stream in streams:
-            waits = self._waits.get(stream.info.stream)
-            if waits:
-                self._end(stream, [index for index in waits if stream.states[index] < STORING])
+    def unreachable(self, streams: Iterable[Stream], *, for_good: bool) -> None:
+        """Where these run, nobody can be asked any more: what was to end there ends here.
 
-    def greeted(self, endpoint: Endpoint, held: list[msg.TaskRefs], epoch: int) -> None:
+        Args:
+            for_good: nobody comes back either; else what is not to be interrupted waits for that.
+        """
+        for stream in streams:
+            waits = self._waits.get(stream.info.stream, {})
+            ended = [
+                index
+                for index, cancels in waits.items()
+                if stream.states[index] < STORING
+                and (for_good or any(cancel.interrupt for cancel in cancels))
+            ]
+            endpoint = self._state.endpoint_of(stream)
+            if ended and endpoint is not None:
+                self._disown(endpoint, stream, ended, {})
+            self._end(stream, ended)
+
+    def greeted(self, endpoint: Endpoint, message: msg.Present) -> None:
         """An interchange says what it holds, before anything is queued again: what is to end there
-        is asked for once more, what is not there ends here."""
-        self._settling.greeted(endpoint, epoch)
-        if not self._waits:
-            return
+        is asked for once more, what is not there, for sure, ends here."""
+        endpoint.doubtful = message.doubtful
+        out: _Out = {}
+        untold = self._untold.pop(endpoint.key, [])
+        if untold and message.doubtful:
+            out[endpoint.key, True, True] = untold
         there: dict[bytes, set[int]] = {}
-        for ref in held:
+        for ref in message.held if self._waits else ():
             if (stream := endpoint.streams.get(ref.stream)) and ref.stream in self._waits:
                 there.setdefault(ref.stream, set()).update(_indices(stream, ref.ranges))
         for name, stream in endpoint.streams.items():
+            stream.asked.clear()
             asked: dict[bool, list[int]] = {}
             gone: list[int] = []
             for index, cancels in self._waits.get(name, {}).items():
                 if stream.states[index] >= STORING:
                     continue
+                interrupt = any(cancel.interrupt for cancel in cancels)
                 if index in there.get(name, ()):
-                    interrupt = any(cancel.interrupt for cancel in cancels)
                     asked.setdefault(interrupt, []).append(index)
-                else:
+                elif interrupt or not message.doubtful:
                     gone.append(index)
+            if gone and message.doubtful:
+                self._disown(endpoint, stream, gone, out)
             self._end(stream, gone)
             for interrupt, indices in asked.items():
                 refs = msg.TaskRefs(name, to_ranges(indices))
-                self._ask({endpoint.key: [refs]}, interrupt)
+                out.setdefault((endpoint.key, interrupt, False), []).append(refs)
+        self._ask(out)
+
+    def reconnected(self, endpoint: Endpoint) -> None:
+        """All that an interchange does not hold is queued again: it is asked about what was to be
+        cancelled of that, before anything is sent."""
+        out: _Out = {}
+        for name, stream in endpoint.streams.items() if endpoint.doubtful else ():
+            waits = self._waits.get(name, {})
+            again = [index for index in waits if stream.states[index] == QUEUED]
+            self._ask_about(endpoint, stream, again, out)
+        self._ask(out)
 
     # --- answers --------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Answer calls that have waited too long; forget what nobody can know any more."""
-        self._settling.tick()
-        self._go_on()
+        for name, since in list(self._asking.items()):
+            found = self._state.streams.get(name)
+            if found is None or not found.asked:
+                del self._asking[name]
+            elif self._state.now >= since + CANCEL_S:
+                del self._asking[name]
+                self._send_again(found, set(found.asked))
         for name in [name for name in self._waits if name not in self._state.streams]:
             for cancels in self._waits.pop(name).values():
                 for cancel in cancels:
                     self._settle(cancel, name, 0, False)
+        lost = [
+            stream
+            for name in self._waits
+            if (stream := self._state.streams.get(name)) is not None
+            and (endpoint := self._state.endpoint_of(stream)) is not None
+            and self._is_lost(endpoint)
+        ]
+        self.unreachable(lost, for_good=True)
         self.accepted()
         for cancel in list(self._unanswered):
             if self._state.now < cancel.deadline:

@@ -58,11 +58,11 @@ class Forwarder:
         self._sending = Sending(self._state, self._gathering)
         self._submitting = Submitting(self._state, self._sending, self._keeping)
         self._listing = Listing(self._state, self._gathering)
-        settling = Settling(self._state)
+        self._settling = Settling(self._state)
         self._answering = Answering(
-            self._state, self._gathering, self._listing, self._keeping, settling
+            self._state, self._gathering, self._listing, self._keeping, self._settling
         )
-        self._cancelling = Cancelling(self._state, self._gathering, self._sending, settling)
+        self._cancelling = Cancelling(self._state, self._gathering, self._sending)
         self._attaching = Attaching(
             self._state,
             self._gathering,
@@ -216,10 +216,9 @@ class Forwarder:
                 state.actions.append(ev.ToInterchange(endpoint.key, hello))
         elif isinstance(event, ev.InterchangeGone):
             if endpoint := state.endpoints.get(event.key):
-                endpoint.connected = False
-                endpoint.status = None
-                endpoint.away = ""
-                self._cancelling.unreachable(endpoint.streams.values())
+                endpoint.leave(state.now, event.nothing_runs)
+                streams = endpoint.streams.values()
+                self._cancelling.unreachable(streams, for_good=event.nothing_runs)
                 if event.nothing_runs:
                     endpoint.forget_begun()
         else:
@@ -326,11 +325,13 @@ class Forwarder:
         elif isinstance(message, msg.Present):
             streams = list(self._state.by_endpoint.get(endpoint.key, {}).values())
             self._state.attempts.greeted(message.epoch, streams)
-            self._cancelling.greeted(endpoint, message.held, message.epoch)
+            self._settling.greeted(endpoint, message.epoch)
+            self._cancelling.greeted(endpoint, message)
             if ended := endpoint.unheld(streams, message.held):
                 cancel = msg.Cancel(ended, interrupt=True, forget=True)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
             endpoint.reconnect(streams, message.held)
+            self._cancelling.reconnected(endpoint)
             self._sending.feed(endpoint)
 
     def _started(self, endpoint: Endpoint, message: msg.Started) -> None:
@@ -400,6 +401,7 @@ class Forwarder:
                 ]
             )
         self._answering.tick()
+        self._settling.tick()
         self._cancelling.tick()
         for endpoint in state.endpoints.values():
             if endpoint.connected and endpoint.queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fxhpc.forwarder.streams import QUEUED, RUNNING, SENT, Segment, Stream
@@ -42,6 +43,8 @@ class Endpoint:
         self.epoch = 0  # of that interchange
         self.epochs = 0  # how many of them there were
         self.settles_at = 0.0  # when its managers have told it what they run, after a restart
+        self.doubtful = False  # managers of before may have what waits to be sent again
+        self.left_at = 0.0  # since when it is not connected, if it is not
         self.queue: SharedTurns[Segment] = SharedTurns(lambda segment: segment.count, Segment.split)
         self.window_tasks = 0
         self.window_bytes = 0
@@ -199,6 +202,13 @@ class Endpoint:
         for segment in reversed(stream.segments(missing, sent_before=True)):
             self.push_front(segment)
 
+    def leave(self, now: float, nothing_runs: bool) -> None:
+        """Its interchange is not there any more, and if nothing runs nobody comes back."""
+        self.connected = False
+        self.left_at = -math.inf if nothing_runs else now
+        self.status = None
+        self.away = ""
+
     def sent_before(self, stream: Stream) -> list[tuple[int, int]]:
         """Tasks that wait to be sent again, as a manager of before may run them: first and count
         of each segment.
@@ -208,6 +218,26 @@ class Endpoint:
             for segment in self.queue
             if segment.sent_before and segment.stream is stream
         ]
+
+    def ask(self, stream: Stream, indices: list[int]) -> None:
+        """Its interchange is asked about these, which wait to be sent again: they do not leave the
+        queue until it has answered.
+        """
+        for index in indices:
+            stream.states[index] = SENT
+        stream.asked.update(indices)
+        self.out_tasks += len(indices)
+        self.out_bytes += stream.mean_bytes * len(indices)
+
+    def give_back(self, stream: Stream, indices: set[int]) -> None:
+        """Queue again what its interchange was asked about."""
+        back = {index for index in indices if stream.states[index] in (SENT, RUNNING)}
+        stream.asked -= indices
+        for index in back:
+            stream.states[index] = QUEUED
+        self.came_back(stream, len(back))
+        for segment in reversed(stream.segments(back, sent_before=True)):
+            self.push_front(segment)
 
     def forget_queue(self) -> None:
         """It is over. What was sent before a restart, and is to be sent again, counts as sent."""

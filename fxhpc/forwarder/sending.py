@@ -92,10 +92,12 @@ class Sending:
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
             self._gathering.add(stream, [Outcome(i, OutcomeKind.LOST, data) for i in left])
 
-    def unsent(self, stream: Stream) -> set[int]:
-        """Tasks that were taken from the queue, and wait for the store before they are sent."""
+    def unsent(self, stream: Stream) -> dict[int, bool]:
+        """Tasks that were taken from the queue, and wait for the store before they are sent; and
+        whether they had been sent before.
+        """
         return {
-            index
+            index: part.sent_before
             for taken in [
                 *self._noting,
                 *(one for row in self._loading_rows.values() for one in row),

@@ -117,6 +117,8 @@ class Stream:
         self.uncommitted = 0  # submissions on their way into the store
         self.touched = 0.0  # wall clock: when something ended, or was asked for, last
         self.noted = 0.0  # wall clock: what the store knows of that
+        # Tasks that count as SENT, and were not: their interchange was asked who has them.
+        self.asked: set[int] = set()
         self.recovered = False  # a forwarder of before had it: some may run, and it is not known
         self._looked_rows = 0  # of `rows`, for `take_delivered`
 

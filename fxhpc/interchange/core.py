@@ -30,6 +30,7 @@ from fxhpc.interchange.recovering import RETURN_S, Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.reporting import Reporting
 from fxhpc.interchange.state import State
+from fxhpc.interchange.unsent import Unsent
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import DEFAULT_RETRIES, LossCause
 from fxhpc.protocol.provision import ScalingPolicy
@@ -90,8 +91,11 @@ class Interchange:
         self._dispatching = Dispatching(self._state, self._bodies, self._bad_nodes)
         self._losses = Losses(self._state, self._bad_nodes)
         self._recovering = Recovering(self._state, self._losses, return_s)
-        self._registering = Registering(self._state, self._recovering, heartbeat_s)
-        self._ending = Ending(self._state, self._losses, self._recovering, self._registering)
+        self._unsent = Unsent(self._state, self._recovering)
+        self._registering = Registering(self._state, self._recovering, self._unsent, heartbeat_s)
+        self._ending = Ending(
+            self._state, self._losses, self._recovering, self._registering, self._unsent
+        )
         self._leaving = Leaving(self._state, self._allocating, self._recovering)
         self._reporting = Reporting(
             self._state,
@@ -127,6 +131,7 @@ class Interchange:
             if manager := state.managers.get(event.peer):
                 silent = format_duration(now - manager.heard)
                 self._lose_manager(manager, f"{event.why}, {silent} after its last word")
+                self._unsent.settle()
         elif isinstance(event, ev.ForwarderGone):
             state.outbox.forwarder_gone(actions)
             if self._allocating is not None:
@@ -200,9 +205,15 @@ class Interchange:
                 self._allocating.backlog = 0  # as the forwarder counts from now on
             # Results first: what they end is then not missed in the list of what is held.
             state.outbox.greeted(state.actions)
-            present = msg.Present(self.endpoint, self.epoch, __version__, held=state.held())
+            present = msg.Present(
+                self.endpoint,
+                self.epoch,
+                __version__,
+                held=state.held(),
+                doubtful=self._recovering.is_open,
+            )
             state.actions.append(ev.ToForwarder(present))
-            if running := [*state.running(), *self._recovering.running()]:
+            if running := [*state.running(), *self._recovering.claims.running()]:
                 state.actions.append(ev.ToForwarder(msg.Started(running)))
             self._bodies.greeted()
         elif isinstance(message, msg.Backlog) and self._allocating is not None:
@@ -237,6 +248,8 @@ class Interchange:
                 task = (ref.stream, index)
                 if index in manager.held.get(ref.stream, {}):
                     manager.running.setdefault(task, now)
+                else:
+                    self._recovering.claims.began(task)
                 if state.unwanted.get(task):
                     continue
                 state.unwanted.pop(task, None)  # it had begun before it could be cancelled
@@ -250,10 +263,12 @@ class Interchange:
                     self._losses.told(manager, single(run, lost.index), lost.loss)
                 else:
                     self._recovering.lost(manager, lost)
+            self._unsent.settle()
         elif isinstance(message, msg.Returned):
             manager.asked_back = False
             manager.touch()
             self._take_back(manager, message.tasks)
+            self._unsent.settle()
         elif isinstance(message, msg.NeedBody):
             self._bodies.need(manager, message.digests)
         elif isinstance(message, msg.Bye):
@@ -329,5 +344,6 @@ class Interchange:
             if now >= manager.ends - walltimes.MARGIN_S and not manager.draining:
                 self._state.drain(manager)
         self._recovering.tick(now, self._has_ended)
+        self._unsent.settle()
         if self._allocating is not None:
             self._allocating.tick(now)

@@ -9,17 +9,23 @@ from fxhpc.interchange.losses import Losses
 from fxhpc.interchange.recovering import Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.state import State
+from fxhpc.interchange.unsent import Unsent
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
 
 class Ending:
     """Takes outcomes in, and sees that no other attempt at the same task goes on."""
 
     def __init__(
-        self, state: State, losses: Losses, recovering: Recovering, registering: Registering
+        self,
+        state: State,
+        losses: Losses,
+        recovering: Recovering,
+        registering: Registering,
+        unsent: Unsent,
     ) -> None:
         self._state = state
+        self._unsent = unsent
         self._losses = losses
         self._recovering = recovering
         self._registering = registering
@@ -118,10 +124,19 @@ class Ending:
                 if suspect.first in wanted:
                     self._state.apart.remove(ref.stream, suspect.first)
                     ended.setdefault(ref.stream, []).append(suspect.first)
+            found = set(ended.get(ref.stream, ()))
             for tasks in self._state.waiting.values():
-                for index in wanted:
-                    if tasks.pop((ref.stream, index), None):
-                        ended.setdefault(ref.stream, []).append(index)
+                for index in [index for index in wanted if (ref.stream, index) in tasks]:
+                    found.add(index)
+                    task = (ref.stream, index)
+                    if not (message.interrupt or message.forget):
+                        # A manager of before may run it: that it says when it comes back.
+                        self._state.unwanted.setdefault(task, False)
+                        continue
+                    del tasks[task]
+                    self._state.unwanted.pop(task, None)
+                    self._recovering.disowned.add(task)  # for whoever comes back with it
+                    ended.setdefault(ref.stream, []).append(index)
             if message.forget and self._recovering:
                 for index in wanted:
                     if claimed_by := self._recovering.disown((ref.stream, index)):
@@ -131,6 +146,7 @@ class Ending:
             for manager in self._state.managers.values():
                 there = wanted & manager.held.get(ref.stream, {}).keys()
                 if there:
+                    found |= there
                     for index in there:
                         task = (ref.stream, index)
                         if message.forget:
@@ -143,18 +159,11 @@ class Ending:
                     refs = [msg.TaskRefs(ref.stream, to_ranges(there))]
                     cancel = msg.Cancel(refs, message.interrupt, message.forget)
                     self._state.actions.append(ev.ToManager(manager.peer, cancel))
+            if not message.forget and len(found) < len(wanted):
+                unsent = self._unsent.cancel(ref.stream, wanted - found, message.interrupt)
+                ended.setdefault(ref.stream, []).extend(unsent)
         if self._state.again:
             for task in [(stream, index) for stream in ended for index in ended[stream]]:
                 self._state.again.pop(task, None)
-        runs = [
-            msg.ResultRun(
-                stream,
-                self._state.epoch,
-                0,
-                [Outcome(index, OutcomeKind.CANCELLED) for index in indices],
-            )
-            for stream, indices in ended.items()
-            if indices
-        ]
-        if runs and not message.forget:
-            self._state.outbox.add(b"", 0, runs, self._state.actions)
+        if not message.forget:
+            self._state.tell_cancelled(ended)

@@ -351,6 +351,24 @@ def manager_lost(
     )
 
 
+def unreadable() -> Loss:
+    """The loss of a task whose outcome cannot be read any more."""
+    return Loss(
+        LossCause.INTERRUPTED,
+        "the task may have ended, but the endpoint's spool, which kept its result while the "
+        "home's forwarder was away, was damaged on the disk",
+    )
+
+
+def unclaimed() -> Loss:
+    """The loss of a task that was sent, nobody knows to whom, and that nobody has."""
+    return Loss(
+        LossCause.MANAGER_LOST,
+        "the task may have run: it had been sent before the interchange was started again, whose "
+        "journal does not say to which manager, and no manager that is there has it",
+    )
+
+
 def in_block(manager: Manager) -> str:
     """ " in block 7, job 123", as far as that is known."""
     block = f" in block {manager.block}" if manager.block else ""

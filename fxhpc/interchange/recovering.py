@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fxhpc.interchange import awaited
 from fxhpc.interchange import events as ev
+from fxhpc.interchange.awaited import UNKNOWN
+from fxhpc.interchange.claims import Claims
 from fxhpc.interchange.held import (
     Claim,
     Manager,
@@ -18,6 +21,8 @@ from fxhpc.interchange.held import (
     manager_lost,
     one_ref,
     single,
+    unclaimed,
+    unreadable,
     without,
 )
 from fxhpc.interchange.losses import LOST, Losses
@@ -27,9 +32,6 @@ from fxhpc.protocol.outcome import Loss, LossCause
 
 #: How long a manager that the journal knows may take to come back after a restart, in seconds.
 RETURN_S = 30.0
-
-#: Whom tasks wait for that some manager may hold, while an incomplete journal does not say which.
-UNKNOWN = "(unknown)"
 
 #: Seconds after which all managers that still live are back: each tries once in two, at least.
 SETTLED_S = 5.0
@@ -47,21 +49,24 @@ class Recovering:
         self._sent_to: dict[tuple[bytes, int], str] = {}
         # Of tasks that the forwarder has not sent again yet: who holds them, and what is known to
         # have become of them.
-        self._claimed: dict[tuple[bytes, int], Claim] = {}
+        self.claims = Claims()
         # The same by manager, as far as it is still so: thousands of them may come back at once.
         self._sent_of: dict[str, list[Task]] = {}
-        self._claims_of: dict[str, list[Task]] = {}
         self._fates: dict[tuple[bytes, int], Loss] = {}
         # Of an incomplete journal, which attempts it speaks of: later ones may be elsewhere.
         self._attempts: dict[Task, tuple[int, int]] = {}
         # Tasks that the forwarder has sent again: no other can be here and be claimed, too.
         self._sent_again: dict[bytes, set[int]] = {}
         self._incomplete = False  # the journal lacks some of what was sent
+        # Of tasks that the forwarder has not sent again: those that it has cancelled, which is
+        # answered when it is known who has them (see `Unsent`); and those that nobody wants.
+        self.asked: dict[Task, None] = {}
+        self.disowned: set[Task] = set()
         self._damaged = False  # of what was sent before, some may have ended, and nobody knows
 
     def __bool__(self) -> bool:
         """Whether anything of before is still to be settled."""
-        return bool(self.expected or self._sent_to or self._claimed or self._fates)
+        return bool(self.expected or self._sent_to or self.claims or self._fates)
 
     def recover(self, event: ev.Recovered, now: float) -> None:
         """Take in the journal."""
@@ -104,7 +109,7 @@ class Recovering:
         if run.sent_before:
             indices = range(run.first, run.first + len(run.payloads))
             self._sent_again.setdefault(run.stream, set()).update(indices)
-        if not run.sent_before or not self._is_doubtful():
+        if not run.sent_before or not (self._is_doubtful() or self._state.unwanted):
             self._state.queue.push(run.stream, run)
             return
         # Some of these may be at a manager that has come back, or may still come back.
@@ -112,9 +117,10 @@ class Recovering:
         for index in range(run.first, run.first + len(run.payloads)):
             task = (run.stream, index)
             name = self._sent_to.pop(task, None)
+            self.asked.pop(task, None)
             if index in elsewhere:
                 continue
-            if claim := self._claimed.pop(task, None):
+            if claim := self.claims.pop(task):
                 self.adopt(claim, single(run, index))
             elif loss := self._fates.pop(task, None):
                 self._losses.lose(single(run, index), loss)
@@ -131,10 +137,10 @@ class Recovering:
                 loss = manager_lost(gone, "it was gone before its interchange started", False)
                 self._losses.lose(single(run, index), loss)
             elif self._damaged and run.retries == 0:
-                self._losses.lose(single(run, index), _unreadable())
+                self._losses.lose(single(run, index), unreadable())
             elif self._incomplete and run.retries == 0:  # nobody is waited for any more
-                self._losses.lose(single(run, index), _unclaimed())
-            else:
+                self._losses.lose(single(run, index), unclaimed())
+            elif not (self._state.unwanted and self._state.end_unwanted(single(run, index))):
                 continue
             elsewhere.add(index)
         for part in without(run, elsewhere):
@@ -144,7 +150,7 @@ class Recovering:
         """Whether anything is known of tasks that the forwarder has not sent to this process."""
         return bool(
             self._sent_to
-            or self._claimed
+            or self.claims
             or self._fates
             or self._state.outbox
             or self._damaged
@@ -152,12 +158,27 @@ class Recovering:
             or UNKNOWN in self.expected
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether managers of before may have tasks that the forwarder has not sent here."""
+        return bool(self._sent_to or self.claims or UNKNOWN in self.expected)
+
+    def may_have(self, task: Task) -> bool:
+        """Whether that may be so of this task."""
+        if task in self.claims or UNKNOWN in self.expected:
+            return True
+        name = self._sent_to.get(task)
+        if name is None or name in self.expected:
+            return name is not None
+        manager = self._state.by_name.get(name)
+        return manager is not None and bool(manager.unstored)
+
     def unreadable(self, tasks: list[msg.TaskRefs]) -> None:
         """The outcomes of these were in the spool, and are lost: the forwarder is to send them
         again, which it does when it greets again.
         """
         for ref, index in each(tasks):
-            self._fates[ref.stream, index] = _unreadable()
+            self._fates[ref.stream, index] = unreadable()
         self._state.actions.append(ev.ToForwarder(msg.Reset()))
 
     def adopt(self, claim: Claim, task: msg.TaskRun) -> None:
@@ -169,25 +190,23 @@ class Recovering:
             manager.running[task.stream, task.first] = self._state.now
             started = msg.Started([msg.TaskRefs(task.stream, [task.first, 1])])
             self._state.actions.append(ev.ToForwarder(started))
+        interrupt = self._state.unwanted.get((task.stream, task.first))
+        if claim.running and not interrupt:
+            self._state.unwanted.pop((task.stream, task.first), None)  # it had begun before
+        elif interrupt is not None:
+            manager.cancelled[task.stream, task.first] = interrupt  # told with the welcome
 
     def _sent(self, name: str) -> set[Task]:
         """What this manager was sent; it is asked for once."""
         return {task for task in self._sent_of.pop(name, ()) if self._sent_to.get(task) == name}
 
-    def _claims(self, name: str) -> set[Task]:
-        """What this manager claims; it is asked for once."""
-        found = self._claims_of.pop(name, ())
-        return {
-            task
-            for task in found
-            if (claim := self._claimed.get(task)) is not None and claim.manager == name
-        }
-
     def take_claims(self, manager: Manager) -> set[tuple[bytes, int]]:
         """Forget what a manager claimed when it greeted before; it claims anew."""
-        claimed = self._claims(manager.name)
+        claimed = self.claims.take(manager.name)
         for task in claimed:
-            del self._claimed[task]
+            if task in self.asked:  # if it does not claim this any more, it is about to tell why
+                self._sent_to[task] = manager.name
+                self._sent_of.setdefault(manager.name, []).append(task)
         return claimed
 
     def claim(
@@ -203,7 +222,10 @@ class Recovering:
         runs: list[msg.TaskRefs] = []
         for ref, index, running in tasks:
             task = (ref.stream, index)
-            if (claim := self._claimed.get(task)) is not None:
+            if task in self.disowned:
+                drop.append(one_ref(ref, index))
+                continue
+            if (claim := self.claims.get(task)) is not None:
                 if claim.manager == manager.name:
                     continue
                 if (claim.epoch, claim.attempt) < (ref.epoch, ref.attempt):
@@ -215,8 +237,7 @@ class Recovering:
                 continue
             self._sent_to.pop(task, None)
             self._fates.pop(task, None)
-            self._claimed[task] = Claim(manager.name, ref.epoch, ref.attempt, running)
-            self._claims_of.setdefault(manager.name, []).append(task)
+            self.claims.add(task, Claim(manager.name, ref.epoch, ref.attempt, running))
             if running:
                 runs.append(msg.TaskRefs(ref.stream, [index, 1]))
         if runs:
@@ -241,38 +262,28 @@ class Recovering:
 
     def _overtake(self, task: Task, claim: Claim) -> None:
         """An incomplete journal did not know of a later attempt: this one had been given up."""
-        del self._claimed[task]
+        self.claims.pop(task)
         if before := self._state.by_name.get(claim.manager):
             refs = [msg.TaskRefs(task[0], [task[1], 1], claim.epoch, claim.attempt)]
             cancel = msg.Cancel(refs, interrupt=True, forget=True)
             self._state.actions.append(ev.ToManager(before.peer, cancel))
 
-    def running(self) -> list[msg.TaskRefs]:
-        """Tasks that run, as managers claim, and that the forwarder has not sent here yet."""
-        return [
-            msg.TaskRefs(stream, [index, 1])
-            for (stream, index), claim in self._claimed.items()
-            if claim.running
-        ]
-
     def disown(self, task: tuple[bytes, int]) -> Manager | None:
         """The forwarder does not want a task any more that it has not sent here; who claims it."""
+        claim = self.claims.pop(task)
+        if claim is None and self.may_have(task):
+            self.disowned.add(task)  # for whoever comes with it
         self._sent_to.pop(task, None)
         self._fates.pop(task, None)
-        claim = self._claimed.pop(task, None)
+        if task in self.asked:
+            del self.asked[task]
+            self._state.unwanted.pop(task, None)
         return self._state.by_name.get(claim.manager) if claim is not None else None
-
-    def _unclaim(self, manager: Manager, task: tuple[bytes, int], epoch: int, attempt: int) -> bool:
-        """Whether this manager held a task that the forwarder has not sent here yet; not now."""
-        if self._claimed.get(task, ())[:3] != (manager.name, epoch, attempt):
-            return False
-        del self._claimed[task]
-        return True
 
     def lost(self, manager: Manager, lost: msg.LostTask) -> None:
         """A manager has lost something that it does not hold: maybe something that it claimed."""
         task = (lost.stream, lost.index)
-        if self._unclaim(manager, task, lost.epoch, lost.attempt):
+        if self.claims.take_attempt(task, manager.name, lost.epoch, lost.attempt):
             self._fates[task] = lost.loss
             # Whether it may run again says the forwarder, when it sends it: to the next process,
             # if this one is gone by then.
@@ -281,16 +292,17 @@ class Recovering:
 
     def returned(self, manager: Manager, ref: msg.TaskRefs, index: int) -> None:
         """A manager has not begun something that it does not hold: maybe something it claimed."""
-        self._unclaim(manager, (ref.stream, index), ref.epoch, ref.attempt)
+        self.claims.take_attempt((ref.stream, index), manager.name, ref.epoch, ref.attempt)
 
     def ended(self, task: tuple[bytes, int]) -> bool:
         """A task has ended; whether it waited for a manager to come back."""
         for tasks in self._state.waiting.values():
             if tasks.pop(task, None):
                 return True
-        self._claimed.pop(task, None)
+        self.claims.pop(task)
         self._fates.pop(task, None)
         self._sent_to.pop(task, None)
+        self.asked.pop(task, None)
         return False
 
     def told_all(self, name: str) -> None:
@@ -304,8 +316,7 @@ class Recovering:
         """What a manager claimed, or may have, is lost with it."""
         if cause == LossCause.WALLTIME:
             cause = LossCause.INTERRUPTED  # how long these ran is not known here
-        for key in self._claims(manager.name):
-            del self._claimed[key]
+        for key in self.claims.take(manager.name):
             self._fates[key] = manager_lost(manager, why, True, cause)
         self._give_up_sent(manager, why)
 
@@ -332,7 +343,7 @@ class Recovering:
                 if task.retries:
                     self._state.requeue(task)
                 else:  # who ran it may have died since
-                    self._losses.lose(task, _unclaimed())
+                    self._losses.lose(task, unclaimed())
 
     @property
     def awaited(self) -> int:
@@ -350,29 +361,15 @@ class Recovering:
             without_tasks: tell of managers that may come back although no task waits for them, as
                 far as is known: the forwarder may not have sent these again yet.
         """
-        waiting = self._state.waiting
-        count = sum(map(len, waiting.values()))
-        if count:
-            names = [name for name in waiting if waiting[name]]
-            tasks = f"{count:,} tasks" if count > 1 else "1 task"
-            what = f"{tasks} may still be with managers of before the restart, which have"
-        elif without_tasks and self.awaited:
-            names, what = list(self.expected), "the managers of before the restart have"
-        else:
-            return ""
-        told = [
-            f"manager {name}" + (f" of block {block}" if (block := self._blocks.get(name)) else "")
-            for name in names
-            if name != UNKNOWN
-        ]
-        who = ", ".join(told[:3]) or "a manager that is not known"
-        if len(told) > 3:
-            who += f" and {len(told) - 3} more"
-        return f"{what} {self._return_s:.0f} s to come back: {who}"
+        waiting = {name: len(tasks) for name, tasks in self._state.waiting.items() if tasks}
+        expected = list(self.expected) if without_tasks and self.awaited else []
+        return awaited.words(waiting, expected, self._blocks, self._return_s)
 
     def tick(self, now: float, has_ended: Callable[[str], bool]) -> None:
         """Give up managers that do not come back, or cannot: their blocks have ended."""
         self._settle(now)
+        if self.disowned and not self.expected:
+            self.disowned.clear()
         for name, until in list(self.expected.items()):
             block = self._blocks.get(name, "")
             if now > until:
@@ -403,19 +400,3 @@ class Recovering:
             # If it is known what has ended the manager, none of its tasks is to blame.
             task.suspect = task.suspect or cause == LossCause.MANAGER_LOST
             self._losses.lose(task, loss)
-
-
-def _unreadable() -> Loss:
-    return Loss(
-        LossCause.INTERRUPTED,
-        "the task may have ended, but the endpoint's spool, which kept its result while the "
-        "home's forwarder was away, was damaged on the disk",
-    )
-
-
-def _unclaimed() -> Loss:
-    return Loss(
-        LossCause.MANAGER_LOST,
-        "the task may have run: it had been sent before the interchange was started again, whose "
-        "journal does not say to which manager, and no manager that is there has it",
-    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fxhpc.interchange import events as ev
+from fxhpc.interchange.awaited import UNKNOWN
 from fxhpc.interchange.held import Claim, Manager, each, in_block, one_ref, single
 from fxhpc.interchange.losses import LOST
-from fxhpc.interchange.recovering import UNKNOWN, Recovering
+from fxhpc.interchange.recovering import Recovering
 from fxhpc.interchange.state import State
+from fxhpc.interchange.unsent import Unsent
 from fxhpc.protocol import messages as msg
 from fxhpc.version import __version__
 
@@ -14,9 +16,12 @@ from fxhpc.version import __version__
 class Registering:
     """Compares what managers say they hold with what they should."""
 
-    def __init__(self, state: State, recovering: Recovering, heartbeat_s: float) -> None:
+    def __init__(
+        self, state: State, recovering: Recovering, unsent: Unsent, heartbeat_s: float
+    ) -> None:
         self._state = state
         self._recovering = recovering
+        self._unsent = unsent
         self._heartbeat_s = heartbeat_s
 
     def register(self, peer: bytes, message: msg.Register, now: float) -> str:
@@ -111,6 +116,7 @@ class Registering:
                 self._state.actions.append(ev.ToManager(peer, again))
             else:
                 del manager.cancelled[stream, index]
+        self._unsent.came_back(manager)
         if manager.suspect is None:
             manager.alone = False
         self.requeue_missing(manager)
@@ -129,3 +135,4 @@ class Registering:
             if run := manager.release(stream, index):
                 self._state.requeue(single(run, index))
         manager.missing.clear()
+        self._unsent.settle()

@@ -148,6 +148,18 @@ class State:
         self.outbox.add(b"", 0, [run], self.actions)
         return True
 
+    def tell_cancelled(self, tasks: dict[bytes, list[int]]) -> None:
+        """Tell the forwarder that these have ended before they began: indices by stream."""
+        runs = [
+            msg.ResultRun(
+                stream, self.epoch, 0, [Outcome(index, OutcomeKind.CANCELLED) for index in indices]
+            )
+            for stream, indices in tasks.items()
+            if indices
+        ]
+        if runs:
+            self.outbox.add(b"", 0, runs, self.actions)
+
     def running(self) -> list[msg.TaskRefs]:
         """All tasks that are known to run."""
         tasks: dict[bytes, list[int]] = {}

@@ -119,7 +119,8 @@ class NoBody(msgspec.Struct, array_like=True, tag="nobody"):
 class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
     """Downwards: end these tasks if they have not begun; `interrupt` ends running ones too.
 
-    Each ends as an outcome of kind CANCELLED, or is named in a Started if it runs on. With
+    Each ends as an outcome of kind CANCELLED, or is named in a Started if it runs on; also one that
+    the interchange was never sent, as soon as it is known that no manager of before has it. With
     `forget` nobody wants to hear of them again: they have ended elsewhere, or their client is gone.
     """
 
@@ -267,6 +268,8 @@ class Present(msgspec.Struct, array_like=True, tag="present"):
     version: str
     protocol: int = PROTOCOL
     held: list[TaskRefs] = []  # queued here or sent to a manager
+    # Whether managers may have tasks that are not in `held`: an interchange of before sent them.
+    doubtful: bool = False
 
 
 class Window(msgspec.Struct, array_like=True, tag="window"):

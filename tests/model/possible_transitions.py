@@ -28,6 +28,7 @@ TASKS: Table = {
     (NOT_THERE, "delivered"): ("recover",),  # its rows were dropped
     # It is sent where there is room.
     ("queued", "sent"): (
+        "CancelTasks",  # it counts as sent until it is known who of before has it
         "EndOfTurn",
         "Fetch",  # adopted with others, of which some had waited
         "Present",  # its interchange has it, from before
@@ -38,7 +39,16 @@ TASKS: Table = {
     ),
     ("sent", "running"): ("Started",),
     # It is not there any more, or not for sure.
-    ("sent", "queued"): ("Fetch", "LocalClosed", "Present", "Resume", "Stored", "Stored refused"),
+    ("sent", "queued"): (
+        "Fetch",
+        "LocalClosed",
+        "Present",
+        "Resume",
+        "Started",  # it was cancelled, and only asked about; it is sent now
+        "Stored",
+        "Stored refused",
+        "Tick",  # likewise, and nobody has answered
+    ),
     ("running", "sent"): ("Loaded", "Lost", "Present"),
     ("running", "queued"): ("LocalClosed", "Present", "Stored"),
     # Its `local` is gone; somebody asks for it, or has another.
@@ -57,6 +67,7 @@ TASKS: Table = {
         "Present",  # cancelled, and not there
         "Results",
         "Resume",
+        "Tick",  # cancelled, and nobody has come back who could be asked
     ),
     ("running", "storing"): (
         "CancelTasks",
@@ -124,7 +135,7 @@ MANAGERS: Table = {
     ("suspect", "alone"): ("Lost", "Results", "Returned"),
     ("alone", "idle"): ("Cancel", "Lost", "Register", "Results", "Returned"),
     ("alone", "busy"): ("Lost", "Results", "Returned"),
-    ("alone", "suspect"): ("Lost", "Results", "Returned"),
+    ("alone", "suspect"): ("Cancel", "Lost", "Results", "Returned"),
     # Its job is about to be over.
     **{
         (state, "draining"): ("Tick",)

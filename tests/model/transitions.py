@@ -23,9 +23,9 @@ from fxhpc.forwarder.streams import (
     SENT,
     STORING,
 )
+from fxhpc.interchange.awaited import UNKNOWN
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.held import Manager as Known
-from fxhpc.interchange.recovering import UNKNOWN
 from fxhpc.manager.core import Manager
 from fxhpc.manager.held import Slot
 from tests.model.possible_transitions import MANAGERS, NOT_THERE, SLOTS, TASKS, Table

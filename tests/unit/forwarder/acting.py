@@ -139,11 +139,14 @@ class Stage:
         *,
         key: bytes = KEY,
         held: list[int] | None = None,
+        epoch: int = 1,
+        doubtful: bool = False,
     ) -> None:
         """The interchange can be spoken to, and says what it holds and wants."""
         self.tell(ev.InterchangeUp(key))
         refs = [msg.TaskRefs(STREAM, to_ranges(held))] if held else []
-        self.interchange(msg.Present(ENDPOINT, 1, "1", held=refs), key)
+        present = msg.Present(ENDPOINT, epoch, "1", held=refs, doubtful=doubtful)
+        self.interchange(present, key)
         self.interchange(msg.Window(tasks, size), key)
 
     def finish(

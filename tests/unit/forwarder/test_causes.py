@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.cancelling import RETURN_S
 from fxhpc.forwarder.settling import SETTLED_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
@@ -249,6 +250,7 @@ def test_what_is_cancelled_while_nobody_can_be_asked_ends_here(stage: Stage) -> 
     stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 1])]))
     stage.tell(ev.InterchangeGone(KEY))
     stage.cancel(C, 0, 1, 2)
+    stage.tick(RETURN_S)
     assert stage.cancelled(C) == [0, 1]
     stage.cancel(C, 2, interrupt=True)
     assert stage.cancelled(C) == [2]
