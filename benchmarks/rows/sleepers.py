@@ -22,7 +22,9 @@ class Sleepers(Row):
     def cases(self, systems: list[type[System]], quick: bool) -> Iterator[Case]:
         for workers in (2, 8, 32):
             for system in systems:
-                count = workers * (100 if quick or system.environment else 250)
+                count = workers * (100 if quick else 250)
+                if system.environment:
+                    count = min(count, 800)  # of 32 workers some get little
                 settings = {"workers": workers, "tasks": count, "seconds": 0.01}
                 yield Case(system, f"{workers}", settings)
 
