@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fxhpc import ids
 from fxhpc.client.futures import TaskFuture, complete, fail, set_running
 from fxhpc.client.resources import Declared
+from fxhpc.client.sendable import check_stream
 from fxhpc.client.splitting import Chunks, divert
+from fxhpc.ids import LOCAL_ENDPOINT
+from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.protocol.outcome import Outcome
 
@@ -16,6 +21,35 @@ if TYPE_CHECKING:
 
 #: An endpoint, a function's digest, a generation of options, and what the tasks are declared to be.
 Key = tuple[str, bytes, int, Declared]
+
+
+def new_stream(
+    key: Key, submitter: bytes, options: dict[str, Any], chunks: Chunks | None
+) -> StreamInfo:
+    """A stream for what has this key.
+
+    Args:
+        options: beside what the key says.
+        chunks: if its tasks are such, they are tried once more as a whole; then their calls are.
+
+    Raises:
+        UsageError: it cannot be sent.
+    """
+    endpoint, digest, _, declared = key
+    if chunks is not None:
+        options = {**options, "retries": min(1, options["retries"])}
+    info = StreamInfo(
+        stream=ids.new_stream(),
+        endpoint=endpoint,
+        function=digest,
+        submitter=submitter,
+        created=time.time(),
+        walltime_s=declared.walltime_s,
+        capture=declared.capture,
+        **options,
+    )
+    check_stream(info)
+    return info
 
 
 class Group:
@@ -58,16 +92,31 @@ class Group:
         return True
 
     def interrupt(self, indices: list[int]) -> None:
-        """Ctrl-C: have tasks end that were sent, those that run too. Never waits."""
-        self.submitter.interrupt(self, indices)
+        """Ctrl-C: have tasks end that were sent, those that run too. Never waits.
+
+        Work that stays without its submitter stays.
+        """
+        attachment = self.submitter.attached
+        sent = [index for index in indices if index < self.first]
+        stays = self.info.keep and self.info.endpoint != LOCAL_ENDPOINT
+        if sent and attachment is not None and attachment.usable and not stays:
+            tasks = [service.StreamRanges(self.stream, ids.to_ranges(sent))]
+            attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
 
     def is_stored(self, index: int) -> bool:
         """Whether the forwarder has stored this task."""
         return index < self.stored
 
     def pending_reason(self, index: int) -> str:
-        """Why this task has not begun; empty if it has."""
-        return self.submitter.pending_reason(self, index)
+        """Why this task has not begun, as the forwarder tells it; empty if it has."""
+        attachment = self.submitter.attached
+        if attachment is None or index >= self.stored:
+            return "it is on its way to the forwarder"
+        tasks = [service.StreamRanges(self.stream, [index, 1])]
+        fetch = service.Fetch(0, tasks, outcomes=False, adopt=False)
+        answer: service.States = attachment.connection.ask(fetch)
+        found = [state for part in answer.streams for state in part.states]
+        return found[0].reason if found else ""
 
     # --- for the connection's thread ------------------------------------------------------------
 
@@ -100,6 +149,7 @@ class Group:
             else:
                 indices = [index for index in self.futures if index < before]
                 futures = [self.futures.pop(index) for index in indices]
+            self._drop_payloads(futures)
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
 
@@ -111,5 +161,11 @@ class Group:
             futures = [self.futures.pop(index) for index in indices]
             self.first += len(self.pending)
             self.pending = []
+            self._drop_payloads(futures)
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
+
+    def _drop_payloads(self, futures: list[TaskFuture]) -> None:
+        if self.chunks is not None:
+            for future in futures:
+                self.chunks.payloads.pop(future._index, None)

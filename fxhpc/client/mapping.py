@@ -31,7 +31,7 @@ _BATCH = 1000
 _ROOM = 100
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     """One task of a map: a call, or a chunk of so many."""
 

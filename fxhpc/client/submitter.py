@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +15,12 @@ from fxhpc.client.attachments import Attachment, release
 from fxhpc.client.callbacks import Callbacks
 from fxhpc.client.following import Following
 from fxhpc.client.futures import TaskFuture
-from fxhpc.client.groups import Group, Key
+from fxhpc.client.groups import Group, Key, new_stream
 from fxhpc.client.outbox import Outbox
 from fxhpc.client.resources import NOTHING_DECLARED, Declared
-from fxhpc.client.sendable import check_stream
 from fxhpc.client.splitting import Chunks
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
-from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.serialize import PackedFunction
 
@@ -159,22 +156,8 @@ class Submitter:
         private = attachment.private
         if private is not None and private.failure is not None and self.endpoint == self._private:
             raise private.failure
-        options = self.options
-        if chunks is not None:  # one try more as a whole, and then its calls have theirs
-            options = {**options, "retries": min(1, options["retries"])}
-        info = StreamInfo(
-            stream=ids.new_stream(),
-            endpoint=self.endpoint,
-            function=function.digest,
-            submitter=self._submitter_id,
-            created=time.time(),
-            walltime_s=declared.walltime_s,
-            capture=declared.capture,
-            **options,
-        )
-        check_stream(info)
         key = (self.endpoint, function.digest, self._generation, declared)
-        group = Group(self, info, key, chunks)
+        group = Group(self, new_stream(key, self._submitter_id, self.options, chunks), key, chunks)
         if function.digest not in self._sent_bodies:
             self._sent_bodies.add(function.digest)
             attachment.connection.call(
@@ -231,25 +214,10 @@ class Submitter:
         """Have a task cancelled there, once it has been sent. The condition is held."""
         self._outbox.cancel(group, index)
 
-    def interrupt(self, group: Group, indices: list[int]) -> None:
-        """Have tasks end that were sent; work that stays without its submitter stays."""
-        attachment = self._attachment
-        sent = [index for index in indices if index < group.first]
-        stays = group.info.keep and group.info.endpoint != LOCAL_ENDPOINT
-        if sent and attachment is not None and attachment.usable and not stays:
-            tasks = [service.StreamRanges(group.stream, ids.to_ranges(sent))]
-            attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
-
-    def pending_reason(self, group: Group, index: int) -> str:
-        """Why a task has not begun, as the forwarder tells it."""
-        attachment = self._attachment
-        if attachment is None or index >= group.stored:
-            return "it is on its way to the forwarder"
-        tasks = [service.StreamRanges(group.stream, [index, 1])]
-        fetch = service.Fetch(0, tasks, outcomes=False, adopt=False)
-        answer: service.States = attachment.connection.ask(fetch)
-        found = [state for part in answer.streams for state in part.states]
-        return found[0].reason if found else ""
+    @property
+    def attached(self) -> Attachment | None:
+        """The attachment, if it was made."""
+        return self._attachment
 
     # --- answers (in the connection's thread) ---------------------------------------------------
 
