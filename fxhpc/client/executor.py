@@ -252,6 +252,12 @@ class Executor(Declaring, cf.Executor):
             raise
         self._submitter.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an Executor belongs to the process that made it, and is not sent to another: make one "
+            "there (only a forked child may use its parent's, for tasks of its own)"
+        )
+
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._finalizer.detach()

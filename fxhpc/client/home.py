@@ -97,6 +97,7 @@ class HomeConnection(Connection):
         self._delivered: list[int] = []  # pushes that are not acknowledged
         self._acknowledge_at = 0.0
         self._address = ""
+        self._forwarder = 0  # its pid, if it is on this host
         self._dormant = False  # no forwarder, and nobody needs one for now
         self._pidfd = -1
         self._failures = 0
@@ -204,7 +205,7 @@ class HomeConnection(Connection):
         """Find the forwarder, connect and greet."""
         try:
             address = self._locate()
-            self._address = address.clients
+            self._address, self._forwarder = address.clients, address.pid
             self._socket = dealer(self._context, address.clients)
         except Exception as error:
             self._missed(error)
@@ -414,9 +415,18 @@ class HomeConnection(Connection):
         if not self._greeted:
             if now - self._opened >= _GREETING_S:
                 self._shut(poller)
-                self._missed(TimeoutError("it does not answer a greeting"))
+                self._missed(TimeoutError(self._unanswering()))
         elif now - self._heard >= _SILENCE_S:
             self._lose(poller, f"silent for {format_duration(now - self._heard)}")
         elif now - self._said >= _HEARTBEAT_S:
             with self._lock:
                 self._outbox.append(Heartbeat())
+
+    def _unanswering(self) -> str:
+        if not self._forwarder:
+            return "it does not answer a greeting"
+        return (
+            f"its process {self._forwarder} is alive, and does not answer a greeting: if it was "
+            f"stopped, `kill -CONT {self._forwarder}` lets it go on; if it hangs, `kill -9` has "
+            f"another take its place, and nothing is lost"
+        )

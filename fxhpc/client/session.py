@@ -48,6 +48,13 @@ class Session:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} belongs to the process that made it, and is not sent to "
+            f"another: make one there, which finds the same home's tasks by their ids (only a "
+            f"forked child may use its parent's)"
+        )
+
     def leave(self, deadline: float) -> None:
         """The interpreter ends: the connection and `local` leave by themselves."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -280,6 +281,15 @@ def test_forwarders_that_die_at_once_are_not_started_without_end(
     finally:
         connection.close()
     assert sum("is gone" in record.message for record in caplog.records) <= 1
+
+
+def test_a_forwarder_that_is_stopped_is_named_with_what_lets_it_go_on(
+    home: FakeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home_module, "_GREETING_S", 0.05)
+    home.silent, home.pid = True, os.getpid()
+    with pytest.raises(errors.ForwarderUnreachable, match=f"`kill -CONT {os.getpid()}`"):
+        HomeConnection(home.locate, patience=0.1)
 
 
 def test_a_warning_that_recurs_is_shown_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
