@@ -140,10 +140,13 @@ def unstartable(part: Part, gone: WorkerGone, host: Host) -> Loss:
 
 def no_body(part: Part, digest: bytes, host: Host) -> Loss:
     """What the task needs is nowhere to be had."""
-    what = "its function" if digest == part.run.function else "an argument that it shares"
+    what, advice = "its function", "Register the function and submit the task again."
+    if digest != part.run.function:
+        what = "a large argument that it shares with other tasks"
+        advice = "Submit the task again, by a new client or Executor."
     text = (
-        f"the task was not begun on {host.host}: {what} (SHA-256 {digest.hex()[:16]}...) is "
-        f"not in the store any more. Register the function and submit the task again."
+        f"the task was not begun on {host.host}: {what} (SHA-256 {digest.hex()[:16]}...) cannot "
+        f"be had from the store any more: it is gone, or damaged (forwarder.log). {advice}"
     )
     return Loss(LossCause.UNDELIVERED, text, host.host)
 

@@ -83,6 +83,7 @@ class _Call:
         self._pickler.prepare()
         self._starts: list[int] = []  # of pickles, among what was written
         self._looked_for: set[int] = set()  # of these: what has no body, as is known
+        self._new: set[int] = set()  # objects that have no body; again, they are what they were
         self._values: list[SharedBody | None] = []
         self._texts: list[bool] = []
         self._buffers: list[pickle.PickleBuffer] = []
@@ -108,7 +109,7 @@ class _Call:
         kind = type(value)
         body = None
         is_large = (kind is bytes or kind is str) and getsizeof(value) > LARGE_PAYLOAD
-        if is_large:
+        if is_large and id(value) not in self._new:
             body = self._sharing.known(value)
             if body is None:
                 data = value if kind is bytes else value.encode("utf-8", "surrogatepass")
@@ -120,6 +121,7 @@ class _Call:
             return
         self.add(value)
         if is_large:
+            self._new.add(id(value))
             self._looked_for.update(range(self._starts[-1], len(self.writer.pieces)))
 
     def loose_bytes(self) -> int:
@@ -168,7 +170,7 @@ class _Call:
         ]
         payload = segments.join(Header(names, values, stream, buffers), there)
         if not bodies:
-            return payload
+            return _fitting(payload, limit)  # to the byte; with bodies it is never larger
         shared = SharedPayload(payload)
         shared.bodies = (*bodies.values(),)
         return shared
