@@ -55,19 +55,22 @@ class ElementFuture(cf.Future):  # type: ignore[type-arg]
     def __init__(self, elements: _Elements, place: int) -> None:
         super().__init__()
         self._elements = elements
-        self._place = place
+        self.place = place  #: in its chunk: what `Chunk.value` is asked for
         self._single: TaskFuture | None = None  # once the call runs as a task of its own
         self._source: Callable[[], Any] | None = None
         self._found: list[tuple[Any, BaseException | None]] = []
 
     @property
     def task_id(self) -> str:
-        """The id of the task that makes this call: the chunk's, or its own if that was lost."""
+        """The id of the task that makes this call: the chunk's, or its own if that was lost.
+
+        A client of the same home gets a `Chunk` for the former, whose `value(place)` is the call's.
+        """
         return (self._single or self._elements.chunk).task_id
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else self._state.lower()
-        return f"<ElementFuture {self._place} of {self.task_id} {state}>"
+        return f"<ElementFuture {self.place} of {self.task_id} {state}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(

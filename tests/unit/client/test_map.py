@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fake_forwarder import FakeForwarder, Task
 
-from fxhpc import Executor, chunks, errors
+from fxhpc import Executor, FuncXClient, chunks, errors
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
@@ -281,3 +281,13 @@ def test_a_lost_call_is_named_by_its_element(
     with pytest.raises(errors.TaskWalltimeExceeded, match="of the map, counted from 0") as caught:
         next(values)
     assert caught.value.elements == ((5, 1) if chunksize == 1 else (4, 2))
+
+
+def test_a_call_is_found_by_its_task_and_place(
+    executor: Executor, client: FuncXClient, forwarder: FakeForwarder
+) -> None:
+    futures: Any = executor.map(square, range(6), chunksize=3).futures
+    assert futures[4].result(LIMIT) == 16
+    chunk = client.get_result(futures[4].task_id)
+    assert (len(chunk), futures[4].place) == (3, 1)
+    assert chunk.value(futures[4].place) == 16
