@@ -89,12 +89,13 @@ class Roster:
 
     def _look(self, manager: Manager) -> None:
         before = self._known.pop(manager, _NOTHING)
+        free = 0
         if self._managers.get(manager.peer) is not manager:
             now = _NOTHING
         else:
-            takes = manager.takes_work
+            takes, free = manager.takes_work, manager.free
             now = (
-                manager.free > 0,
+                _is_worth_a_message(manager, free),
                 manager.held_tasks < manager.slots and takes and not manager.is_reserved,
                 manager.held_tasks > manager.slots and not manager.asked_back and takes,
                 0 if manager.draining else manager.credit_tasks,
@@ -109,7 +110,7 @@ class Roster:
         self.credit_bytes += now[4] - before[4]
         _put(self.idle, manager, now[1])
         _put(self._rich, manager, now[2])
-        _put(self._unsuspecting, manager, now[0] and manager.suspect is None)
+        _put(self._unsuspecting, manager, free > 0 and manager.suspect is None)
         if manager in self._ready:
             self._drop_ready(manager, before[1])
         if now[0]:
@@ -127,6 +128,16 @@ class Roster:
             self.hosts[host] += change
             if not self.hosts[host]:
                 del self.hosts[host]
+
+
+def _is_worth_a_message(manager: Manager, free: int) -> bool:
+    """Whether a manager with room for so many more is sent some now: if a worker has nothing to do,
+    or when half of what it holds ahead has ended. Each one by itself would cost two messages.
+    """
+    if free <= 0:
+        return False
+    ahead = manager.held_tasks - manager.slots
+    return ahead < 0 or free >= ahead
 
 
 def _put(group: dict[Manager, None], manager: Manager, belongs: bool) -> None:

@@ -21,6 +21,22 @@ def test_a_manager_gets_as_many_tasks_as_it_wants() -> None:
     assert stage.sent(A) == [(STREAM, 3), (STREAM, 4)]
 
 
+def test_what_is_held_ahead_is_filled_up_by_several_at_a_time() -> None:
+    stage = Stage()
+    stage.submit(100)
+    stage.register(A, tasks=12, slots=2)
+    held = [index for _, index in stage.sent(A)]
+    stage.take()
+    messages = 0
+    for number in range(50):
+        stage.finish(A, [held.pop(0)], number=number)
+        messages += len(stage.to(A, msg.Tasks))
+        held += [index for _, index in stage.sent(A)]
+        stage.take()
+        assert len(held) >= 6  # each worker has one to go on with
+    assert messages == 10
+
+
 def test_a_manager_gets_as_many_bytes_as_it_wants_and_one_task_in_any_case() -> None:
     stage = Stage()
     stage.submit(10, size=100)
