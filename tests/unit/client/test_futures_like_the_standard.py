@@ -111,11 +111,11 @@ def seen(step: Callable[[], Any]) -> tuple[str, str]:
     except (Exception, cf.CancelledError) as error:
         kinds = (cf.CancelledError, cf.TimeoutError, ValueError)
         return "raises", next(kind.__name__ for kind in kinds if isinstance(error, kind))
-    return "gives", repr(value)
+    return "gives", type(value).__name__ if isinstance(value, Exception) else repr(value)
 
 
 @settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=8), st.integers(0, 8))
 @pytest.mark.parametrize("kind", [Ours, InChunk])
