@@ -71,7 +71,7 @@ def main() -> int:
         print(f"\n{part}" if parts else part, flush=True)
         parts.append(part)
 
-    say(f"{machine()}; {repeats} x, in turn; medians [min-max].")
+    say(f"{suite.machine}; {repeats} x, in turn; medians [min-max].")
     for row in all_rows():
         if not options.rows or row.name in options.rows:
             say(f"### {row.title}\n\n{row.about}\n\n{suite.measure(row)}")
@@ -107,6 +107,7 @@ class Suite:
         self.found: dict[str, Found] = {}
         self.versions: dict[str, dict[str, str]] = {}
         self.failed = 0
+        self.machine = machine()  # as it was before there was anything to measure
         self._options = options
         self._repeats = repeats
         self._settings = settings
@@ -167,7 +168,7 @@ class Suite:
             for row, found in self.found.items()
         }
         return {
-            "machine": machine(),
+            "machine": self.machine,
             "interpreter": sys.version,
             "versions": self.versions,
             "options": vars(self._options),

@@ -91,7 +91,7 @@ def against_floors(found: dict[str, Found]) -> str:
             if sign * middle >= sign * floor.floor
             else "**below**"
         )
-        bounds = [f"{bound:,g}" for bound in (floor.floor, floor.goal)]
+        bounds = [f"{bound:,.10g}" for bound in (floor.floor, floor.goal)]
         lines.append([floor.row, floor.system, floor.what, told(values), *bounds, reached])
     lines += _growth(found.get("scale", {}))
     header = ["row", "system", "figure", "measured", "floor", "goal", "reached"]

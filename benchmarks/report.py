@@ -13,11 +13,12 @@ Values = dict[str, list[float]]
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """What the figures were measured on, and how busy that is."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
 
 

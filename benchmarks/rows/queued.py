@@ -19,7 +19,7 @@ class Queued(Row):
     """A million tasks in the queue."""
 
     name = "queued"
-    title = "Every process with a million tasks queued"
+    title = "Every process with very many tasks queued"
     about = (
         "MB (proportional set size) of each kind of process, and the most that one of them had as "
         "its resident set, while no task begins."

@@ -38,7 +38,15 @@ BATCH_OF_A_HOME: dict[str, dict[str, float]] = {
         "manager-worker": 104,
     },
     "bytes": {"client-forwarder": 124, "interchange-manager": 81, "manager-worker": 82},
-    "bytecodes": {"protocol": 136, "ids": 29, "forwarder": 406, "interchange": 211, "manager": 69},
+    "bytecodes": {
+        "serialize": 118,
+        "client": 39,
+        "protocol": 136,
+        "ids": 29,
+        "forwarder": 406,
+        "interchange": 211,
+        "manager": 69,
+    },
     "sqlite": {"commits": 15, "rows": 28, "bytes": 103},
 }
 EXECUTOR_AND_NAMED_ENDPOINT: dict[str, dict[str, float]] = {
@@ -54,7 +62,15 @@ EXECUTOR_AND_NAMED_ENDPOINT: dict[str, dict[str, float]] = {
         "interchange-manager": 81,
         "manager-worker": 82,
     },
-    "bytecodes": {"protocol": 175, "ids": 29, "forwarder": 236, "interchange": 211, "manager": 69},
+    "bytecodes": {
+        "serialize": 118,
+        "client": 39,
+        "protocol": 175,
+        "ids": 29,
+        "forwarder": 236,
+        "interchange": 211,
+        "manager": 69,
+    },
     "sqlite": {"commits": 16, "rows": 50, "bytes": 103},
 }
 #: The same through real processes, where counts depend a little on who is quicker. One message for
