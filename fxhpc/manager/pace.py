@@ -58,8 +58,11 @@ class Pace:
         return self._count > 0
 
     def hold(self, slots: int) -> int:
-        """How many tasks to hold for so many workers."""
-        return self.within(slots, HOLD_S)
+        """How many tasks to hold for so many workers: one ahead for each, if they are not long."""
+        tasks = self.within(slots, HOLD_S)
+        if self._count and self._spent_s < HOLD_S * self._count:
+            return max(tasks, 2 * slots)
+        return tasks
 
     def within(self, slots: int, seconds: float) -> int:
         """How many tasks so many workers end in this time; at least one each."""

@@ -129,6 +129,17 @@ def test_long_tasks_are_held_one_for_each_worker() -> None:
     assert manager.held_tasks == 4
 
 
+@pytest.mark.parametrize(("seconds", "held"), [(0.01, 16), (0.03, 8), (0.06, 4)])
+def test_a_manager_has_the_next_tasks_before_these_have_ended(seconds: float, held: int) -> None:
+    endpoint = Endpoint(4)
+    endpoint.submit(S, [seconds] * 400)
+    endpoint.run_for(1.0)
+    (manager,) = endpoint.core._state.managers.values()
+    assert manager.credit_tasks in (held - 1, held)
+    assert endpoint.run_all(400, 10.0) + 1.0 < 400 * seconds / 4 * 1.04
+    assert once(endpoint)
+
+
 def test_a_worker_has_its_next_task_before_it_has_ended_one() -> None:
     """Though what they take varies, as it does on a busy machine."""
     endpoint = Endpoint(4)
