@@ -279,7 +279,7 @@ def dispatching(workload: Workload, managers: int, tasks: int) -> Row:
     """Tasks through so many managers: what each costs."""
     simulation = Simulation(workload)
     simulation.add_managers(managers)
-    first = 2 * managers * simulation.credit  # they fill up
+    first = managers * simulation.credit  # they fill up
     tasks = max(tasks, managers * SLOTS)
     simulation.submit(first + tasks)
     simulation.go_on(lambda: simulation.ended >= first)

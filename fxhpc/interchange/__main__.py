@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.handlers
 import os
@@ -16,6 +17,10 @@ from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.process import InterchangeProcess
 from fxhpc.printable import make_logs_safe
 from fxhpc.protocol.provision import InterchangeSpec
+
+#: When garbage is looked for: seldom. Nothing here goes round in circles, and to look through what
+#: is known of a hundred thousand tasks stops the interchange for a quarter of a second.
+_COLLECT = (100_000, 50, 100)
 
 log = logging.getLogger("fxhpc.interchange")
 
@@ -40,6 +45,8 @@ def main(arguments: list[str]) -> int:
         _report(report, str(error))
         return 1
     _report(report, "ready")
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
     try:
         process.run()
     except BaseException as error:
