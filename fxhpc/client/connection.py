@@ -16,6 +16,7 @@ import platform
 import socket
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -104,7 +105,8 @@ class Connection(abc.ABC):
         self.client_id = os.urandom(16)
         self.local_id = os.urandom(16)
         self.attached: service.Attached | None = None
-        self.bodies: set[bytes] = set()  # shared arguments that this forwarder was sent
+        # Shared arguments that this forwarder was sent and told to keep, and their bytes.
+        self.bodies: OrderedDict[bytes, int] = OrderedDict()
         self.on_need_local: Callable[[], None] = _ignore
         self.on_attached: Callable[[service.Attached], None] = _ignore
         self._numbers = itertools.count(1)

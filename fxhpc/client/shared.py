@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from fxhpc.protocol import service
 
+#: Bytes of bodies that a forwarder is to keep for tasks to come, beside the last one.
+HELD_BYTES = 128 * 2**20
+
 if TYPE_CHECKING:
     from fxhpc.client.connection import Connection, Reply
     from fxhpc.serialize.sharing import SharedBody
@@ -23,17 +26,26 @@ def put(
         then: takes the answer or an error, and must not wait.
     """
     digest = body.digest
-    if digest in connection.bodies:
+    bodies = connection.bodies
+    if digest in bodies:
+        bodies.move_to_end(digest)
         return None
-    connection.bodies.add(digest)
+    bodies[digest] = len(body.data)
 
     def answered(answer: Any) -> None:
         if isinstance(answer, BaseException):
-            connection.bodies.discard(digest)  # the next task that needs it tries again
+            bodies.pop(digest, None)  # the next task that needs it tries again
         if then is not None:
             then(answer)
 
-    return connection.call(service.PutBody(0, digest, bytes(body.data)), answered)
+    message = service.PutBody(0, digest, bytes(body.data), shared=True)
+    reply = connection.call(message, answered)
+    forget: list[bytes] = []
+    while len(bodies) > 1 and sum(bodies.values()) > HELD_BYTES:
+        forget.append(bodies.popitem(last=False)[0])
+    if forget:
+        connection.post(service.ForgetBodies(forget))
+    return reply
 
 
 def bodies_of(payloads: list[bytes]) -> tuple[list[bytes], list[SharedBody]]:

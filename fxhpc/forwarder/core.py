@@ -268,7 +268,12 @@ class Forwarder:
                 state.fail(client, message.call, "StoreFull", [full])
                 return
             state.bodies.keep(message.digest, message.body)
+            if message.shared:
+                client.bodies.add(message.digest)
+                self._keeping.dropping.shared.add(message.digest)
             state.store_for(client, message.call, [op.AddBody(message.digest, message.body)])
+        elif isinstance(message, service.ForgetBodies):
+            client.bodies.difference_update(message.digests)
         elif isinstance(message, service.GetFunctions):
             self._load_records(client, message.call, "functions", (message.function_ids,))
         elif isinstance(message, service.Search):

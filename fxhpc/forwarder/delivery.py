@@ -122,6 +122,7 @@ class Client:
         self.peer = peer
         self.name = attach.client
         self.instance = attach.local
+        self.bodies: set[bytes] = set()  # shared arguments that it will not send again
         self.to_push: deque[tuple[bytes, int]] = deque()  # stream and row
         self.pushed: dict[int, tuple[bytes, list[int]]] = {}  # number: stream and its indices
         self.next_push = 1

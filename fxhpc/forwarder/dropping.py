@@ -50,6 +50,7 @@ class Dropping:
 
     Attributes:
         on_forgotten: told of streams that nobody may ask for any more.
+        shared: shared arguments that this forwarder was sent.
     """
 
     on_forgotten: Callable[[Stream], None]
@@ -64,6 +65,9 @@ class Dropping:
         self._when_done: list[Gone] = []
         self._is_littered = False  # something went: bodies may be left that nothing refers to
         self._began: float | None = None
+        self.shared: set[bytes] = set()
+        self._free: set[bytes] = set()  # of these: no client counted on them at the last look
+        self._look_at = 0.0
 
     def forget(self, streams: Iterable[Stream], then: Gone | None = None) -> bool:
         """Forget streams, and drop their rows bit by bit, and those that did not go before.
@@ -198,6 +202,39 @@ class Dropping:
                 self._is_littered = error is not None or bool(value)
 
         state.load("unreferenced", (in_use,), found)
+
+    def _unheld(self) -> set[bytes]:
+        """Shared arguments that no client counts on, and no task that may still run needs."""
+        held = {digest for client in self._state.clients.values() for digest in client.bodies}
+        return self.shared - held
+
+    def drop_shared(self) -> None:
+        """Drop shared arguments that nobody has counted on for a while: a client that comes back
+        may have sent tasks that refer to them, which arrive a moment later.
+        """
+        if not self.shared or self._state.now < self._look_at:
+            return
+        self._look_at = self._state.now + SETTLED_S
+        before, self._free = self._free, self._unheld()
+        candidates = before & self._free
+        for stream in self._state.streams.values() if candidates else ():
+            candidates -= stream.referred()
+        if not candidates:
+            return
+        in_use = list({stream.info.function for stream in self._state.streams.values()})
+
+        def found(value: Any, error: Exception | None) -> None:
+            if error is not None:
+                return
+            gone = candidates.intersection(value) & self._unheld()
+            for stream in self._state.streams.values():
+                gone -= stream.referred()
+            if gone:
+                self.shared -= gone
+                self._state.bodies.drop(gone)
+                self._state.store([op.DropBodies(sorted(gone))], ignore)
+
+        self._state.load("unreferenced", (in_use,), found)
 
     def compact(self, then: Gone) -> None:
         """Give free room within the database, and the log, back to the file system."""

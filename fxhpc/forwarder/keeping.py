@@ -91,6 +91,7 @@ class Keeping:
     def tick(self, wall: float) -> None:
         """Time has passed."""
         self.begin(wall)
+        self.dropping.drop_shared()
         if not self._state.durable:
             return
         if self.dropping.tick():

@@ -56,6 +56,11 @@ class Bodies:
             _, old = self._bodies.popitem(last=False)
             self._size -= len(old)
 
+    def drop(self, digests: Iterable[bytes]) -> None:
+        """Let these go."""
+        for digest in digests:
+            self._size -= len(self._bodies.pop(digest, b""))
+
 
 class State:
     """The forwarder's memory, and the actions that its parts want done.

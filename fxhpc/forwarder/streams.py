@@ -149,6 +149,22 @@ class Stream:
         self.size += size
         self.accepted = max(self.accepted, first + count)
 
+    def referred(self) -> set[bytes]:
+        """The shared arguments of its tasks that have not ended."""
+        if not self.shared:
+            return set()
+        found: set[bytes] = set()
+        states = self.states
+        for row, first, count, _ in self.rows:
+            if (digests := self.shared.get(row)) is not None:
+                if min(states[first : first + count], default=STORING) >= STORING:
+                    del self.shared[row]
+                else:
+                    found.update(digests)
+        for row in self.shared.keys() - {entry[0] for entry in self.rows}:  # being stored
+            found.update(self.shared[row])
+        return found
+
     def skip_to(self, index: int) -> None:
         """What is before this index was delivered, as far as nothing is known of it."""
         missing = index - len(self.states)

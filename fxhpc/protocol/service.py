@@ -135,6 +135,13 @@ class PutBody(msgspec.Struct, array_like=True, tag="put"):
     call: int
     digest: bytes
     body: Payload
+    shared: bool = False  # an argument: it stays while tasks refer to it, or until ForgetBodies
+
+
+class ForgetBodies(msgspec.Struct, array_like=True, tag="forget"):
+    """Client: before it refers to these shared arguments again, it sends them again."""
+
+    digests: list[bytes]
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):
@@ -378,6 +385,7 @@ FromClient = (
     Attach
     | RegisterFunction
     | PutBody
+    | ForgetBodies
     | Submit
     | Fetch
     | CancelTasks
