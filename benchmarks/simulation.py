@@ -591,6 +591,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="headings that have this word")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
     options = parser.parse_args()
+    gc.set_threshold(100_000, 50, 100)  # as the interchange's process has it
     found: dict[str, list[Row]] = {}
     for heading, measure in measurements(options.quick):
         if options.only.lower() not in heading.lower():
