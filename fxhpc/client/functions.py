@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fxhpc.serialize import PackedFunction, pack_function
+from fxhpc.serialize import FunctionPacker, PackedFunction, pack_function
 
 _MISSING: Any = object()
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), range})
@@ -28,6 +28,7 @@ class FunctionCache:
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[Any], PackedFunction, Watch | None]] = {}
+        self._packer = FunctionPacker()
 
     def pack(self, function: Callable[..., Any]) -> PackedFunction:
         """The function packed, as it is now.
@@ -43,7 +44,7 @@ class FunctionCache:
                 return packed
             self._entries.pop(key, None)
         watch = watch_of(function)
-        packed = pack_function(function)
+        packed = pack_function(function) if watch is not None else self._packer.pack(function)
         if watch is not None and watch.holds():
             entries = self._entries
             forget = weakref.ref(function, lambda ref: _forget(entries, key, ref))

@@ -10,11 +10,12 @@ refer to them, and `bodies` has them in a worker.
 from fxhpc.serialize.calls import ArgumentPacker, load_arguments, pack_arguments
 from fxhpc.serialize.data import pack_result, unpack_result
 from fxhpc.serialize.exceptions import RemoteExceptionWrapper, pack_exception, unpack_exception
-from fxhpc.serialize.functions import PackedFunction, pack_function
+from fxhpc.serialize.functions import FunctionPacker, PackedFunction, pack_function
 from fxhpc.serialize.loader import Loader
 
 __all__ = [
     "ArgumentPacker",
+    "FunctionPacker",
     "Loader",
     "PackedFunction",
     "RemoteExceptionWrapper",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,10 @@ from fxhpc.errors import RegistrationError
 from fxhpc.serialize import sources
 from fxhpc.serialize.build import python_version
 from fxhpc.serialize.pack import pack
+from fxhpc.serialize.pickler import Pickler
+from fxhpc.serialize.segments import Writer
+from fxhpc.serialize.sharing import KEPT_BYTES
+from fxhpc.units import LARGE_PAYLOAD
 
 #: Raised when an older worker could not load what is packed now.
 FORMAT = 2
@@ -54,17 +59,68 @@ def pack_function(fn: Callable[..., Any]) -> PackedFunction:
         )
     name = _name_of(fn)
     packed, modules = pack(fn, f"function {name}")
-    file, line, text = _source_of(fn)
-    body = Body(
-        FORMAT,
-        python_version(),
-        name,
-        packed,
-        [(*source,) for source in sources.collect(modules)],
-        (file, line, text),
+    return _packed(_body(fn, name, modules), packed)
+
+
+class FunctionPacker:
+    """Packs functions for one client. A large one, which has an array in its closure or in a
+    partial's arguments, is compared with what it was the last time: that is a tenth of the work.
+    """
+
+    def __init__(self) -> None:
+        # By name and size: what stands beside the packed function, it in pieces, and the body.
+        self._last: OrderedDict[tuple[str, int], tuple[Body, list[Any], PackedFunction]] = (
+            OrderedDict()
+        )
+        self._size = 0
+
+    def pack(self, fn: Callable[..., Any]) -> PackedFunction:
+        """As `pack_function`."""
+        if not callable(fn):
+            return pack_function(fn)
+        writer = Writer()
+        pickler = Pickler(writer, 5)
+        pickler.prepare()
+        try:
+            pickler.dump(fn)
+        except Exception:  # said in words there, or packed by what packs more
+            return pack_function(fn)
+        name = _name_of(fn)
+        body = _body(fn, name, pickler.modules)
+        if writer.size <= LARGE_PAYLOAD:
+            return _packed(body, b"".join(writer.pieces))
+        key = name, writer.size
+        last = self._last.get(key)
+        if last is not None and last[0] == body and _are_same(last[1], writer.pieces):
+            return last[2]
+        packed = _packed(body, b"".join(writer.pieces))
+        kept = [piece if type(piece) is bytes else bytearray(piece) for piece in writer.pieces]
+        if self._last.pop(key, None) is None:
+            self._size += writer.size
+        self._last[key] = body, kept, packed
+        while self._size > KEPT_BYTES and len(self._last) > 1:
+            (_, size), _ = self._last.popitem(last=False)
+            self._size -= size
+        return packed
+
+
+def _are_same(kept: list[Any], pieces: list[Any]) -> bool:
+    # A bytearray, which stands for what may change, compares with any buffer at memory's speed.
+    return len(kept) == len(pieces) and all(
+        one is other or one == other for one, other in zip(kept, pieces, strict=True)
     )
-    data = pickle.dumps(tuple(body), protocol=5)
-    return PackedFunction(data, hashlib.sha256(data).digest(), name, text)
+
+
+def _body(fn: Any, name: str, modules: set[str]) -> Body:
+    """The body of a function but for the function itself."""
+    file, line, text = _source_of(fn)
+    found = [(*source,) for source in sources.collect(modules)]
+    return Body(FORMAT, python_version(), name, b"", found, (file, line, text))
+
+
+def _packed(body: Body, function: bytes) -> PackedFunction:
+    data = pickle.dumps(tuple(body._replace(function=function)), protocol=5)
+    return PackedFunction(data, hashlib.sha256(data).digest(), body.name, body.shown[2])
 
 
 def _inner(fn: Any) -> Any:

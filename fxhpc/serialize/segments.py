@@ -149,6 +149,8 @@ class Writer:
         self.write = self._write  # a bound method, looked up once by the pickler
 
     def _write(self, data: Any) -> None:
+        if type(data) is pickle.PickleBuffer:
+            data = data.raw()
         self.pieces.append(data)
         self.size += size_of(data)
 
