@@ -39,7 +39,7 @@ def told(values: Sequence[float] | None, digits: int | None = None) -> str:
     low, middle, high = min(values), statistics.median(values), max(values)
     if digits is None:
         digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
-    if len(values) == 1:
+    if low == high:
         return f"{middle:,.{digits}f}"
     return f"{middle:,.{digits}f} [{low:,.{digits}f}-{high:,.{digits}f}]"
 
