@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -157,7 +158,11 @@ class Dask(System):
 
     def start(self, workers: int = WORKERS) -> None:
         self.cluster = self.distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, processes=True
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            processes=True,
+            local_directory=os.environ["FXHPC_HOME"],
         )
         self.client = self.distributed.Client(self.cluster)
 
@@ -192,6 +197,8 @@ class Ray(System):
 
     def start(self, workers: int = WORKERS) -> None:
         self.ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        # Its sockets would have too long names below the home.
+        self.session = self.ray._private.worker._global_node.get_session_dir_path()
 
     def submit(self, function: Callable[..., Any], values: Sequence[Any], *first: Any) -> Any:
         remote = self.remote.get(function)
@@ -204,6 +211,7 @@ class Ray(System):
 
     def stop(self) -> None:
         self.ray.shutdown()
+        shutil.rmtree(self.session, ignore_errors=True)
 
 
 ALL: tuple[type[System], ...] = (Loky, Joblib, Executorlib, ParslHTEX, Dask, Ray)
