@@ -183,6 +183,7 @@ class Gathering:
         for run in runs:
             for outcome in run.outcomes:
                 stream.states[outcome.index] = DELIVERED
+                self._unacknowledged_bytes += len(outcome.data) + len(outcome.output)
             _note_kinds(stream, run.outcomes)
             self.on_ended(stream.info.stream, run.outcomes)
         if client is not None:

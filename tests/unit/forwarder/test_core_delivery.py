@@ -69,6 +69,16 @@ def test_large_results_are_acknowledged_at_once(stage: Stage) -> None:
     assert stage.down(msg.ResultsStored) == [msg.ResultsStored([1])]
 
 
+def test_large_results_that_are_pushed_are_acknowledged_at_once() -> None:
+    """Embedded: else an interchange that keeps no more of them waits for the next tick."""
+    stage = Stage(durable=False)
+    stage.attach(C)
+    stage.up()
+    stage.submit(C, 1, info(keep=False))
+    stage.finish([0], number=1, data=bytes(ACKNOWLEDGE_BYTES))
+    assert stage.down(msg.ResultsStored) == [msg.ResultsStored([1])]
+
+
 def test_a_full_disk_keeps_outcomes_until_there_is_room(stage: Stage) -> None:
     stage.submit(C, 1)
     stage.store.full = True
