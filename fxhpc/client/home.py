@@ -7,16 +7,14 @@ and told again what nobody has answered: every call has its effect once, however
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
-
-import zmq
 
 from fxhpc import errors
 from fxhpc.client import processes
@@ -27,7 +25,8 @@ from fxhpc.protocol import service
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT, DecodeError
 from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Bye, Heartbeat, Refuse, Reset
-from fxhpc.transport.sockets import dealer, make_context, receive, send
+from fxhpc.transport.poller import Poller
+from fxhpc.transport.unix_sockets import UnixDealer, dealer
 from fxhpc.transport.waker import Waker
 from fxhpc.units import format_duration
 
@@ -44,6 +43,7 @@ _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)  # between attempts to open the link
 _STAYED_S = 1.0  # a forwarder that attached this client and lived for less counts as stillborn
 _STILLBORN = 5  # such forwarders in a row until the next ones are waited for
 _NEXT_S, _NEXT_LAST_S = 0.5, 5.0  # how long: doubling
+_ENDING_MS = 200  # from the end of a process's connections to its own
 _WARNING_S, _STILLBORN_WARNING_S = 10.0, 60.0
 
 
@@ -89,8 +89,7 @@ class HomeConnection(Connection):
         self._attached_at = 0.0
         self._outbox: deque[Any] = deque()
         self._waker = Waker()
-        self._context = make_context()
-        self._socket: zmq.SyncSocket | None = None
+        self._socket: UnixDealer | None = None
         self._link = Link(0)
         self._greeted = False  # Attached has come in this session
         self._unsent: list[bytes] | None = None  # stamped, and the socket was full
@@ -135,9 +134,9 @@ class HomeConnection(Connection):
             self._thread.join(timeout)
 
     def abandon(self) -> None:
-        """The socket, its context and the thread are the parent's."""
+        """The socket and the thread are the parent's."""
         super().abandon()
-        processes.bury(self._context, self._socket, self._waker, self._thread)
+        processes.bury(self._socket, self._waker, self._thread)
 
     def _transmit(self, message: Any) -> None:
         self._outbox.append(message)
@@ -146,8 +145,8 @@ class HomeConnection(Connection):
     # --- the connection's thread ----------------------------------------------------------------
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._waker, zmq.POLLIN)
+        poller = Poller()
+        poller.register(self._waker.fileno())
         try:
             while not self._turn(poller):
                 pass
@@ -164,11 +163,9 @@ class HomeConnection(Connection):
             self._shut(poller)
             self._fail(errors.ForwarderError("the client was closed"), for_good=True)
             self._waker.close()
-            if self.pid == os.getpid():
-                self._context.term()
             self._first.set()
 
-    def _turn(self, poller: zmq.Poller) -> bool:
+    def _turn(self, poller: Poller) -> bool:
         """One round of the loop; True if it was the last."""
         now = time.monotonic()
         if self._socket is None and now >= self._retry_at and self._wants_link():
@@ -183,7 +180,7 @@ class HomeConnection(Connection):
             timeout = self._next_deadline(now) - now
         if self._stopping or blocked:
             timeout = min(timeout, 0.01)
-        ready = dict(poller.poll(math.ceil(max(0.0, min(timeout, 5.0)) * 1000)))
+        ready = poller.poll(max(0.0, min(timeout, 5.0)))
         self._waker.clear()
         if self._pidfd in ready:
             # What it still had to say is read first: answers that are there need no second call.
@@ -191,8 +188,21 @@ class HomeConnection(Connection):
             self._lose(poller, "its process has ended")
         elif self._socket is not None and self._socket in ready:
             self._receive(poller)
+            if self._socket is not None and self._socket.ended:
+                self._lose(poller, self._why_closed())
         self._check_time(poller)
         return False
+
+    def _why_closed(self) -> str:
+        """Why the connection has ended. A process that ends closes it a moment before it is gone,
+        and is not to be found alive when another is looked for.
+        """
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            if poll.poll(_ENDING_MS):
+                return "its process has ended"
+        return "it has closed the connection"
 
     def _wants_link(self) -> bool:
         if self._dormant and (self._calls or self._sinks):
@@ -201,16 +211,16 @@ class HomeConnection(Connection):
             self._failures = 0
         return not self._stopping and not self._dormant and self._closed is None
 
-    def _open(self, poller: zmq.Poller) -> None:
+    def _open(self, poller: Poller) -> None:
         """Find the forwarder, connect and greet."""
         try:
             address = self._locate()
             self._address, self._forwarder = address.clients, address.pid
-            self._socket = dealer(self._context, address.clients)
+            self._socket = dealer(address.clients)
         except Exception as error:
             self._missed(error)
             return
-        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._socket)
         if self._watch(address.pid, poller):
             self._greet()
         else:
@@ -224,14 +234,14 @@ class HomeConnection(Connection):
         self._unsent = None
         self._delivered.clear()  # their numbers were the last session's
         self._opened = self._heard = self._said = time.monotonic()
-        send(self._socket, FROM_CLIENT.encode(self._link.stamp(self._greeting())))
+        self._socket.send_message(FROM_CLIENT.encode(self._link.stamp(self._greeting())))
         with self._lock:
             parting = [message for message in self._outbox if isinstance(message, Bye)]
             self._outbox.clear()
             self._outbox.extend(self._unanswered())
             self._outbox.extend(parting)
 
-    def _watch(self, pid: int, poller: zmq.Poller) -> bool:
+    def _watch(self, pid: int, poller: Poller) -> bool:
         """Have the process's end wake this thread; False if it has ended already."""
         if pid <= 0 or not hasattr(os, "pidfd_open"):
             return True
@@ -241,10 +251,10 @@ class HomeConnection(Connection):
             return False
         except OSError:
             return True  # the kernel lacks it: silence will tell
-        poller.register(self._pidfd, zmq.POLLIN)
+        poller.register(self._pidfd)
         return True
 
-    def _shut(self, poller: zmq.Poller) -> None:
+    def _shut(self, poller: Poller) -> None:
         if self.pid != os.getpid():
             return
         if self._pidfd >= 0:
@@ -257,7 +267,7 @@ class HomeConnection(Connection):
             self._socket = None
         self._greeted = False
 
-    def _lose(self, poller: zmq.Poller, why: str) -> None:
+    def _lose(self, poller: Poller, why: str) -> None:
         """The link is gone: open it again."""
         now = time.monotonic()
         stayed = self._greeted and now - self._attached_at >= _STAYED_S
@@ -324,7 +334,7 @@ class HomeConnection(Connection):
     def _flush(self) -> bool:
         """Send what waits; False if the socket takes no more for now."""
         if self._unsent is not None and self._socket is not None:
-            if not send(self._socket, self._unsent):
+            if not self._socket.send_message(self._unsent):
                 return False
             self._unsent = None
         while self._greeted:
@@ -339,7 +349,7 @@ class HomeConnection(Connection):
                         break
                     message = self._outbox.popleft()
             frames = FROM_CLIENT.encode(self._link.stamp(message))
-            if not send(self._socket, frames):
+            if not self._socket.send_message(frames):
                 self._unsent = frames  # it has its number, so it goes before all others
                 return False
             self._said = time.monotonic()
@@ -357,11 +367,11 @@ class HomeConnection(Connection):
             or time.monotonic() >= self._acknowledge_at
         )
 
-    def _receive(self, poller: zmq.Poller) -> None:
+    def _receive(self, poller: Poller) -> None:
         for _ in range(100):  # then look at the rest of the world
             if self._socket is None:
                 return
-            frames = receive(self._socket)
+            frames = self._socket.receive_message()
             if frames is None:
                 return
             try:
@@ -381,7 +391,7 @@ class HomeConnection(Connection):
             self._heard = time.monotonic()
             self._take(envelope.message, poller)
 
-    def _take(self, message: Any, poller: zmq.Poller) -> None:
+    def _take(self, message: Any, poller: Poller) -> None:
         if isinstance(message, Heartbeat):
             return
         if isinstance(message, Bye):
@@ -408,7 +418,7 @@ class HomeConnection(Connection):
         deadline = min(self._said + _HEARTBEAT_S, self._heard + _SILENCE_S)
         return min(deadline, self._acknowledge_at) if self._delivered else deadline
 
-    def _check_time(self, poller: zmq.Poller) -> None:
+    def _check_time(self, poller: Poller) -> None:
         if self._socket is None:
             return
         now = time.monotonic()

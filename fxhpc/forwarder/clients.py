@@ -35,7 +35,7 @@ class HomeClients:
         """Nothing: other processes speak through sockets."""
         return []
 
-    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+    def receive(self, ready: set[Any]) -> list[ev.Event]:
         """What clients have said, and which of them have ended."""
         events: list[ev.Event] = []
         if self.acceptor.socket in ready:

@@ -20,7 +20,7 @@ from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import DirectWriter, Writer
 from fxhpc.protocol import codec, messages
-from fxhpc.transport import ipc, sockets
+from fxhpc.transport import ipc, unix_sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.directories import OwnedDirectory
 from fxhpc.transport.waker import Waker
@@ -52,11 +52,8 @@ class EmbeddedForwarder:
         self.directory = directory.path
         self._owned = directory
         managers = ipc.ipc_address(self.directory, "managers")
-        self._context = sockets.make_context()
         host = LocalHost(
-            Acceptor(
-                sockets.router(self._context, managers), codec.FROM_MANAGER, messages.Register
-            ),
+            Acceptor(unix_sockets.router(managers), codec.FROM_MANAGER, messages.Register),
             epoch,
             None,
         )
@@ -66,7 +63,7 @@ class EmbeddedForwarder:
         self._clients = _Threads()
         remotes = None
         if endpoint is not None:
-            remotes = RemoteInterchanges(self._context, endpoint.parent, endpoint.name)
+            remotes = RemoteInterchanges(endpoint.parent, endpoint.name)
         self._remotes = remotes
         self._loop = Loop(core, self._clients, self._writer, host, self._waker, remotes)
         self._pid = os.getpid()
@@ -113,7 +110,6 @@ class EmbeddedForwarder:
         self._writer.close()
         self._waker.close()
         self._owned.remove()
-        self._context.term()
 
 
 class EmbeddedPeer:
@@ -140,7 +136,7 @@ class _Threads:
     def sockets(self) -> list[Any]:
         return []
 
-    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+    def receive(self, ready: set[Any]) -> list[ev.Event]:
         return []
 
     def waiting(self) -> list[ev.Event]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from typing import Any, Protocol
-
-import zmq
 
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.writer import AnyWriter
+from fxhpc.transport.poller import Poller
 from fxhpc.transport.waker import Waker
 
 log = logging.getLogger(__name__)
@@ -32,7 +30,7 @@ class Clients(Protocol):
     def waiting(self) -> list[ev.Event]:
         """What has happened to clients and needs no look at a socket."""
 
-    def receive(self, ready: dict[Any, int]) -> list[ev.Event]:
+    def receive(self, ready: set[Any]) -> list[ev.Event]:
         """What has happened to clients, as far as what is ready tells."""
 
     def tick(self) -> list[ev.Event]:
@@ -71,7 +69,7 @@ class Loop:
         self.remotes = remotes
         self._events: deque[ev.Event] = deque([ev.Begun(time.time())])
         self._watched: list[Any] = []
-        self._last_poller = zmq.Poller()
+        self._last_poller = Poller()
         self._writes: set[int] = set()  # tokens of Store actions, to tell them from Load's
         self._next_tick = time.monotonic() + TICK_S
         self._trouble = ""  # what the store said last, if it was an error
@@ -97,7 +95,7 @@ class Loop:
         if self.remotes is not None:
             wake_at = min(wake_at, self.remotes.next_eager_look())
         wait = 0.0 if self._events else max(0.0, wake_at - time.monotonic())
-        ready = dict(poller.poll(math.ceil(wait * 1000)))
+        ready = poller.poll(wait)
         self.waker.clear()
         self._gather()
         self._events.extend(self.clients.receive(ready))
@@ -121,13 +119,13 @@ class Loop:
             self._events.append(ev.Tick(time.time()))
         self._handle_all()
 
-    def _poller(self, watched: list[Any]) -> zmq.Poller:
+    def _poller(self, watched: list[Any]) -> Poller:
         """A poller for these; the last one, as long as they are the same."""
         if watched != self._watched:
             self._watched = watched
-            self._last_poller = zmq.Poller()
+            self._last_poller = Poller()
             for one in watched:
-                self._last_poller.register(one, zmq.POLLIN)
+                self._last_poller.register(one)
         return self._last_poller
 
     def feed(self, event: ev.Event) -> None:

@@ -11,7 +11,6 @@ import signal
 import time
 from pathlib import Path
 
-import zmq
 from setproctitle import setproctitle
 
 from fxhpc.errors import ForwarderError, FxhpcError
@@ -31,7 +30,7 @@ from fxhpc.hosts import boot_id, is_alive, start_time
 from fxhpc.interchange.journal import Owner, read_journal
 from fxhpc.printable import make_logs_safe
 from fxhpc.protocol import codec, messages, service
-from fxhpc.transport import ipc, sockets
+from fxhpc.transport import ipc, unix_sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.directories import OwnedDirectory
 from fxhpc.transport.waker import Waker
@@ -69,7 +68,7 @@ def main(arguments: list[str]) -> int:
             _report(report, "busy")
             return 0
         process = ForwarderProcess(home, lock, _grace())
-    except (FxhpcError, OSError, zmq.ZMQError) as error:
+    except (FxhpcError, OSError) as error:
         log.error("cannot start: %s", error)
         _report(report, str(error))
         return 1
@@ -102,22 +101,21 @@ class ForwarderProcess:
         self._directory = OwnedDirectory(
             _directory_before(before), ("clients", "managers"), os.fspath(home.owner)
         )
-        context = sockets.make_context()
         clients = ipc.ipc_address(self._directory.path, "clients")
         managers = ipc.ipc_address(self._directory.path, "managers")
         host = LocalHost(
-            Acceptor(sockets.router(context, managers), codec.FROM_MANAGER, messages.Register),
+            Acceptor(unix_sockets.router(managers), codec.FROM_MANAGER, messages.Register),
             epoch,
             str(home.locals),
         )
         self._clients = HomeClients(
-            Acceptor(sockets.router(context, clients), codec.FROM_CLIENT, service.Attach)
+            Acceptor(unix_sockets.router(clients), codec.FROM_CLIENT, service.Attach)
         )
         self._waker = Waker()
         self._writer = Writer(store, self._waker.wake, inline=not network)
         core = Forwarder(epoch, managers=managers, notices=store.notices)
         core.recover(recovered)
-        self._remotes = RemoteInterchanges(context, home.endpoints)
+        self._remotes = RemoteInterchanges(home.endpoints)
         self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker, self._remotes)
         self._set_limits()
         self._expect_clients(host)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq
 
 from fxhpc.errors import FxhpcError
 from fxhpc.forwarder import events as ev
@@ -22,7 +21,7 @@ from fxhpc.forwarder.core import endpoint_key
 from fxhpc.hosts import is_alive
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
-from fxhpc.transport import sockets
+from fxhpc.transport import unix_sockets
 from fxhpc.transport.opener import Opener
 
 #: Seconds between heartbeats, and without a word until an interchange counts as away.
@@ -90,9 +89,8 @@ class RemoteInterchanges:
             which people start and stop by commands.
     """
 
-    def __init__(self, context: zmq.SyncContext, directory: Path, names: str = "*") -> None:
+    def __init__(self, directory: Path, names: str = "*") -> None:
         self._commands = names == "*"
-        self._context = context
         self._directory = directory
         self._pattern = f"{names}/endpoint.json"
         self._remotes: dict[bytes, _Remote] = {}
@@ -144,7 +142,8 @@ class RemoteInterchanges:
                     yield from self._lose(remote, nothing_runs)
                     break
                 yield ev.InterchangeSaid(remote.key, message)
-            if remote.opener is not None and remote.opener.broken:
+            # One that has ended is lost at the next tick, when its process is gone too.
+            if remote.opener is not None and remote.opener.broken and not remote.opener.ended:
                 yield ev.InterchangeUp(remote.key)
 
     def look(self, *, again: bool = False) -> Iterator[ev.Event]:
@@ -238,7 +237,7 @@ class RemoteInterchanges:
             if now - remote.heard > SILENCE_S:
                 remote.trouble = f"its process {remote.address.pid} is alive, and does not answer"
                 yield from self._lose(remote)
-            elif not is_alive(remote.address.pid, remote.address.started):
+            elif remote.opener.ended or not is_alive(remote.address.pid, remote.address.started):
                 yield from self._lose(remote)
             elif now - remote.said > HEARTBEAT_S:
                 self.tell(remote.key, msg.Heartbeat())
@@ -298,8 +297,8 @@ class RemoteInterchanges:
         if address == remote.parted and time.monotonic() < remote.parted_until:
             return  # it is about to end, and another will come
         try:
-            socket = sockets.dealer(self._context, address.forwarder)
-        except (FxhpcError, ValueError, zmq.ZMQError) as error:
+            socket = unix_sockets.dealer(address.forwarder)
+        except (FxhpcError, ValueError, OSError) as error:
             if not remote.trouble:
                 log.warning("endpoint %s cannot be reached: %s", remote.name, error)
             remote.trouble = str(error)

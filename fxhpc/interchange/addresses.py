@@ -10,7 +10,8 @@ import psutil
 import zmq
 
 from fxhpc.errors import FxhpcError
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets
+from fxhpc.transport.curve import CurveServer
 
 #: Interfaces whose addresses lead nowhere from another host.
 _PRIVATE = ("docker", "virbr", "veth", "cni", "lxc", "podman")
@@ -19,17 +20,17 @@ _PRIVATE = ("docker", "virbr", "veth", "cni", "lxc", "podman")
 def bind(
     context: zmq.SyncContext,
     address: str,
-    curve: sockets.CurveServer,
+    curve: CurveServer,
     name: str,
-    silence_s: float = sockets.SILENCE_S,
-) -> zmq.SyncSocket:
+    silence_s: float = tcp_sockets.SILENCE_S,
+) -> tcp_sockets.TcpSocket:
     """The socket for managers of the endpoint `name`, which may be silent for so many seconds.
 
     Raises:
         FxhpcError: the address cannot be bound; the text says why, and what to do.
     """
     try:
-        return sockets.router(context, address, curve=curve, silence_s=silence_s)
+        return tcp_sockets.router(context, address, curve=curve, silence_s=silence_s)
     except zmq.ZMQError as error:
         where = address.removeprefix("tcp://")
         port = where.rpartition(":")[2]

@@ -7,6 +7,7 @@ import time
 from fxhpc.protocol import messages as msg
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.monitor import Monitor
+from fxhpc.transport.tcp_sockets import TcpSocket
 
 #: Seconds that a manager whose connection was closed may take to connect again. A process that was
 #: killed closes it too, and does not come back.
@@ -25,9 +26,9 @@ class Connections:
     The socket's monitor tells that one has ended, not whose: all are tried.
     """
 
-    def __init__(self, managers: Acceptor[msg.FromManager]) -> None:
+    def __init__(self, managers: Acceptor[msg.FromManager], socket: TcpSocket) -> None:
         self._managers = managers
-        self.monitor = Monitor(managers.socket)
+        self.monitor = Monitor(socket)
         self._probe_until = self._probe_next = 0.0
         self._closed: dict[bytes, float] = {}  # those that ended, and until when to wait
 

@@ -38,9 +38,10 @@ from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import provision as pro
 from fxhpc.protocol.provision import InterchangeSpec
-from fxhpc.transport import ipc, sockets
+from fxhpc.transport import ipc, tcp_sockets, unix_sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
+from fxhpc.transport.curve import CurveServer
 from fxhpc.transport.directories import OwnedDirectory, remove_abandoned
 from fxhpc.transport.keys import slow_curve_warning
 from fxhpc.version import __version__
@@ -81,25 +82,27 @@ class InterchangeProcess:
         if warning := slow_curve_warning():
             log.warning("%s", warning)
         keys = directory.keys("endpoint")
-        context = sockets.make_context()
+        context = tcp_sockets.make_context()
         self._authenticator = Authenticator(context)
         self._authenticator.allow(_DOMAIN, {directory.keys("manager").public: "manager"})
-        curve = sockets.CurveServer(keys, _DOMAIN)
+        curve = CurveServer(keys, _DOMAIN)
         silence_s = spec.heartbeat_s * spec.missed_heartbeats
-        managers = addresses.bind(context, spec.bind, curve, record.name, silence_s)
+        managers = self._managers_socket = addresses.bind(
+            context, spec.bind, curve, record.name, silence_s
+        )
         self._sockets = OwnedDirectory()
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
-        self._connections = Connections(self._managers)
+        self._connections = Connections(self._managers, managers)
         self._forwarder = ForwarderLink(
-            Acceptor(sockets.router(context, forwarder), codec.TO_INTERCHANGE, msg.Hello)
+            Acceptor(unix_sockets.router(forwarder), codec.TO_INTERCHANGE, msg.Hello)
         )
         self._status = StatusFile(directory)
         self._unnamed: set[int] = set()  # blocks whose names could not be written down
         epoch = self._make_core(record)
         if spec.manager is not None:
             directory.write_manager_spec(spec.manager)
-        bound = sockets.bound_address(managers)
+        bound = managers.address
         offered = addresses.offered(bound, spec.addresses)
         directory.write_address(
             InterchangeAddress(
@@ -175,12 +178,13 @@ class InterchangeProcess:
         """Serve until it is to end."""
         poller = zmq.Poller()
         for socket in (
-            self._managers.socket,
-            self._forwarder.socket,
+            self._managers_socket,
             self._authenticator.socket,
             self._connections.monitor.socket,
         ):
             poller.register(socket, zmq.POLLIN)
+        forwarder = self._forwarder.socket
+        poller.register(forwarder.descriptor, zmq.POLLIN)
         polled: set[int] = set()
         next_tick = time.monotonic()
         while self._left is None and not self._stopping.at_once:
@@ -192,7 +196,8 @@ class InterchangeProcess:
             for fd in wanted - polled:
                 poller.register(fd, zmq.POLLIN)
             polled = wanted
-            ready = dict(poller.poll(int(max(0.0, next_tick - time.monotonic()) * 1000)))
+            wait = 0.0 if forwarder.is_readable() else max(0.0, next_tick - time.monotonic())
+            ready = dict(poller.poll(int(wait * 1000)))
             self._authenticator.handle()
             for peer, manager_said in self._managers.receive():
                 self._handle(ev.ManagerSaid(peer, manager_said))

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from fxhpc.errors import FxhpcError
 from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.transport.curve import CurveClient
 from fxhpc.transport.ipc import IPC_SCHEME, ipc_path
-from fxhpc.transport.keys import load_keys
-from fxhpc.transport.sockets import CurveClient
 
 _IN_PROGRESS = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
@@ -133,6 +132,8 @@ class Finder:
             raise NotFound(f"the file {spec.address_file} names no address")
         self._curve = None
         if key:
+            from fxhpc.transport.keys import load_keys  # which needs ZeroMQ
+
             try:
                 keys = load_keys(spec.key_file, "manager")
             except OSError as error:

@@ -11,11 +11,10 @@ import signal
 import socket
 import time
 
-import zmq
-
 from fxhpc.errors import FxhpcError
 from fxhpc.manager import events as ev
 from fxhpc.manager import logs, processes, unsent
+from fxhpc.manager.connecting import Connection, connect
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.finding import Finder, NotFound
@@ -25,8 +24,6 @@ from fxhpc.manager.watch import Watch
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
 from fxhpc.protocol.codec import TO_MANAGER
-from fxhpc.transport import sockets
-from fxhpc.transport.monitor import Monitor
 from fxhpc.transport.opener import Opener
 
 #: An interchange that says nothing for so many heartbeats is looked for anew.
@@ -61,9 +58,8 @@ class Shell:
         self._spec = spec
         self._node = node
         self._selector = selectors.DefaultSelector()
-        self._context = sockets.make_context()
         self._opener: Opener[msg.ToManager] | None = None
-        self._monitor: Monitor | None = None
+        self._connection: Connection | None = None
         self._heard = time.monotonic()
         self._welcome = False  # the interchange has answered on this connection
         self._looked = 0.0
@@ -101,7 +97,6 @@ class Shell:
             self._finder.close()
             self._crew.close()
             self._disconnect()
-            self._context.term()
             self._selector.close()
         return self._account_for(self._leave)
 
@@ -145,11 +140,9 @@ class Shell:
         if self._opener is None:
             until = self._finder.until if self._finder.busy else self._retry_at
             return max(0.0, min(until - now, self._core.wait_s(now)))
-        # The descriptor of a ZeroMQ socket only tells of changes; what is there, the socket tells.
-        assert self._monitor is not None
-        for one in (self._opener.socket, self._monitor.socket):
-            if int(one.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return 0.0
+        assert self._connection is not None
+        if self._connection.is_readable():
+            return 0.0
         return min(self._core.wait_s(now), self._watch.wait_s)
 
     def _tell(self, event: ev.Event) -> None:
@@ -207,10 +200,8 @@ class Shell:
             if way is None:
                 return  # addresses are being tried
             self._nowhere, self._address = "", way.address
-            socket_ = sockets.dealer(
-                self._context, way.address, curve=way.curve, before_connecting=self._monitor_it
-            )
-        except (FxhpcError, OSError, ValueError, zmq.ZMQError) as error:
+            connection = self._connection = connect(way)
+        except (FxhpcError, OSError, ValueError) as error:
             if isinstance(error, NotFound):
                 self._nowhere = str(error)
             else:
@@ -221,11 +212,10 @@ class Shell:
             return
         others = self._finder.summary(but=way.address)
         log.info("connecting to %s%s", way.address, f"; others: {others}" if others else "")
-        self._opener = Opener(socket_, TO_MANAGER)
-        assert self._monitor is not None
+        self._opener = Opener(connection.socket, TO_MANAGER)
         self._heard = now
-        for one in (socket_, self._monitor.socket):
-            self._selector.register(_descriptor(one), selectors.EVENT_READ, _nothing)
+        for descriptor in connection.descriptors:
+            self._selector.register(descriptor, selectors.EVENT_READ, _nothing)
         self._greet()
 
     def _complain(self, now: float) -> None:
@@ -243,12 +233,9 @@ class Shell:
         self._look()
         self._tell(ev.LinkOpened())
 
-    def _monitor_it(self, socket_: zmq.SyncSocket) -> None:
-        self._monitor = Monitor(socket_)
-
     def _read_link(self) -> None:
-        opener, monitor = self._opener, self._monitor
-        if opener is None or monitor is None:
+        opener, connection = self._opener, self._connection
+        if opener is None or connection is None:
             return
         now = time.monotonic()
         for message in opener.receive():
@@ -264,7 +251,7 @@ class Shell:
                 self._look()  # what runs now matters for what is asked
                 self._chronicle.heard(message)
             self._tell(ev.Said(message))
-        ended = monitor.look().ended
+        ended = connection.has_ended()
         # Whether a connection could be made at all is not always told.
         patience = self._core.heartbeat_s * MISSED_HEARTBEATS if self._welcome else WELCOME_S
         if ended or now - self._heard > patience:
@@ -320,21 +307,16 @@ class Shell:
         self._retry_s = min(2 * self._retry_s, RECONNECT_LAST_S)
 
     def _disconnect(self, *, lost: bool = False) -> None:
-        if self._opener is None or self._monitor is None:
+        if self._opener is None or self._connection is None:
             return
-        for one in (self._opener.socket, self._monitor.socket):
-            self._selector.unregister(_descriptor(one))
-        self._monitor.close()
-        self._opener.close(lost=lost)
-        self._opener = self._monitor = None
-
-
-def _descriptor(socket_: zmq.SyncSocket) -> int:
-    return int(socket_.getsockopt(zmq.FD))
+        for descriptor in self._connection.descriptors:
+            self._selector.unregister(descriptor)
+        self._connection.close(lost=lost)
+        self._opener = self._connection = None
 
 
 def _nothing(_: int) -> None:
-    """Both ZeroMQ sockets are read in each turn anyway."""
+    """The connection is read in each turn anyway."""
 
 
 def is_final(reason: str) -> bool:

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-import zmq
-
 from fxhpc.protocol.codec import Codec, DecodeError
 from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Heartbeat, Reset
-from fxhpc.transport import parts, sockets
+from fxhpc.transport import parts
+from fxhpc.transport.sockets import MessageSocket
 
 M = TypeVar("M")
 
@@ -29,7 +28,7 @@ def _ignore(peer: bytes, call: int, why: str) -> None:
 
 
 class Acceptor(Generic[M]):
-    """Reads a ROUTER socket and keeps a link for each peer.
+    """Reads a bound socket and keeps a link for each peer.
 
     Args:
         socket: the bound socket.
@@ -40,14 +39,14 @@ class Acceptor(Generic[M]):
         on_refused: told of calls of known peers that nobody can read: peer, number, why.
     """
 
-    def __init__(self, socket: zmq.SyncSocket, codec: Codec[M], greeting: type) -> None:
+    def __init__(self, socket: MessageSocket, codec: Codec[M], greeting: type) -> None:
         self.socket = socket
         self.on_refused: Callable[[bytes, int, str], None] = _ignore
         self.undecodable = 0  # messages that nobody could read, since the start
         self._codec = codec
         self._greeting = greeting
         self._links: dict[bytes, Link] = {}
-        self._in_parts = sockets.is_tcp(socket)
+        self._in_parts = socket.crosses_hosts
         self._assemblies: dict[bytes, parts.Assembly] = {}  # of messages that are not whole yet
 
     def receive(self) -> Iterator[tuple[bytes, M]]:
@@ -57,7 +56,7 @@ class Acceptor(Generic[M]):
         """
         told: set[bytes] = set()
         for _ in range(_AT_ONCE):
-            received = sockets.receive(self.socket)
+            received = self.socket.receive_message()
             if received is None:
                 return
             peer, *frames = received
@@ -122,8 +121,8 @@ class Acceptor(Generic[M]):
             return False
         frames = self._codec.encode(link.stamp(message))
         if self._in_parts and parts.is_large(frames):
-            return all(sockets.send(self.socket, [peer, *part]) for part in parts.split(frames))
-        return sockets.send(self.socket, [peer, *frames])
+            return all(self.socket.send_message([peer, *part]) for part in parts.split(frames))
+        return self.socket.send_message([peer, *frames])
 
     def peers(self) -> list[bytes]:
         """Everybody there is a link to."""
@@ -141,7 +140,7 @@ class Acceptor(Generic[M]):
 
     def _reset(self, peer: bytes, session: int) -> None:
         frames = self._codec.encode(Link(session).stamp(Reset()))
-        sockets.send(self.socket, [peer, *frames])
+        self.socket.send_message([peer, *frames])
 
     def _refuse(self, peer: bytes, error: DecodeError) -> None:
         self.undecodable += 1

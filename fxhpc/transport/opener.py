@@ -1,4 +1,4 @@
-"""The opening side of a link on a DEALER socket: stamps what it says, checks what it hears."""
+"""The opening side of a link: stamps what it says, checks what it hears."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import random
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-import zmq
-
 from fxhpc.protocol.codec import Codec, DecodeError
 from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Heartbeat, Reset
-from fxhpc.transport import parts, sockets
+from fxhpc.transport import parts
+from fxhpc.transport.sockets import MessageSocket
 
 M = TypeVar("M")
 
@@ -19,15 +18,20 @@ _AT_ONCE = 256
 
 
 class Opener(Generic[M]):
-    """Keeps one link on a DEALER socket. `broken` says that the caller has to greet again."""
+    """Keeps one link on a socket. `broken` says that the caller has to greet again."""
 
-    def __init__(self, socket: zmq.SyncSocket, codec: Codec[M]) -> None:
+    def __init__(self, socket: MessageSocket, codec: Codec[M]) -> None:
         self.socket = socket
         self.broken = False
         self.undecodable = 0
         self._codec = codec
         self._link = Link(0)
-        self._assembly = parts.Assembly() if sockets.is_tcp(socket) else None
+        self._assembly = parts.Assembly() if socket.crosses_hosts else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other end has closed the connection, for good."""
+        return self.socket.ended
 
     def greet(self, message: Any) -> bool:
         """Open the link, again if need be, under a new session."""
@@ -39,9 +43,9 @@ class Opener(Generic[M]):
         """Send a message; False breaks the link."""
         frames = self._codec.encode(self._link.stamp(message))
         if self._assembly is not None and parts.is_large(frames):
-            sent = all(sockets.send(self.socket, part) for part in parts.split(frames))
+            sent = all(self.socket.send_message(part) for part in parts.split(frames))
         else:
-            sent = sockets.send(self.socket, frames)
+            sent = self.socket.send_message(frames)
         self.broken = self.broken or not sent
         return sent
 
@@ -52,7 +56,7 @@ class Opener(Generic[M]):
         """
         told = False
         for _ in range(_AT_ONCE):
-            frames = sockets.receive(self.socket)
+            frames = self.socket.receive_message()
             if frames is None:
                 return
             if self._assembly is not None:
@@ -82,11 +86,6 @@ class Opener(Generic[M]):
                 self.broken = True
                 return
 
-    def close(self, *, lost: bool = False) -> None:
-        """Close the socket; what was sent already still goes out.
-
-        Args:
-            lost: the peer is not there. What is still on the way to it stays unsaid: it could
-                arrive after what the next socket says, and be taken for newer.
-        """
-        self.socket.close(linger=0 if lost else 200)
+    def close(self) -> None:
+        """Close the socket; what was sent already still goes out."""
+        self.socket.close(linger=200)
