@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from fxhpc.transport.poller import Poller
+from fxhpc.transport.sockets import MessageSocket
+
 #: Seconds that anything may take in a test before it counts as hanging.
 LIMIT = 60.0
 
@@ -36,3 +39,10 @@ def eventually(
                 f"did not come to hold within {within} s" + (f": {told()}" if told else "")
             )
         time.sleep(every)  # the condition is what is waited for
+
+
+def readable(socket: MessageSocket, within: float = LIMIT) -> bool:
+    """Wait until a socket has something to be read; whether it has."""
+    poller = Poller()
+    poller.register(socket)
+    return bool(poller.poll(within))

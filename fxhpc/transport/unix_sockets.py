@@ -199,13 +199,16 @@ class UnixRouter:
             if mask & _OUT:
                 stream.flush()
             if mask & _IN:
-                stream.read()
-                inbox = stream.inbox
-                while inbox:
-                    self._inbox.append([stream.name, *inbox.popleft()])
-            if stream.ended:
-                del self._peers[stream.name]
-                stream.close()
+                self._read(stream)
+
+    def _read(self, stream: _Stream) -> None:
+        stream.read()
+        inbox = stream.inbox
+        while inbox:
+            self._inbox.append([stream.name, *inbox.popleft()])
+        if stream.ended:
+            del self._peers[stream.name]
+            stream.close()
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTED):
@@ -219,7 +222,8 @@ class UnixRouter:
                 continue
             # Random, so that what was meant for one of before never reaches another.
             name = os.urandom(16)
-            self._peers[name] = _Stream(one, self._selector, name, self._max_frame)
+            stream = self._peers[name] = _Stream(one, self._selector, name, self._max_frame)
+            self._read(stream)  # who connects says something
 
 
 class _Stream:

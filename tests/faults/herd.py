@@ -13,8 +13,10 @@ from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.manager.shell import RECONNECT_FIRST_S, RECONNECT_LAST_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.codec import TO_MANAGER
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets
+from fxhpc.transport.curve import CurveClient
 from fxhpc.transport.opener import Opener
+from fxhpc.transport.sockets import MessageSocket
 from fxhpc.version import __version__
 
 _BEAT_S = 5.0
@@ -38,7 +40,7 @@ class Member:
         if self.opener is not None:
             self.herd.poller.unregister(self.opener.socket)
             del self.herd.by_socket[self.opener.socket]
-            self.opener.close(lost=True)
+            self.opener.socket.close(0)
             self.opener = None
         self.welcome = False
         self.retry_at = now + self.retry_s * random.uniform(0.5, 1.0)
@@ -63,10 +65,11 @@ class Member:
         except OSError:
             self.lost(now)
             return
-        curve = sockets.CurveClient(self.herd.keys, key.encode())
-        self.opener = Opener(sockets.dealer(self.herd.context, address, curve=curve), TO_MANAGER)
-        self.herd.poller.register(self.opener.socket, zmq.POLLIN)
-        self.herd.by_socket[self.opener.socket] = self
+        curve = CurveClient(self.herd.keys, key.encode())
+        socket_ = tcp_sockets.dealer(self.herd.context, address, curve=curve)
+        self.opener = Opener(socket_, TO_MANAGER)
+        self.herd.poller.register(socket_, zmq.POLLIN)
+        self.herd.by_socket[socket_] = self
         self.heard = self.beaten = now
         self.opener.greet(msg.Register(self.name, b"", 64, __version__, host=self.name))
 
@@ -89,9 +92,9 @@ class Herd:
     def __init__(self, directory: EndpointDirectory, count: int) -> None:
         self.directory = directory
         self.keys = directory.keys("manager")
-        self.context = sockets.make_context()
+        self.context = tcp_sockets.make_context()
         self.poller = zmq.Poller()
-        self.by_socket: dict[zmq.SyncSocket, Member] = {}
+        self.by_socket: dict[MessageSocket, Member] = {}
         self.members = [Member(self, number) for number in range(count)]
 
     @property

@@ -17,7 +17,8 @@ from fxhpc.protocol import messages as msg
 from fxhpc.protocol.codec import TO_MANAGER
 from fxhpc.protocol.link import Link
 from fxhpc.testing.endpoint import RunningEndpoint
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets, unix_sockets
+from fxhpc.transport.curve import CurveClient
 from fxhpc.transport.keys import load_keys
 from tests.process.homes import TestHome
 from tests.process.workers import tasks
@@ -75,7 +76,7 @@ def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
 
 @pytest.fixture
 def context() -> Iterator[zmq.SyncContext]:
-    context = sockets.make_context()
+    context = tcp_sockets.make_context()
     yield context
     context.destroy(linger=500)
 
@@ -94,16 +95,16 @@ def test_i04_an_interchange_ignores_what_is_no_message(
     for data in RAW:
         say_raw(socket.AF_INET, (host, int(port)), data)
         say_raw(socket.AF_UNIX, path, data)
-    curve = sockets.CurveClient(
+    curve = CurveClient(
         load_keys(endpoint.directory.manager_key, "manager"), address.server_key.encode()
     )
     peers = [
-        sockets.dealer(context, address.managers, curve=curve),
-        sockets.dealer(context, address.forwarder),
+        tcp_sockets.dealer(context, address.managers, curve=curve),
+        unix_sockets.dealer(address.forwarder),
     ]
     for peer in peers:
         for message in MESSAGES:
-            peer.send_multipart(message)
+            assert peer.send_message(message)
 
     def told() -> str:
         try:
@@ -136,12 +137,12 @@ def test_i04_a_manager_ignores_what_is_no_message(interchange: Interchange) -> N
     interchange.ready()
     assert interchange.run(tasks.double, (4,))
     for message in MESSAGES:
-        interchange._acceptor.socket.send_multipart([interchange.peer, *message])
+        interchange._acceptor.socket.send_message([interchange.peer, *message])
     link = interchange._acceptor._links[interchange.peer]
     cut = TO_MANAGER.encode(link.stamp(msg.Heartbeat()))[0][:-3]
-    interchange._acceptor.socket.send_multipart([interchange.peer, cut])
+    interchange._acceptor.socket.send_message([interchange.peer, cut])
     repeated = TO_MANAGER.encode(Link(link.session).stamp(msg.Heartbeat()))
-    interchange._acceptor.socket.send_multipart([interchange.peer, *repeated])
+    interchange._acceptor.socket.send_message([interchange.peer, *repeated])
     interchange.say(msg.Heartbeat())  # by which it notices that something is missing
     interchange.until(lambda: len(interchange.registered) == 2)
     assert len(interchange.run(tasks.double, *[(number,) for number in range(100)])) == 100
@@ -167,7 +168,7 @@ def test_i05_what_is_said_twice_counts_once(interchange: Interchange) -> None:
         old = Link(session)
         for message in again:
             frames = TO_MANAGER.encode(old.stamp(message))
-            interchange._acceptor.socket.send_multipart([interchange.peer, *frames])
+            interchange._acceptor.socket.send_message([interchange.peer, *frames])
     assert len(interchange.run(tasks.double, *[(number,) for number in range(50)])) == 50
     assert interchange.twice == 0
     assert len(interchange.registered) == 1

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets
 from fxhpc.transport.authenticator import Authenticator
+from fxhpc.transport.curve import CurveClient, CurveServer
 from fxhpc.transport.keys import new_keys
 from fxhpc.transport.monitor import Monitor
+from fxhpc.transport.sockets import HIGH_WATER_MARK
 from tests.network.namespaces import HUB_ADDRESS, Network
 from tests.waiting import eventually
 
@@ -30,26 +32,26 @@ class Ends:
         endpoint, manager = new_keys("endpoint"), new_keys("manager")
         # ZeroMQ's threads, and so its connections, are where their context's first socket is made.
         with network.inside(network.hub):
-            self.hub = sockets.make_context()
+            self.hub = tcp_sockets.make_context()
             self.authenticator = Authenticator(self.hub)
             self.authenticator.allow("managers", {manager.public: "manager"})
-            curve = sockets.CurveServer(endpoint, "managers")
+            curve = CurveServer(endpoint, "managers")
             address = f"tcp://{HUB_ADDRESS}:*"
-            self.router = sockets.router(self.hub, address, curve=curve, silence_s=0.6)
+            self.router = tcp_sockets.router(self.hub, address, curve=curve, silence_s=0.6)
             self.router_monitor = Monitor(self.router)
         with network.inside(network.nodes[0]):
-            self.node = sockets.make_context()
-            self.dealer = sockets.dealer(
+            self.node = tcp_sockets.make_context()
+            self.dealer = tcp_sockets.dealer(
                 self.node,
-                sockets.bound_address(self.router),
-                curve=sockets.CurveClient(manager, endpoint.public),
+                self.router.address,
+                curve=CurveClient(manager, endpoint.public),
             )
             self.dealer_monitor = Monitor(self.dealer)
-        sockets.send(self.dealer, [b"hello"])
+        self.dealer.send_message([b"hello"])
         assert self.authenticator.socket.poll(5_000)
         self.authenticator.handle()
         assert self.router.poll(5_000)
-        received = sockets.receive(self.router)
+        received = self.router.receive_message()
         assert received is not None
         self.peer = received[0]
 
@@ -66,8 +68,8 @@ def ends(
     network: Network, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Ends]:
     """Both, with heartbeats of 0.2 s, or as a parameter says, and a patience of 0.6 s."""
-    monkeypatch.setattr(sockets, "_HEARTBEAT_MS", getattr(request, "param", 200))
-    monkeypatch.setattr(sockets, "SILENCE_S", 0.6)
+    monkeypatch.setattr(tcp_sockets, "_HEARTBEAT_MS", getattr(request, "param", 200))
+    monkeypatch.setattr(tcp_sockets, "SILENCE_S", 0.6)
     ends = Ends(network)
     yield ends
     ends.close()
@@ -80,14 +82,14 @@ def test_m03_what_waits_for_a_node_that_has_vanished_is_bounded(
     up to a limit; then both ends close the connection, and nothing waits any more."""
     network.cut(0)
     sent = 0
-    while sockets.send(ends.router, [ends.peer, b"x" * 100]):
+    while ends.router.send_message([ends.peer, b"x" * 100]):
         sent += 1
-        assert sent < 10 * sockets.HIGH_WATER_MARK
+        assert sent < 10 * HIGH_WATER_MARK
     eventually(lambda: ends.router_monitor.look().ended, within=10)
     eventually(lambda: ends.dealer_monitor.look().ended, within=10)
 
     def is_unknown() -> bool:
-        assert sockets.receive(ends.router) is None  # as every loop does
+        assert ends.router.receive_message() is None  # as every loop does
         with pytest.raises(zmq.ZMQError) as error:
             ends.router.send_multipart([ends.peer, b"x"], zmq.NOBLOCK)
         return error.value.errno == zmq.EHOSTUNREACH  # not EAGAIN: its queue is gone
@@ -101,7 +103,7 @@ def test_m03_a_node_that_vanishes_under_messages_is_noticed_without_a_heartbeat(
 ) -> None:
     """What the kernel has not sent yet is in front of any heartbeat, which then asks nobody."""
     network.cut(0)
-    while sockets.send(ends.router, [ends.peer, b"x" * 100]):
+    while ends.router.send_message([ends.peer, b"x" * 100]):
         pass
     eventually(lambda: ends.router_monitor.look().ended, within=10)
 
@@ -111,11 +113,11 @@ def test_m03_a_node_that_comes_back_is_heard(network: Network, ends: Ends) -> No
     network.cut(0)
     eventually(lambda: ends.router_monitor.look().ended, within=10)
     network.mend(0)
-    sockets.send(ends.dealer, [b"again"])
+    ends.dealer.send_message([b"again"])
 
     def heard() -> bool:
         ends.authenticator.handle()
-        received = sockets.receive(ends.router)
+        received = ends.router.receive_message()
         return received is not None and received[1:] == [b"again"]
 
     eventually(heard, within=30)

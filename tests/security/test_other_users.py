@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 
 from fxhpc.errors import HomeError
+from fxhpc.transport import unix_sockets
 from fxhpc.transport.ipc import check_private, ipc_address, ipc_path, make_ipc_directory
-from fxhpc.transport.sockets import dealer, make_context, receive, router, send
+from fxhpc.transport.unix_sockets import dealer, router
+from tests.waiting import eventually, readable
 
 NOBODY = 65534
 
@@ -62,8 +63,7 @@ def directory() -> Iterator[str]:
 def test_another_user_cannot_connect(directory: str, umask: int) -> None:
     address = ipc_address(directory, "clients")
     before = os.umask(umask)
-    context = make_context()
-    server = router(context, address)
+    server = router(address)
     os.umask(before)
 
     def inject() -> None:
@@ -78,15 +78,31 @@ def test_another_user_cannot_connect(directory: str, umask: int) -> None:
     os.chmod(directory, 0o755)
     assert as_nobody(inject) == "PermissionError"
     os.chmod(directory, 0o700)
-    with dealer(context, address) as client:
-        assert send(client, [b"ours"])
-        assert server.poll(5_000)
-        frames = receive(server)
+    with dealer(address) as client:
+        assert client.send_message([b"ours"])
+        assert readable(server)
+        frames = server.receive_message()
         assert frames is not None
         assert frames[1:] == [b"ours"]
-        assert receive(server) is None
+        assert server.receive_message() is None
     server.close(0)
-    context.destroy(linger=0)
+
+
+def test_another_user_who_could_connect_is_not_heard(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were directory and socket open to all: the kernel tells whose process it is."""
+    address = ipc_address(directory, "clients")
+    with router(address) as server:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(ipc_path(address))
+        monkeypatch.setattr(unix_sockets, "_is_own", lambda connected: False)
+        assert readable(server)
+        assert server.receive_message() is None
+        assert client.recv(1) == b""  # closed
+        with pytest.raises(PermissionError, match="another user"):
+            dealer(address)
+        client.close()
 
 
 def test_another_users_directory_is_not_used(
@@ -94,38 +110,37 @@ def test_another_users_directory_is_not_used(
 ) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    context = make_context()
     with pytest.raises(HomeError, match=f"belongs to the user with id {owner}"):
         check_private(directory)
     for open_socket in (dealer, router):
         with pytest.raises(HomeError, match=f"belongs to the user with id {owner}"):
-            open_socket(context, f"ipc://{directory}/clients")
-    context.destroy(linger=0)
+            open_socket(f"ipc://{directory}/clients")
 
 
 def test_a_place_taken_over_by_another_user_gets_no_message(directory: str) -> None:
     """The forwarder ends, its directory goes, and somebody makes one of the same name."""
     address = ipc_address(directory, "clients")
-    context = make_context()
-    server = router(context, address)
-    client = dealer(context, address)
-    send(client, [b"hello"])
-    assert server.poll(5_000)
+    server = router(address)
+    client = dealer(address)
+    client.send_message([b"hello"])
+    assert readable(server)
     server.close(0)
     shutil.rmtree(directory)
     os.mkdir(directory, 0o777)
-    impostor = context.socket(zmq.ROUTER)
-    impostor.bind(address)
+    impostor = socket.socket(socket.AF_UNIX)
+    impostor.bind(ipc_path(address))
+    impostor.listen()
+    impostor.setblocking(False)
     try:
-        send(client, [b"my tasks"])
-        assert not impostor.poll(300)
+        eventually(lambda: not client.send_message([b"my tasks"]), 5)
+        with pytest.raises(BlockingIOError):
+            impostor.accept()
         os.chmod(directory, 0o777)
         with pytest.raises(HomeError, match="open to other users"):
-            dealer(context, address)
+            dealer(address)
     finally:
-        impostor.close(0)
+        impostor.close()
         client.close(0)
-        context.destroy(linger=0)
 
 
 def test_store_files_are_private(tmp_path: Path) -> None:

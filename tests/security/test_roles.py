@@ -13,9 +13,10 @@ from fxhpc.protocol import codec, service
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.link import Link
 from fxhpc.testing.endpoint import RunningEndpoint
+from fxhpc.transport.curve import CurveClient
 from fxhpc.transport.keys import KeyPair, new_keys
 from fxhpc.transport.monitor import Monitor
-from fxhpc.transport.sockets import CurveClient, dealer, make_context, receive, send
+from fxhpc.transport.tcp_sockets import dealer, make_context
 from tests.waiting import eventually
 
 
@@ -49,12 +50,12 @@ class Peer:
 
     def say(self, message: object, encode: codec.Codec[object] = codec.FROM_MANAGER) -> None:  # type: ignore[assignment]
         """Say this, as the codec of any link writes it."""
-        send(self.socket, encode.encode(self.link.stamp(message)))
+        self.socket.send_message(encode.encode(self.link.stamp(message)))
 
     def answers(self) -> list[object]:
         """What has been answered."""
         found: list[object] = []
-        while (frames := receive(self.socket)) is not None:
+        while (frames := self.socket.receive_message()) is not None:
             found.append(codec.TO_MANAGER.decode([bytes(one) for one in frames]).message)
         return found
 

@@ -12,18 +12,10 @@ import pytest
 import zmq
 
 from fxhpc.transport.authenticator import Authenticator
+from fxhpc.transport.curve import CurveClient, CurveServer
 from fxhpc.transport.keys import KeyPair, new_keys
 from fxhpc.transport.monitor import Monitor
-from fxhpc.transport.sockets import (
-    CurveClient,
-    CurveServer,
-    bound_address,
-    dealer,
-    make_context,
-    receive,
-    router,
-    send,
-)
+from fxhpc.transport.tcp_sockets import dealer, make_context, router
 from tests.waiting import eventually
 
 
@@ -37,7 +29,7 @@ class Endpoint:
         self.authenticator.allow("managers", {self.manager.public: "manager"})
         curve = CurveServer(self.keys, "managers")
         self.socket = router(self.context, "tcp://127.0.0.1:*", curve=curve)
-        self.address = bound_address(self.socket)
+        self.address = self.socket.address
         self.monitor = Monitor(self.socket)
         self.messages: list[list[bytes]] = []
 
@@ -49,7 +41,7 @@ class Endpoint:
         poller.poll(limit_ms)
         self.authenticator.handle()
         self.monitor.look()
-        while (frames := receive(self.socket)) is not None:
+        while (frames := self.socket.receive_message()) is not None:
             self.messages.append(frames[1:])
 
     def turn_until(self, holds: Callable[[], object]) -> None:
@@ -65,7 +57,7 @@ class Endpoint:
         """It has heard nobody, and serves its manager as before."""
         assert self.messages == []
         manager = self.connect(self.manager, self.keys.public)
-        send(manager, [b"hello"])
+        manager.send_message([b"hello"])
         self.turn_until(lambda: self.messages == [[b"hello"]])
         manager.close(0)
 
@@ -84,7 +76,7 @@ def endpoint() -> Iterator[Endpoint]:
 def test_a_key_that_is_not_admitted(endpoint: Endpoint) -> None:
     with endpoint.connect(new_keys("manager"), endpoint.keys.public) as stranger:
         refusals = Monitor(stranger)
-        send(stranger, [b"let me in"])
+        stranger.send_message([b"let me in"])
         endpoint.turn_until_refused()
         assert endpoint.authenticator.refused >= 1
         # The stranger learns why, so that a person can be told.
@@ -95,7 +87,7 @@ def test_a_key_that_is_not_admitted(endpoint: Endpoint) -> None:
 
 def test_the_endpoints_own_key_is_no_managers_key(endpoint: Endpoint) -> None:
     with endpoint.connect(endpoint.keys, endpoint.keys.public) as stranger:
-        send(stranger, [b"I have the server's file"])
+        stranger.send_message([b"I have the server's file"])
         endpoint.turn_until_refused()
     endpoint.assert_well()
 
@@ -104,7 +96,7 @@ def test_a_key_of_another_domain(endpoint: Endpoint) -> None:
     client = new_keys("client")
     endpoint.authenticator.allow("clients", {client.public: "client"})
     with endpoint.connect(client, endpoint.keys.public) as stranger:
-        send(stranger, [b"a client is no manager"])
+        stranger.send_message([b"a client is no manager"])
         endpoint.turn_until_refused()
     endpoint.assert_well()
 
@@ -112,7 +104,7 @@ def test_a_key_of_another_domain(endpoint: Endpoint) -> None:
 def test_a_key_that_was_taken_away(endpoint: Endpoint) -> None:
     endpoint.authenticator.allow("managers", {})
     with endpoint.connect(endpoint.manager, endpoint.keys.public) as stranger:
-        send(stranger, [b"still here"])
+        stranger.send_message([b"still here"])
         endpoint.turn_until_refused()
     endpoint.authenticator.allow("managers", {endpoint.manager.public: "manager"})
     endpoint.assert_well()
@@ -120,7 +112,7 @@ def test_a_key_that_was_taken_away(endpoint: Endpoint) -> None:
 
 def test_the_wrong_servers_key(endpoint: Endpoint) -> None:
     with endpoint.connect(endpoint.manager, new_keys("endpoint").public) as mistaken:
-        send(mistaken, [b"for somebody else"])
+        mistaken.send_message([b"for somebody else"])
         endpoint.turn_until_refused()
         assert endpoint.authenticator.refused == 0
     endpoint.assert_well()
@@ -150,13 +142,13 @@ def test_nobody_is_admitted_while_nobody_answers() -> None:
     context = make_context()
     keys, manager = new_keys("endpoint"), new_keys("manager")
     server = router(context, "tcp://127.0.0.1:*", curve=CurveServer(keys, "managers"))
-    address = bound_address(server)
+    address = server.address
     with server, dealer(context, address, curve=CurveClient(manager, keys.public)) as client:
         monitor = Monitor(server)
-        send(client, [b"hello"])
+        client.send_message([b"hello"])
         assert monitor.socket.poll(10_000)
         assert monitor.look().opened == 0
-        assert receive(server) is None
+        assert server.receive_message() is None
         monitor.close()
     context.destroy(linger=0)
 

@@ -19,9 +19,9 @@ from fxhpc.protocol import pool
 from fxhpc.protocol.codec import FROM_MANAGER
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.serialize import pack_arguments, pack_function
-from fxhpc.transport import ipc, sockets
+from fxhpc.transport import ipc, unix_sockets
 from fxhpc.transport.acceptor import Acceptor
-from tests.waiting import eventually
+from tests.waiting import eventually, readable
 
 ROOT = str(Path(__file__).parents[3])
 LIMIT = 64 << 20
@@ -53,7 +53,6 @@ class Interchange:
     ) -> None:
         self._others = others
         self._key = key
-        self._context = sockets.make_context()
         self._directory = ipc.make_ipc_directory()
         self._address_file = os.path.join(self._directory, "address")
         self._bound = 0
@@ -107,7 +106,7 @@ class Interchange:
         """Accept managers at a new address."""
         self._bound += 1
         address = self.address = ipc.ipc_address(self._directory, f"m{self._bound}")
-        acceptor = Acceptor(sockets.router(self._context, address), FROM_MANAGER, msg.Register)
+        acceptor = Acceptor(unix_sockets.router(address), FROM_MANAGER, msg.Register)
         with open(f"{self._address_file}.new", "w") as file:
             file.write(f"{' '.join([*self._others, address])}\n{self._key}\n")
         os.replace(f"{self._address_file}.new", self._address_file)
@@ -127,7 +126,7 @@ class Interchange:
     def pump(self, wait_s: float = 0.0) -> None:
         """Read what has come."""
         if wait_s:
-            self._acceptor.socket.poll(int(wait_s * 1000))
+            readable(self._acceptor.socket, wait_s)
         for peer, message in self._acceptor.receive():
             self._heard(peer, message)
 
@@ -230,6 +229,5 @@ class Interchange:
         if self.process.stderr is not None:
             self.process.stderr.close()
         self._acceptor.close()
-        self._context.term()
         shutil.rmtree(self._directory)
         assert not alive, f"left behind: {alive}"

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT
@@ -24,7 +22,8 @@ from fxhpc.serialize import (
     pack_result,
 )
 from fxhpc.transport.ipc import ipc_address, make_ipc_directory
-from fxhpc.transport.sockets import make_context, receive, router, send
+from fxhpc.transport.unix_sockets import router
+from tests.waiting import readable
 
 KIND_STATUS = {
     OutcomeKind.VALUE: states.SUCCESS,
@@ -286,7 +285,6 @@ class FakeHome:
         self.drop: set[type] = set()  # messages to lose on their way here
         self.silent = False
         self.greetings = 0
-        self._context = make_context()
         self._directories: list[str] = []
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -304,7 +302,7 @@ class FakeHome:
         directory = make_ipc_directory("fxhpc-test")
         self._directories.append(directory)
         self.clients = ipc_address(directory, "clients")
-        socket = router(self._context, self.clients)
+        socket = router(self.clients)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(socket, self._stop), daemon=True)
         self._thread.start()
@@ -319,7 +317,6 @@ class FakeHome:
         import shutil
 
         self.kill()
-        self._context.term()
         for directory in self._directories:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -332,11 +329,11 @@ class FakeHome:
         links: dict[bytes, Link] = {}
         try:
             while not stop.is_set():
-                socket.poll(10, zmq.POLLIN)
+                readable(socket, 0.01)
                 while not self._jobs.empty():
                     self._jobs.get()()
                 self.service.answer_waiting()
-                while (frames := receive(socket)) is not None:
+                while (frames := socket.receive_message()) is not None:
                     self._take(socket, links, frames[0], FROM_CLIENT.decode(frames[1:]))
         finally:
             socket.close(0)
@@ -353,13 +350,13 @@ class FakeHome:
         verdict = Verdict.STALE if link is None else link.check(envelope)
         if verdict in (Verdict.STALE, Verdict.BROKEN):
             reset = Link(envelope.session).stamp(Reset())
-            send(socket, [name, *TO_CLIENT.encode(reset)])
+            socket.send_message([name, *TO_CLIENT.encode(reset)])
             return
         if verdict is Verdict.REPEATED or self.silent or isinstance(message, Bye):
             return
         assert link is not None
 
         def answer(said: Any, link: Link = link) -> None:
-            send(socket, [name, *TO_CLIENT.encode(link.stamp(said))])
+            socket.send_message([name, *TO_CLIENT.encode(link.stamp(said))])
 
         self.service.handle(answer, message)

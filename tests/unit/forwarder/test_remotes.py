@@ -21,10 +21,11 @@ from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.protocol import codec, service
 from fxhpc.protocol import messages as msg
-from fxhpc.transport import sockets
+from fxhpc.transport import unix_sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.ipc import ipc_address, make_ipc_directory
 from fxhpc.version import __version__
+from tests.waiting import readable
 
 ENDPOINT = "5a4e0000-0000-4000-8000-000000000001"
 KEY = endpoint_key(ENDPOINT)
@@ -37,8 +38,7 @@ class Place:
         self.directory = path / "midway"
         self.directory.mkdir()
         self.ipc = make_ipc_directory("fxhpc-test")
-        self.context = sockets.make_context()
-        self.remotes = RemoteInterchanges(self.context, path)
+        self.remotes = RemoteInterchanges(path)
         self.acceptor: Acceptor[Any] | None = None
         record = {"endpoint": ENDPOINT, "name": "midway", "walltime_s": 3600.0}
         (self.directory / "endpoint.json").write_text(json.dumps(record))
@@ -47,7 +47,7 @@ class Place:
         """Start an interchange, or tell of one on another host."""
         address = ipc_address(self.ipc, "interchange")
         if self.acceptor is None:
-            socket = sockets.router(self.context, address)
+            socket = unix_sockets.router(address)
             self.acceptor = Acceptor(socket, codec.TO_INTERCHANGE, msg.Hello)
         record = {
             "host": host,
@@ -61,18 +61,17 @@ class Place:
         """Wait for a greeting and answer it: what the forwarder is told then."""
         assert self.acceptor is not None
         self.remotes.tell(KEY, msg.Hello(1, "9.9"))
-        assert self.acceptor.socket.poll(5000)
+        assert readable(self.acceptor.socket)
         for peer, _ in self.acceptor.receive():
             self.acceptor.send(peer, message)
         (socket,) = self.remotes.sockets()
-        assert socket.poll(5000)
+        assert readable(socket)
         return [*self.remotes.receive()]
 
     def close(self) -> None:
         self.remotes.close()
         if self.acceptor is not None:
             self.acceptor.close()
-        self.context.term()
         shutil.rmtree(self.ipc)
 
 

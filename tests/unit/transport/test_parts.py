@@ -14,17 +14,12 @@ from fxhpc.protocol.link import Envelope
 from fxhpc.transport import parts as parts_module
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.authenticator import Authenticator
+from fxhpc.transport.curve import CurveClient, CurveServer
 from fxhpc.transport.keys import new_keys
 from fxhpc.transport.opener import Opener
 from fxhpc.transport.parts import PART_BYTES, Assembly, is_large, is_part, split
-from fxhpc.transport.sockets import (
-    CurveClient,
-    CurveServer,
-    bound_address,
-    dealer,
-    make_context,
-    router,
-)
+from fxhpc.transport.tcp_sockets import dealer, make_context, router
+from tests.waiting import readable
 
 _FRAMES = [b"head", b"x" * 200_000, b"", b"y" * PART_BYTES, b"z" * 70_001, b""]
 
@@ -92,7 +87,7 @@ def link() -> Iterator[tuple[Acceptor[msg.FromManager], Opener[msg.ToManager], A
     authenticator = Authenticator(context)
     authenticator.allow("managers", {manager.public: "manager"})
     server = router(context, "tcp://127.0.0.1:*", curve=CurveServer(endpoint, "managers"))
-    client = dealer(context, bound_address(server), curve=CurveClient(manager, endpoint.public))
+    client = dealer(context, server.address, curve=CurveClient(manager, endpoint.public))
     yield (
         Acceptor(server, FROM_MANAGER, msg.Register),
         Opener(client, TO_MANAGER),
@@ -114,14 +109,14 @@ def test_what_has_arrived_of_a_message_says_that_its_sender_lives(
     authenticator.handle()
     said: list[msg.FromManager] = []
     while not said:
-        assert acceptor.socket.poll(5_000)
+        assert readable(acceptor.socket)
         said += [message for _, message in acceptor.receive()]
     (peer,) = acceptor.peers()
     assert acceptor.send(peer, body)
     assert acceptor.send(peer, msg.Drain())
     heard: list[msg.ToManager] = []
     while msg.Drain() not in heard:
-        assert opener.socket.poll(5_000)
+        assert readable(opener.socket)
         heard += opener.receive()
     assert heard[-2:] == [body, msg.Drain()]
     assert msg.Heartbeat() in heard[:-2]
