@@ -216,10 +216,11 @@ class HomeConnection(Connection):
         try:
             address = self._locate()
             self._address, self._forwarder = address.clients, address.pid
-            self._socket = dealer(address.clients)
-        except (ConnectionRefusedError, FileNotFoundError):
-            self._lose(poller, "nobody accepts connections there")  # it has just ended
-            return
+            try:
+                self._socket = dealer(address.clients)
+            except (ConnectionRefusedError, FileNotFoundError):
+                self._lose(poller, "nobody accepts connections there")  # it has just ended
+                return
         except Exception as error:
             self._missed(error)
             return
