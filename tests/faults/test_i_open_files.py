@@ -20,7 +20,7 @@ from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets
 from tests.process.homes import TestHome
 from tests.waiting import eventually
 
@@ -84,7 +84,7 @@ def test_i09_endpoints_that_cannot_be_looked_at_stay_as_they_are(
 ) -> None:
     """I9: a forwarder that cannot read the endpoints' directory goes on, and says why once."""
     EndpointDirectory(tmp_path / "endpoints" / "midway").create("midway")
-    context = sockets.make_context()
+    context = tcp_sockets.make_context()
     remotes = RemoteInterchanges(context, tmp_path / "endpoints")
     assert len(list(remotes.look())) == 1
 
