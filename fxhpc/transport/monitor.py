@@ -66,3 +66,4 @@ class Monitor:
     def close(self) -> None:
         """Stop watching. To be called before the watched socket is closed."""
         self._watched.disable_monitor()
+        self.socket.close(0)  # or its context would wait for it
