@@ -139,8 +139,30 @@ class HomeConnection(Connection):
         processes.bury(self._socket, self._waker, self._thread)
 
     def _transmit(self, message: Any) -> None:
+        # Most often it can be sent at once, which spares waking the connection's thread for it.
+        if self._greeted and self._unsent is None and not self._outbox and not self._stopping:
+            if self._delivered:
+                self._send_delivered()
+            if self._unsent is None:
+                self._send(message)
+                return
         self._outbox.append(message)
         self._waker.wake()
+
+    def _send(self, message: Any) -> None:
+        """Send, or keep it for when the socket takes it. The lock is held."""
+        assert self._socket is not None
+        frames = FROM_CLIENT.encode(self._link.stamp(message))
+        if self._socket.send_message(frames):
+            self._said = time.monotonic()
+        else:
+            self._unsent = frames  # it has its number, so it goes before all others
+            self._waker.wake()
+
+    def _send_delivered(self) -> None:
+        """Acknowledge pushes: before what else is sent, it costs no wake-up of its own."""
+        delivered, self._delivered = self._delivered, []
+        self._send(service.Delivered(delivered))
 
     # --- the connection's thread ----------------------------------------------------------------
 
@@ -233,13 +255,13 @@ class HomeConnection(Connection):
     def _greet(self) -> None:
         """Begin a session: the greeting, and behind it all that nobody has answered."""
         assert self._socket is not None
-        self._link = Link(random.getrandbits(63))
-        self._greeted = False
-        self._unsent = None
-        self._delivered.clear()  # their numbers were the last session's
-        self._opened = self._heard = self._said = time.monotonic()
-        self._socket.send_message(FROM_CLIENT.encode(self._link.stamp(self._greeting())))
         with self._lock:
+            self._link = Link(random.getrandbits(63))
+            self._greeted = False
+            self._unsent = None
+            self._delivered.clear()  # their numbers were the last session's
+            self._opened = self._heard = self._said = time.monotonic()
+            self._socket.send_message(FROM_CLIENT.encode(self._link.stamp(self._greeting())))
             parting = [message for message in self._outbox if isinstance(message, Bye)]
             self._outbox.clear()
             self._outbox.extend(self._unanswered())
@@ -265,11 +287,12 @@ class HomeConnection(Connection):
             poller.unregister(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        if self._socket is not None:
-            poller.unregister(self._socket)
-            self._socket.close(500 if self._stopping else 0)
-            self._socket = None
-        self._greeted = False
+        with self._lock:
+            socket, self._socket = self._socket, None
+            self._greeted = False
+        if socket is not None:
+            poller.unregister(socket)
+            socket.close(500 if self._stopping else 0)
 
     def _lose(self, poller: Poller, why: str) -> None:
         """The link is gone: open it again."""
@@ -337,32 +360,25 @@ class HomeConnection(Connection):
 
     def _flush(self) -> bool:
         """Send what waits; False if the socket takes no more for now."""
-        if self._unsent is not None and self._socket is not None:
-            if not self._socket.send_message(self._unsent):
-                return False
-            self._unsent = None
-        while self._greeted:
-            assert self._socket is not None
-            if self._delivered and self._should_acknowledge():
-                # Before what else is sent: it then costs no wake-up of its own.
-                message: Any = service.Delivered(self._delivered)
-                self._delivered = []
-            else:
-                with self._lock:
-                    if not self._outbox:
-                        break
-                    message = self._outbox.popleft()
-            frames = FROM_CLIENT.encode(self._link.stamp(message))
-            if not self._socket.send_message(frames):
-                self._unsent = frames  # it has its number, so it goes before all others
-                return False
-            self._said = time.monotonic()
-        return True
+        with self._lock:
+            if self._unsent is not None and self._socket is not None:
+                if not self._socket.send_message(self._unsent):
+                    return False
+                self._unsent = None
+            while self._greeted and self._unsent is None:
+                if self._delivered and self._should_acknowledge():
+                    self._send_delivered()
+                elif self._outbox:
+                    self._send(self._outbox.popleft())
+                else:
+                    break
+            return self._unsent is None
 
     def _acknowledge(self, push: int) -> None:
-        if not self._delivered:
-            self._acknowledge_at = time.monotonic() + _ACKNOWLEDGE_S
-        self._delivered.append(push)
+        with self._lock:
+            if not self._delivered:
+                self._acknowledge_at = time.monotonic() + _ACKNOWLEDGE_S
+            self._delivered.append(push)
 
     def _should_acknowledge(self) -> bool:
         return (

@@ -8,6 +8,7 @@ what nobody wants any more. The store is the only truth: everything here is rebu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,22 @@ class Forwarder:
         managers: the address where local managers register, told to clients.
         durable: whether what is not kept is stored too. A private forwarder in memory does not.
         notices: what a person is to be told of the store: the first client that comes is.
+        company_s: see `Sending`.
     """
 
     def __init__(
-        self, epoch: int, *, managers: str = "", durable: bool = True, notices: Iterable[str] = ()
+        self,
+        epoch: int,
+        *,
+        managers: str = "",
+        durable: bool = True,
+        notices: Iterable[str] = (),
+        company_s: float = 0.0,
     ) -> None:
         self._state = State(epoch, durable, notices)
         self._gathering = Gathering(self._state)
         self._keeping = Keeping(self._state)
-        self._sending = Sending(self._state, self._gathering)
+        self._sending = Sending(self._state, self._gathering, company_s)
         self._submitting = Submitting(self._state, self._sending, self._keeping)
         self._listing = Listing(self._state, self._gathering)
         self._settling = Settling(self._state)
@@ -120,6 +128,11 @@ class Forwarder:
     def is_idle(self) -> bool:
         """Whether nobody is attached, nor was to a forwarder before and has not come back."""
         return not (self._state.clients or self._state.expected)
+
+    @property
+    def due(self) -> float:
+        """When it is to be told of the end of a turn at the latest, monotonic."""
+        return self._sending.due
 
     @property
     def has_clients(self) -> bool:
@@ -241,6 +254,8 @@ class Forwarder:
         if isinstance(message, service.Submit):
             self._submitting.submit(client, message)
         elif isinstance(message, service.Fetch):
+            client.submitted_at = -math.inf
+            self._sending.feed_held(at_once=True)
             waiter = self._answering.waiter(client, message)
             if message.adopt:
                 for name, indices in waiter.pending.items():
@@ -374,6 +389,7 @@ class Forwarder:
         for key in self._gathering.flush():
             if endpoint := self._state.endpoints.get(key):
                 self._sending.feed(endpoint)
+        self._sending.feed_held()
         self._tell_backlogs(at_once=True)
 
     def _tell_backlogs(self, *, at_once: bool) -> None:

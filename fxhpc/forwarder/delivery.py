@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from typing import NamedTuple
 
@@ -126,6 +127,7 @@ class Client:
         self.to_push: deque[tuple[bytes, int]] = deque()  # stream and row
         self.pushed: dict[int, tuple[bytes, list[int]]] = {}  # number: stream and its indices
         self.next_push = 1
+        self.submitted_at = -math.inf  # monotonic: its last submission, if it asked nothing since
         self._sizes: dict[int, int] = {}  # of pushes, in bytes
 
     @property

@@ -91,7 +91,7 @@ class Loop:
         )
         self.waker.arm()
         self._gather()
-        wake_at = self._next_tick
+        wake_at = min(self._next_tick, self.core.due)
         if self.remotes is not None:
             wake_at = min(wake_at, self.remotes.next_eager_look())
         wait = 0.0 if self._events else max(0.0, wake_at - time.monotonic())
@@ -110,7 +110,9 @@ class Loop:
         if self.remotes is not None:
             self._events.extend(self.remotes.receive())
             self._events.extend(self.remotes.eager_look())
-        if time.monotonic() >= self._next_tick:
+        now = time.monotonic()
+        self._dirty = self._dirty or now >= self.core.due
+        if now >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._events.extend(self.clients.tick())
             self._interchanges_said(self.host.tick())

@@ -47,6 +47,9 @@ _RETURN_S = 10.0
 #: Seconds between two looks whether the home is still there.
 _LOOK_S = 1.0
 
+#: Seconds that a task which was submitted alone, soon after another one, waits for company.
+_COMPANY_S = 0.003
+
 #: Seconds that a journal is kept which a full disk has left without its owner.
 _KEPT_S = 24 * 3600.0
 
@@ -113,7 +116,7 @@ class ForwarderProcess:
         )
         self._waker = Waker()
         self._writer = Writer(store, self._waker.wake, inline=not network)
-        core = Forwarder(epoch, managers=managers, notices=store.notices)
+        core = Forwarder(epoch, managers=managers, notices=store.notices, company_s=_COMPANY_S)
         core.recover(recovered)
         self._remotes = RemoteInterchanges(home.endpoints)
         self._loop = _HomeLoop(core, self._clients, self._writer, host, self._waker, self._remotes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fxhpc.forwarder import events as ev
@@ -17,25 +18,54 @@ from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_l
 #: A segment that was taken from its queue, for which endpoint, and how often this had greeted.
 Taken = tuple[Segment, Endpoint, int]
 
+#: So many tasks wait for company at the most.
+COMPANY = 16
+
 
 class Sending:
     """Feeds interchanges.
 
     Attributes:
         payload_bytes: arguments that wait in memory.
+        company_s: seconds that tasks which are submitted one after the other wait for company.
     """
 
-    def __init__(self, state: State, gathering: Gathering) -> None:
+    def __init__(self, state: State, gathering: Gathering, company_s: float = 0.0) -> None:
         self._state = state
         self._gathering = gathering
         self.payload_bytes = 0
+        self.company_s = company_s
+        self._held: dict[bytes, float] = {}  # endpoints whose tasks wait for company: until when
         # What was taken from a queue and waits for the store: rows that are read, and segments of
         # which it is being stored that they are sent.
         self._loading_rows: dict[int, list[Taken]] = {}
         self._noting: list[Taken] = []
 
+    def feed_soon(self, endpoint: Endpoint) -> None:
+        """Send an interchange what was just stored, unless it may wait for company: whoever submits
+        one task after the other, and asks for none of them meanwhile, pays for one message instead
+        of many then, at each process on the way, in both directions.
+        """
+        until = self._held.setdefault(endpoint.key, self._state.now + self.company_s)
+        if len(endpoint.queue) >= COMPANY or until <= self._state.now:
+            self.feed(endpoint)
+
+    @property
+    def due(self) -> float:
+        """When `feed_held` has something to do, monotonic; infinite if nothing waits."""
+        return min(self._held.values(), default=math.inf)
+
+    def feed_held(self, *, at_once: bool = False) -> None:
+        """Send what has waited long enough; or all of it, since somebody waits for results."""
+        now = self._state.now
+        for key in [key for key, until in self._held.items() if at_once or until <= now]:
+            del self._held[key]
+            if endpoint := self._state.endpoints.get(key):
+                self.feed(endpoint)
+
     def feed(self, endpoint: Endpoint) -> None:
         """Send an interchange what its window has room for."""
+        self._held.pop(endpoint.key, None)
         if endpoint.closing or self._gathering.trouble:
             return  # what cannot be stored when it has ended had better not begin
         ready: list[msg.TaskRun] = []

@@ -65,6 +65,12 @@ class Submitting:
             operations.append(
                 op.AddSubmission(row, info.stream, first, submission.payloads, submission.shared)
             )
+        now, before = self._state.now, client.submitted_at
+        client.submitted_at = now
+        # Results that are pushed are waited for, as far as is known here.
+        may_wait = now - before < self._sending.company_s and all(
+            stream.info.keep for stream, _, _ in accepted
+        )
         kept = self._state.durable or any(stream.info.keep for stream, _, _ in accepted)
 
         def stored(error: Exception | None) -> None:
@@ -81,8 +87,13 @@ class Submitting:
             if error is not None:
                 self._state.fail(client, message.call, *error_words(error))
                 return
-            self._accept(accepted)
-            self._state.say(client.peer, service.Done(message.call))
+            fed = self._accept(accepted)
+            self._state.say(client.peer, service.Done(message.call))  # first: somebody waits for it
+            for endpoint in fed:
+                if may_wait:
+                    self._sending.feed_soon(endpoint)
+                else:
+                    self._sending.feed(endpoint)
 
         if kept:
             self._state.store(operations, stored, (client.peer, message.call))
@@ -118,8 +129,8 @@ class Submitting:
         durations = [str(info.walltime_s), str(endpoint.longest_block_s)]
         return "WalltimeTooLong", [endpoint.title, *durations]
 
-    def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
-        """Submissions are stored: their tasks wait from now on."""
+    def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> list[Endpoint]:
+        """Submissions are stored: their tasks wait from now on. The endpoints that they are for."""
         fed: dict[bytes, Endpoint] = {}
         for stream, segment, size in accepted:
             stream.uncommitted -= 1
@@ -132,8 +143,7 @@ class Submitting:
                     self._sending.payload_bytes += size
                 endpoint.push(segment)
                 fed[endpoint.key] = endpoint
-        for endpoint in fed.values():
-            self._sending.feed(endpoint)
+        return list(fed.values())
 
     def _refuse_submission(self, accepted: list[tuple[Stream, Segment, int]]) -> None:
         """The store has refused it: the stream goes on from where it stood."""

@@ -16,6 +16,7 @@ import selectors
 import socket
 import struct
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -248,54 +249,52 @@ class _Stream:
         self._selector = selector
         self._max_frame = max_frame
         self._refuses = False  # nothing that is sent will be read
-        self._unsent: deque[list[memoryview]] = deque()  # messages, the first one begun perhaps
+        # Messages, of which the first one may have begun.
+        self._unsent: deque[Sequence[bytes | memoryview]] = deque()
+        self._waits = False  # the selector tells when there is room
+        self._lock = threading.Lock()  # one thread reads, several may send
         self._part = b""  # of a message that is not whole
         self._large: _Large | None = None  # one that is read into its place
         selector.register(connected, _IN, self)
 
     def send(self, frames: Sequence[bytes | memoryview]) -> bool:
-        if self._refuses or len(self._unsent) >= HIGH_WATER_MARK:
-            return False
-        count = len(frames)
-        head = struct.pack(f"<4sI{count}Q", _MARK, count, *map(len, frames))
-        if self._unsent:
-            self._unsent.append([memoryview(piece) for piece in (head, *frames)])
-            return True
-        pieces: list[bytes | memoryview] = [head, *frames]
-        try:
-            sent = self._socket.sendmsg(pieces[:_GATHERED], (), _NO_SIGNAL)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._refuses = True  # what it had said before is still to be read
-            return False
-        left = _rest(pieces, sent)
-        if left:
-            self._unsent.append(left)
-            self._watch_output(True)
-            self.flush()
-        return True
+        """Send a message, or keep it until there is room; any thread may."""
+        with self._lock:
+            if self._refuses or len(self._unsent) >= HIGH_WATER_MARK:
+                return False
+            count = len(frames)
+            head = struct.pack(f"<4sI{count}Q", _MARK, count, *map(len, frames))
+            self._unsent.append([head, *frames])
+            if len(self._unsent) == 1:
+                self._send_unsent()
+            return not self._refuses
 
     def flush(self) -> None:
         """Send what waits, as far as it is taken."""
-        if not self._unsent:
-            return
-        while self._unsent:
-            pieces = self._unsent[0]
+        if self._unsent:
+            with self._lock:
+                self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        unsent = self._unsent
+        while unsent:
+            pieces = unsent[0]
             try:
                 sent = self._socket.sendmsg(pieces[:_GATHERED], (), _NO_SIGNAL)
             except BlockingIOError:
-                return
+                break
             except OSError:
-                self._refuses = True
-                self._unsent.clear()
+                self._refuses = True  # what it had said before is still to be read
+                unsent.clear()
                 break
             left = _rest(pieces, sent)
             if left:
-                self._unsent[0] = left
+                unsent[0] = left
             else:
-                self._unsent.popleft()
-        self._watch_output(False)
+                unsent.popleft()
+        if bool(unsent) != self._waits and not self.ended:
+            self._waits = bool(unsent)
+            self._selector.modify(self._socket, _IN | _OUT if unsent else _IN, self)
 
     @property
     def is_unsent(self) -> bool:
@@ -305,9 +304,6 @@ class _Stream:
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
         poll.poll(math.ceil(seconds * 1000))
-
-    def _watch_output(self, waits: bool) -> None:
-        self._selector.modify(self._socket, _IN | _OUT if waits else _IN, self)
 
     def read(self) -> None:
         """Read what is there, a bounded amount, into the inbox."""
@@ -363,10 +359,11 @@ class _Stream:
         self.inbox.append(large.frames())
 
     def _end(self) -> None:
-        self.ended = self._refuses = True
-        self._unsent.clear()
-        with suppress(KeyError, ValueError):
-            self._selector.unregister(self._socket)
+        with self._lock:
+            self.ended = self._refuses = True
+            self._unsent.clear()
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._socket)
 
     def close(self) -> None:
         self._end()
@@ -394,6 +391,8 @@ class _Large:
 
 def _rest(pieces: Sequence[bytes | memoryview], sent: int) -> list[memoryview]:
     """What is left of these when so many bytes were sent."""
+    if sent == sum(map(len, pieces)):
+        return []
     left: list[memoryview] = []
     for piece in pieces:
         size = len(piece)
