@@ -65,7 +65,7 @@ class ForwarderHost:
             alive: the clients, by their `local`, whose processes live: their journals are found.
         """
         recovered = self.store.recover()
-        self.core = Forwarder(recovered.epoch, managers="here")
+        self.core = Forwarder(recovered.epoch, managers="here", company_s=0.003)
         self.core.recover(recovered)
         self._events.clear()
         self._closing.clear()

@@ -1,6 +1,6 @@
 """Sockets between processes of one host: streams in a private directory, in plain system calls.
 
-They do what ZeroMQ's ipc would, at a third of its cost (decision 0065): nothing waits, a message is
+They do what ZeroMQ's ipc would, at a third of its cost (decision 0072): nothing waits, a message is
 sent or received whole, and who is slow has its messages kept for it here, up to a limit. ZeroMQ
 hands each message to a thread of its own, and wakes the other side's: two more wake-ups a message.
 

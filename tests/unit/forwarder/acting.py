@@ -39,13 +39,15 @@ class Stage:
     The store answers at once unless `slow` is set: then `work` lets it.
     """
 
-    def __init__(self, store: ModelStore | None = None, *, durable: bool = True) -> None:
+    def __init__(
+        self, store: ModelStore | None = None, *, durable: bool = True, company_s: float = 0.0
+    ) -> None:
         self.clock = FakeClock()
         self.store = store or ModelStore()
         self.slow = False
         self.actions: list[ev.Action] = []
         recovered = self.store.recover()
-        self.core = Forwarder(recovered.epoch, durable=durable)
+        self.core = Forwarder(recovered.epoch, durable=durable, company_s=company_s)
         self.core.recover(recovered)
         self.tell(ev.EndpointKnown(ENDPOINT))
 

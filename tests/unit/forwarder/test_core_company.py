@@ -1,0 +1,95 @@
+"""Tasks that a client submits one after the other go on in company, unless somebody waits."""
+
+from __future__ import annotations
+
+import pytest
+from acting import KEY, OTHER, Stage, info
+
+from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.sending import COMPANY
+from fxhpc.protocol import service
+
+C, D = b"client-c", b"client-d"
+COMPANY_S = 0.003
+
+
+@pytest.fixture
+def stage() -> Stage:
+    stage = Stage(company_s=COMPANY_S)
+    for peer in (C, D):
+        stage.attach(peer)
+    stage.up()
+    stage.submit(C, 1)
+    assert stage.sent() == [0]  # nobody knows that more will come
+    stage.clear()
+    return stage
+
+
+def one_after_the_other(stage: Stage, first: int, end: int, every: float = 0.0002) -> None:
+    for index in range(first, end):
+        stage.clock.advance(every)
+        stage.submit(C, 1, first=index, call=index + 1)
+
+
+def test_a_loop_of_submissions_goes_on_in_company(stage: Stage) -> None:
+    one_after_the_other(stage, 1, 6)
+    assert stage.sent() == []
+    assert [done.call for done in stage.said(C, service.Done)] == [2, 3, 4, 5, 6]
+    assert stage.core.due == pytest.approx(stage.clock() + COMPANY_S - 4 * 0.0002)
+    stage.clock.advance(COMPANY_S)
+    stage.tell()
+    assert stage.sent() == [1, 2, 3, 4, 5]
+    assert stage.core.due == float("inf")
+
+
+def test_much_does_not_wait(stage: Stage) -> None:
+    one_after_the_other(stage, 1, COMPANY + 1, every=0.0)
+    assert stage.sent() == list(range(1, COMPANY + 1))
+
+
+def test_who_submits_now_and_then_does_not_wait(stage: Stage) -> None:
+    one_after_the_other(stage, 1, 4, every=COMPANY_S)
+    assert stage.sent() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("peer", [C, D])
+def test_who_asks_for_a_result_ends_the_wait(stage: Stage, peer: bytes) -> None:
+    one_after_the_other(stage, 1, 3)
+    stage.fetch(peer, [2], wait_s=5.0)
+    assert stage.sent() == [1, 2]
+    if peer == C:  # and does not wait for the next one that it submits
+        stage.submit(C, 1, first=3, call=9)
+        assert stage.sent() == [1, 2, 3]
+
+
+def test_results_that_come_take_along_what_waits(stage: Stage) -> None:
+    one_after_the_other(stage, 1, 3)
+    stage.finish([0])
+    assert stage.sent() == [1, 2]
+
+
+def test_what_an_executor_submits_does_not_wait(stage: Stage) -> None:
+    """Its results are pushed: somebody may wait for each of them."""
+    pushed = info(OTHER, keep=False)
+    for index in range(3):
+        stage.submit(C, 1, pushed, first=index, call=20 + index)
+    assert stage.sent(stream=OTHER) == [0, 1, 2]
+
+
+def test_what_waits_is_cancelled_like_what_is_queued(stage: Stage) -> None:
+    one_after_the_other(stage, 1, 4)
+    stage.cancel(D, 2)
+    assert stage.cancelled(D) == [2]
+    stage.clock.advance(COMPANY_S)
+    stage.tell()
+    assert stage.sent() == [1, 3]
+
+
+def test_an_interchange_that_goes_meanwhile_gets_it_when_it_is_back(stage: Stage) -> None:
+    one_after_the_other(stage, 1, 4)
+    stage.tell(ev.InterchangeGone(KEY))
+    stage.clock.advance(COMPANY_S)
+    stage.tell()
+    assert stage.sent() == []
+    stage.up(held=[0])
+    assert stage.sent() == [1, 2, 3]
