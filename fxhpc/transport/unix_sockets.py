@@ -9,6 +9,7 @@ On the wire a message is a mark, the number of its frames, their lengths, and th
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -149,6 +150,7 @@ class UnixRouter:
         self._peers: dict[bytes, _Stream] = {}
         self._inbox: deque[list[bytes]] = deque()
         self._closed = False
+        self._spare = _spare()
 
     @property
     def descriptor(self) -> int:
@@ -183,6 +185,8 @@ class UnixRouter:
             stream.close()
         self._peers.clear()
         self._selector.close()
+        if self._spare >= 0:
+            os.close(self._spare)
 
     def __enter__(self) -> UnixRouter:
         return self
@@ -211,12 +215,24 @@ class UnixRouter:
             del self._peers[stream.name]
             stream.close()
 
+    def _turn_away(self) -> None:
+        """No descriptor is left. Whoever waits would make the listener readable for ever: a spare
+        one lets him in, and out again. He will try again.
+        """
+        if self._spare >= 0:
+            os.close(self._spare)
+            with suppress(OSError):
+                self._listener.accept()[0].close()
+        self._spare = _spare()
+
     def _accept(self) -> None:
         for _ in range(_ACCEPTED):
             try:
                 one, _address = self._listener.accept()
-            except OSError:
-                return  # nobody else, or no descriptor is left: it is asked again
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away()
+                return  # nobody else, at least
             one.setblocking(False)
             if not _is_own(one):
                 one.close()
@@ -411,6 +427,14 @@ def _linger(streams: list[_Stream], milliseconds: int | None) -> None:
         while stream.is_unsent and (left := until - monotonic()) > 0:
             stream.wait_to_send(left)
             stream.flush()
+
+
+def _spare() -> int:
+    """A descriptor to give up when there is no other; -1 if there is none."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _socket() -> socket.socket:

@@ -20,7 +20,6 @@ from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.testing.endpoint import RunningEndpoint
-from fxhpc.transport import tcp_sockets
 from tests.process.homes import TestHome
 from tests.waiting import eventually
 
@@ -84,8 +83,7 @@ def test_i09_endpoints_that_cannot_be_looked_at_stay_as_they_are(
 ) -> None:
     """I9: a forwarder that cannot read the endpoints' directory goes on, and says why once."""
     EndpointDirectory(tmp_path / "endpoints" / "midway").create("midway")
-    context = tcp_sockets.make_context()
-    remotes = RemoteInterchanges(context, tmp_path / "endpoints")
+    remotes = RemoteInterchanges(tmp_path / "endpoints")
     assert len(list(remotes.look())) == 1
 
     def full(self: Path, pattern: str) -> Iterator[Path]:
@@ -100,7 +98,6 @@ def test_i09_endpoints_that_cannot_be_looked_at_stay_as_they_are(
     assert not any(remote.deleted for remote in remotes._remotes.values())
     assert not list(remotes.look())
     remotes.close()
-    context.destroy(linger=0)
 
 
 def test_i09_a_manager_that_may_not_open_enough_says_how_many_it_needs(home: TestHome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -263,6 +264,32 @@ def test_many_peers_and_one_that_is_silent(address: str) -> None:
             assert wait_for(client) == [b"%d" % number]
         for client in clients:
             client.close()
+
+
+def test_who_comes_when_no_descriptor_is_left_is_turned_away(address: str) -> None:
+    """And those who are there go on; nobody spins."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with router(address) as server, dealer(address) as client:
+        client.send_message([b"hello"])
+        wait_for(server)
+        late = socket.socket(socket.AF_UNIX)
+        used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+        held = [os.dup(0) for _ in range(used - len(os.listdir("/proc/self/fd")) + 1)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, limits[1]))
+        try:
+            late.connect(ipc_path(address))
+            assert server.receive_message() is None
+            assert late.recv(1) == b""
+            client.send_message([b"still here"])
+            assert wait_for(server)[1:] == [b"still here"]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for descriptor in held:
+                os.close(descriptor)
+        late.close()
+        with dealer(address) as other:
+            other.send_message([b"there is room again"])
+            assert wait_for(server)[1:] == [b"there is room again"]
 
 
 def test_a_signal_for_broken_pipes_is_not_raised(address: str) -> None:
