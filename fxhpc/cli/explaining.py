@@ -10,7 +10,8 @@ from fxhpc import errors, ids
 from fxhpc.client import listing, outcomes
 from fxhpc.client.client import FuncXClient
 from fxhpc.client.names import group_name, task_name
-from fxhpc.client.tasks import Reader, Selection
+from fxhpc.client.selection import Selection
+from fxhpc.client.tasks import Reader
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
 from fxhpc.protocol.service import StreamSummary, TaskState

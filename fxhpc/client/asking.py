@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client import arguments, cancelling, listing, outcomes, tasks
+from fxhpc.client import arguments, cancelling, listing, outcomes
 from fxhpc.client.results import Results
+from fxhpc.client.selection import Selection
 from fxhpc.client.session import Session
 from fxhpc.protocol import service, states
-from fxhpc.protocol.service import TaskState
 
 _Id = str | uuid.UUID
 
@@ -49,7 +49,7 @@ class Asking(Session):
             TaskNotFound: nobody knows it.
             SerializationError: its result cannot be unpacked here.
         """
-        selection = tasks.Selection([task_id])
+        selection = Selection([task_id])
         state, summary = self._results.details(selection)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(selection.names[0])
@@ -75,7 +75,7 @@ class Asking(Session):
         """
         timeout = arguments.timeout(timeout)
         seconds = self._wait_s if wait is None else arguments.seconds("wait", wait)
-        selection = tasks.Selection([task_id])
+        selection = Selection([task_id])
         name = selection.names[0]
         state = self._results.await_one(selection, timeout, seconds)
         if state.status == states.UNKNOWN:
@@ -103,15 +103,8 @@ class Asking(Session):
             UsageError: timeout is no number of seconds.
         """
         timeout = arguments.timeout(timeout)
-        selection = tasks.Selection(task_id_list)
-        if timeout is not None:
-            self._results.wait(selection, timeout, cf.ALL_COMPLETED)
-        found = self._results.reader.fetch(selection.by_stream())
-        nothing = TaskState(0, states.UNKNOWN)
-        return {
-            name: outcomes.task_dict_in_batch(found[stream].get(index, nothing), name)
-            for name, (stream, index) in zip(selection.names, selection.places, strict=True)
-        }
+        selection = Selection(task_id_list)
+        return self._results.read(selection, timeout, outcomes.task_dict_in_batch)
 
     def wait(
         self,
@@ -127,7 +120,7 @@ class Asking(Session):
             NotAList: it is one id, or no iterable.
             UsageError: timeout is no number of seconds.
         """
-        selection = tasks.Selection(task_ids, "wait")
+        selection = Selection(task_ids, "wait")
         return self._results.wait(selection, arguments.timeout(timeout), return_when)
 
     def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
@@ -138,7 +131,7 @@ class Asking(Session):
             UsageError: timeout is no number of seconds.
             TimeoutError: not all have ended within so many seconds.
         """
-        selection = tasks.Selection(task_ids, "as_completed")
+        selection = Selection(task_ids, "as_completed")
         return self._results.as_completed(selection, arguments.timeout(timeout))
 
     def cancel(

@@ -8,7 +8,8 @@ from typing import Any
 
 from fxhpc import errors, ids
 from fxhpc.client.names import group_name
-from fxhpc.client.tasks import Reader, Selection
+from fxhpc.client.selection import Selection
+from fxhpc.client.tasks import Reader
 from fxhpc.protocol import service, states
 
 _Id = str | uuid.UUID

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fxhpc import errors
@@ -125,15 +126,24 @@ def task_dict(
         if details := details_of(state, summary):
             told["details"] = details
         return told
-    told = {"pending": False, "status": state.status}
+    told = {"pending": False, "status": _one(state.status)}
     if outcome.kind == OutcomeKind.VALUE:
         told["result"] = value_of(outcome)
     else:
         told["exception"] = failure_of(outcome, task_id)
-    told["completion_t"] = str(state.ended)
+    told["completion_t"] = _text_of(state.ended)
     if details := details_of(state, summary):
         told["details"] = details
     return told
+
+
+#: Tasks that were stored together ended at one time, and a million may be told of at once: they
+#: share what says so.
+_text_of = functools.lru_cache(1024)(str)
+
+
+def _one(status: str) -> str:
+    return states.SUCCESS if status == states.SUCCESS else status
 
 
 def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any]:
@@ -144,7 +154,11 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
     `manager` (its name) and `started` (as `submitted`), `ran_s`, `stdout`, `stderr` with
     `stdout_bytes` and `stderr_bytes`, and of a lost task `attempts`.
     """
+    outcome = state.outcome
     found: dict[str, Any] = {}
+    is_value = outcome is not None and outcome.kind == OutcomeKind.VALUE
+    if outcome is not None and is_value and summary is None and not outcome.output:
+        return {"ran_s": outcome.ran} if outcome.ran else {}  # as nearly all are
     if summary is not None:
         found = {
             "endpoint": summary.endpoint_name,
@@ -157,7 +171,6 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
             "manager": state.manager,
             "started": state.started,
         }
-    outcome = state.outcome
     if outcome is not None:
         found["ran_s"] = outcome.ran
         found.update(output_of(outcome.output))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from fxhpc.client import tasks
 from fxhpc.client.attachments import Attachment
+from fxhpc.client.selection import Selection, to_ranges
 from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import StreamSummary, TaskState
@@ -30,12 +32,12 @@ class Results:
         """Whoever asks the forwarder."""
         return tasks.Reader(self._attached().connection, self._check_local)
 
-    def state(self, selection: tasks.Selection, wait_s: float = 0.0) -> TaskState:
+    def state(self, selection: Selection, wait_s: float = 0.0) -> TaskState:
         """The state of the one task of a selection, at once or when it has ended."""
         return self._look(selection, wait_s)[0]
 
     def details(
-        self, selection: tasks.Selection, *, adopt: bool = True
+        self, selection: Selection, *, adopt: bool = True
     ) -> tuple[TaskState, StreamSummary | None]:
         """The state of the one task of a selection, now, and what it shares with its stream.
 
@@ -47,13 +49,13 @@ class Results:
 
     def _look(
         self,
-        selection: tasks.Selection,
+        selection: Selection,
         wait_s: float,
         *,
         details: bool = False,
         adopt: bool = True,
     ) -> tuple[TaskState, StreamSummary | None]:
-        stream, index = selection.places[0]
+        stream, index = next(selection.places)
         reader = self.reader
         found = reader.fetch(
             {stream: [index]},
@@ -69,9 +71,7 @@ class Results:
         state = found[stream].get(index) or TaskState(index, states.UNKNOWN)
         return state, reader.summaries.get(stream)
 
-    def await_one(
-        self, selection: tasks.Selection, timeout: float | None, wait: float
-    ) -> TaskState:
+    def await_one(self, selection: Selection, timeout: float | None, wait: float) -> TaskState:
         """The state of one task when it has ended, or when it is time to give up.
 
         Args:
@@ -79,7 +79,7 @@ class Results:
             timeout: seconds from now.
             wait: seconds from the task's submission, where there is no timeout.
         """
-        stream, index = selection.places[0]
+        stream, index = next(selection.places)
         deadline = None if timeout is None else time.monotonic() + timeout
         known = self._submissions.known.get(stream)
         try:
@@ -100,16 +100,55 @@ class Results:
             raise
 
     def wait(
-        self, selection: tasks.Selection, timeout: float | None, return_when: str
+        self, selection: Selection, timeout: float | None, return_when: str
     ) -> tuple[list[str], list[str]]:
         """The ids of tasks that have ended and of those that have not."""
         try:
-            return tasks.wait(self.reader, selection, timeout, return_when)
+            adopt = self._has_others(selection)
+            return tasks.wait(self.reader, selection, timeout, return_when, adopt=adopt)
         except KeyboardInterrupt:
             self._interrupt(selection)
             raise
 
-    def as_completed(self, selection: tasks.Selection, timeout: float | None) -> Iterator[str]:
+    def read(
+        self,
+        selection: Selection,
+        timeout: float | None,
+        told: Callable[[TaskState, str], dict[str, Any]],
+    ) -> dict[str, dict[str, Any]]:
+        """What is told of each task, by the names that were given and in their order.
+
+        What comes is told at once, and let go: packed and unpacked side by side, very many
+        results would take twice the memory.
+
+        Args:
+            timeout: seconds to wait for all to end; None tells how they are now.
+            told: makes of a state what is told of it, by this name.
+        """
+        names = selection.names
+        found: dict[str, Any] = dict.fromkeys(names)
+        deadline = tasks.deadline_of(timeout)
+        try:
+            adopt = self._has_others(selection)
+            for answer in self.reader.read(selection, deadline, adopt=adopt):
+                while answer:
+                    positions, state = answer.pop()
+                    for position in positions:
+                        name = names[position]
+                        found[name] = told(state, name)
+        except KeyboardInterrupt:
+            if timeout is not None:
+                self._interrupt(selection)
+            raise
+        for name in [name for name, known in found.items() if known is None]:
+            found[name] = told(TaskState(0, states.UNKNOWN), name)
+        return found
+
+    def _has_others(self, selection: Selection) -> bool:
+        """Whether some may be older work, of a `local` that is gone."""
+        return not selection.streams <= self._submissions.known.keys()
+
+    def as_completed(self, selection: Selection, timeout: float | None) -> Iterator[str]:
         """The ids of tasks as they end."""
         try:
             yield from tasks.as_completed(self.reader, selection, timeout)
@@ -123,7 +162,7 @@ class Results:
         if failure is not None and any(map(self._submissions.is_local, streams)):
             raise failure
 
-    def _interrupt(self, selection: tasks.Selection) -> None:
+    def _interrupt(self, selection: Selection) -> None:
         """Ctrl-C: end what was waited for, as far as it runs on this process's own endpoint."""
         local = {
             stream: indices
@@ -131,5 +170,5 @@ class Results:
             if self._submissions.is_local(stream)
         }
         if local:
-            message = service.CancelTasks(0, tasks.to_ranges(local), interrupt=True)
+            message = service.CancelTasks(0, to_ranges(local), interrupt=True)
             self._attached().connection.post(message)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import itertools
+import math
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
-from fxhpc import errors, ids
+from fxhpc import ids
 from fxhpc.client.connection import Connection, Reply
-from fxhpc.client.names import task_name
+from fxhpc.client.selection import Piece, Selection, to_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import TaskState
 
@@ -24,70 +24,6 @@ _AHEAD = 3
 
 #: How often at most progress of many tasks is asked for, in seconds.
 _PROGRESS_S = 0.1
-
-
-class Selection:
-    """Tasks that somebody asks for, by the ids that were given, in that order.
-
-    Args:
-        task_ids: what was given.
-        call: to which call, for an error's text.
-
-    Raises:
-        NotAList: it is one id, or nothing that has elements.
-        InvalidUUID: one is not a UUID.
-    """
-
-    def __init__(self, task_ids: Iterable[Any], call: str = "get_batch_result") -> None:
-        if isinstance(task_ids, str | bytes | uuid.UUID | dict) or not isinstance(
-            task_ids, Iterable
-        ):
-            raise errors.NotAList(type(task_ids).__name__, call)
-        self.names: list[str] = []
-        self.places: list[tuple[bytes, int]] = []
-        prefixes: dict[str, bytes] = {}  # most ids share theirs: they are taken apart by slicing
-        for given in task_ids:
-            text = given if type(given) is str else str(given)
-            stream = prefixes.get(text[:28]) if len(text) == 36 else None
-            if stream is None:
-                stream, index = task_name(given)
-                prefixes[text[:28]] = stream
-            else:
-                try:
-                    index = int(text[28:], 16)
-                except ValueError:
-                    raise errors.InvalidUUID(repr(given)) from None
-            self.names.append(text)
-            self.places.append((stream, index))
-
-    def add(self, parts: Iterable[service.StreamRanges]) -> None:
-        """Add tasks, as messages name them, that are not among these yet."""
-        known = set(self.places)
-        for part in parts:
-            for index in ids.from_ranges(part.ranges):
-                if (part.stream, index) not in known:
-                    self.names.append(ids.task_id(part.stream, index))
-                    self.places.append((part.stream, index))
-
-    def by_stream(self) -> dict[bytes, list[int]]:
-        """The indices asked for, of each stream."""
-        found: dict[bytes, list[int]] = {}
-        for stream, index in self.places:
-            found.setdefault(stream, []).append(index)
-        return found
-
-    def ranges(self) -> list[service.StreamRanges]:
-        """The tasks as messages name them."""
-        return to_ranges(self.by_stream())
-
-
-def to_ranges(tasks: dict[bytes, list[int]]) -> list[service.StreamRanges]:
-    """Tasks of some streams as messages name them."""
-    return [
-        service.StreamRanges(stream, ids.to_ranges(set(indices)))
-        for stream, indices in tasks.items()
-        if indices
-    ]
 
 
 def _pieces(asked: list[service.StreamRanges]) -> Iterator[list[service.StreamRanges]]:
@@ -175,6 +111,59 @@ class Reader:
                 questions.extendleft(reversed(list(_pieces(_without(asked, found)))))
         return found
 
+    def read(
+        self,
+        selection: Selection,
+        deadline: float | None = None,
+        *,
+        outcomes: bool = True,
+        adopt: bool = False,
+    ) -> Iterator[list[tuple[list[int], TaskState]]]:
+        """The states of many tasks, an answer after the other: positions in the selection, state.
+
+        No more than a few answers are here at a time.
+
+        Args:
+            deadline: wait for each to end, until then (monotonic); None tells how it is now.
+            adopt: have all begin at once that is to run here now, not what is asked for first.
+        """
+        order = selection.in_order()
+        if adopt and len(order) > _AHEAD * _PIECE:
+            self._connection.call(service.Fetch(0, selection.ranges(), outcomes=False))
+        starts = iter(range(0, len(order), _PIECE))
+        replies: deque[tuple[Piece, Reply]] = deque()
+        while True:
+            for start in itertools.islice(starts, _AHEAD - len(replies)):
+                piece = selection.piece(order[start : start + _PIECE])
+                replies.append((piece, self._question(piece, deadline, outcomes)))
+            if not replies:
+                return
+            piece, reply = replies.popleft()
+            answer: service.States = reply.wait()
+            waits = deadline is not None and time.monotonic() < deadline
+            any_pending = any_told = False
+            for part in answer.streams:
+                asked = piece.get(part.stream, {})
+                told = part.states
+                if waits:
+                    told = [state for state in told if state.status not in states.PENDING]
+                    any_pending = any_pending or len(told) < len(part.states)
+                any_told = any_told or bool(told)
+                yield [(asked.pop(state.index), state) for state in told if state.index in asked]
+            rest = {stream: asked for stream, asked in piece.items() if asked}
+            if any_pending and self._check is not None:
+                self._check(rest)
+            if rest and (waits or (answer.more and any_told)):
+                replies.appendleft((rest, self._question(rest, deadline, outcomes)))
+
+    def _question(self, piece: Piece, deadline: float | None, outcomes: bool) -> Reply:
+        """Ask for these: with a deadline for all of them, or what there is after a while."""
+        wait_s = 0.0
+        if deadline is not None:
+            wait_s = max(0.0, min(SLICE_S, deadline - time.monotonic()))
+        asked = [service.StreamRanges(name, ids.to_ranges(there)) for name, there in piece.items()]
+        return self._connection.call(service.Fetch(0, asked, wait_s, outcomes=outcomes))
+
     def pending(
         self, tasks: dict[bytes, list[int]], *, wait_s: float = 0.0, need: int = 0
     ) -> tuple[dict[bytes, list[int]], dict[bytes, dict[int, TaskState]]]:
@@ -193,12 +182,12 @@ class Reader:
         return rest, ended
 
     def progress(
-        self, tasks: dict[bytes, list[int]], deadline: float | None, *, in_steps: bool = True
+        self, tasks: dict[bytes, list[int]], deadline: float | None
     ) -> Iterator[dict[bytes, dict[int, TaskState]]]:
         """Those of the tasks that have ended since the last step, until all have.
 
         Ends early, with an empty step, at the deadline (monotonic). Whoever wants all or nothing
-        spares the forwarder steps that tell of a part.
+        had better `read`.
         """
         rest = {stream: list(dict.fromkeys(indices)) for stream, indices in tasks.items()}
         wait_s = 0.0
@@ -206,8 +195,7 @@ class Reader:
             count = sum(map(len, rest.values()))
             # Each answer tells of every task asked for: with many of them, questions that wait
             # for one alone would cost the square of their number.
-            need = max(1, count // 8) if in_steps else count
-            rest, ended = self.pending(rest, wait_s=wait_s, need=need)
+            rest, ended = self.pending(rest, wait_s=wait_s, need=max(1, count // 8))
             if ended:
                 yield ended
             if not rest:
@@ -215,7 +203,7 @@ class Reader:
             if self._check is not None:
                 self._check(rest)
             wait_s = SLICE_S
-            if in_steps and count >= 16:
+            if count >= 16:
                 wait_s = _PROGRESS_S * max(1.0, count / 10_000)
             if deadline is not None:
                 remaining = deadline - time.monotonic()
@@ -232,7 +220,7 @@ def as_completed(reader: Reader, selection: Selection, timeout: float | None) ->
         TimeoutError: not all have ended within so many seconds.
     """
     names = dict(zip(selection.places, selection.names, strict=True))
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = deadline_of(timeout)
     count = len(names)
     for ended in reader.progress(selection.by_stream(), deadline):
         if not ended:
@@ -245,25 +233,47 @@ def as_completed(reader: Reader, selection: Selection, timeout: float | None) ->
 
 
 def wait(
-    reader: Reader, selection: Selection, timeout: float | None, return_when: str
+    reader: Reader,
+    selection: Selection,
+    timeout: float | None,
+    return_when: str,
+    *,
+    adopt: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """The ids of tasks that have ended and of those that have not, each in the order given."""
+    """The ids of tasks that have ended and of those that have not, each in the order given.
+
+    Args:
+        adopt: some may be older work of a `local`, which is to begin now.
+    """
     if return_when not in (cf.FIRST_COMPLETED, cf.FIRST_EXCEPTION, cf.ALL_COMPLETED):
         raise ValueError(f"Invalid return condition: {return_when!r}")
-    deadline = None if timeout is None else time.monotonic() + timeout
-    done: set[tuple[bytes, int]] = set()
-    in_steps = return_when != cf.ALL_COMPLETED
-    for ended in reader.progress(selection.by_stream(), deadline, in_steps=in_steps):
-        failed = False
-        for stream, found in ended.items():
-            done.update((stream, index) for index in found)
-            failed = failed or any(s.status != states.SUCCESS for s in found.values())
-        if return_when == cf.FIRST_COMPLETED and done:
-            break
-        if return_when == cf.FIRST_EXCEPTION and failed:
-            break
-    pairs = list(zip(selection.places, selection.names, strict=True))
+    ended = bytearray(len(selection))
+    if return_when == cf.ALL_COMPLETED:
+        deadline = deadline_of(math.inf if timeout is None else timeout)
+        for told in reader.read(selection, deadline, outcomes=False, adopt=adopt):
+            for positions, state in told:
+                for position in positions:
+                    ended[position] = state.status not in states.PENDING
+    else:
+        places = selection.piece(selection.in_order())
+        for found in reader.progress(selection.by_stream(), deadline_of(timeout)):
+            failed = False
+            for stream, known in found.items():
+                for index, state in known.items():
+                    failed = failed or state.status != states.SUCCESS
+                    for position in places[stream][index]:
+                        ended[position] = True
+            if return_when == cf.FIRST_COMPLETED and found:
+                break
+            if return_when == cf.FIRST_EXCEPTION and failed:
+                break
+    names = selection.names
     return (
-        [name for place, name in pairs if place in done],
-        [name for place, name in pairs if place not in done],
+        [name for name, has_ended in zip(names, ended, strict=True) if has_ended],
+        [name for name, has_ended in zip(names, ended, strict=True) if not has_ended],
     )
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The monotonic time when so many seconds have passed."""
+    return None if timeout is None else time.monotonic() + timeout
