@@ -29,6 +29,7 @@ from fxhpc.transport.sockets import HIGH_WATER_MARK, MAX_FRAME
 _HEAD = struct.Struct("<4sI")
 _MARK = b"fxm1"
 _FRAMES = 1 << 20  # that a message may have
+_LARGEST = 4  # times the largest frame that a message may have in all
 _READ = 1 << 18  # bytes that are read at once
 _BACKLOG = 1024
 _ACCEPTED = 64  # connections that are accepted before anything else is looked at
@@ -346,12 +347,15 @@ class _Stream:
             if end < begin:
                 break
             lengths = struct.unpack_from(f"<{count}Q", data, at + _HEAD.size)
-            if max(lengths) > self._max_frame:
-                return False
             total = sum(lengths)
+            if max(lengths) > self._max_frame or total > _LARGEST * self._max_frame:
+                return False
             if end - begin < total:
                 if total > _READ:
-                    self._large = _Large(lengths, total, data[begin:])
+                    try:
+                        self._large = _Large(lengths, total, data[begin:])
+                    except MemoryError:
+                        return False  # who announces so much may not end this process
                     at = end
                 break
             frames: list[bytes] = []

@@ -119,6 +119,7 @@ def test_messages_are_the_same_however_they_are_cut(
         b"fxm1" + b"\xff" * 100,
         struct.pack("<4sI", b"fxm1", 0),
         struct.pack("<4sIQ", b"fxm1", 1, 1 << 62),
+        struct.pack("<4sI100Q", b"fxm1", 100, *[1 << 30] * 100),
         b"\0" * 1000,
     ],
 )
