@@ -17,6 +17,7 @@ from fxhpc.client import shared
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.connection import Connection
 from fxhpc.client.groups import Group
+from fxhpc.client.room import Room
 from fxhpc.client.streams import MESSAGE_BYTES, cut
 from fxhpc.protocol import service
 
@@ -25,24 +26,30 @@ _IN_FLIGHT = 2
 
 
 class Outbox:
-    """Sends what groups have pending. All but the answers: with the condition held.
+    """Sends what groups have pending. All but the answers: with the lock held.
 
     Args:
-        condition: the executor's.
+        lock: the executor's condition's.
         attachment: its attachment, once there is one.
         on_stored: takes what was sent and its answer, or an error, in the connection's thread; it
             is to call `answered`.
         on_body: takes the answer to what stores an argument that tasks of a group share.
+        is_over: whether nothing more is to be submitted.
+
+    Attributes:
+        room: for more tasks. Whoever adds some has asked it, and tells it how many bytes they are.
     """
 
     def __init__(
         self,
-        condition: threading.Condition,
+        lock: threading.RLock,
         attachment: Callable[[], Attachment | None],
         on_stored: Callable[[list[service.Submission], Any], None],
         on_body: Callable[[Group, Any], None],
+        is_over: Callable[[], bool],
     ) -> None:
-        self._condition = condition
+        self.room = Room(lock, self._waiting, is_over)
+        self._lock = lock
         self._attachment = attachment
         self._on_stored = on_stored
         self._on_body = on_body
@@ -74,10 +81,11 @@ class Outbox:
         if attachment is None:
             return
         while self._dirty and (everything or self._in_flight < _IN_FLIGHT):
-            submissions = self._collect(attachment.connection)
+            submissions, size = self._collect(attachment.connection)
             if submissions:
                 self._in_flight += 1
-                then = functools.partial(self._on_stored, submissions)
+                self.room.sent(size)
+                then = functools.partial(self._on_answer, submissions, size)
                 try:
                     attachment.connection.call(service.Submit(0, submissions), then)
                 except Exception as error:  # nothing of it was sent, and nobody will answer
@@ -86,10 +94,19 @@ class Outbox:
             if everything or self._cancels_in_flight < _IN_FLIGHT:
                 self.send_cancels(group)
 
-    def _collect(self, connection: Connection) -> list[service.Submission]:
-        """What one message takes: all that waits, function by function."""
+    def _on_answer(self, sent: list[service.Submission], size: int, answer: Any) -> None:
+        with self._lock:
+            self.room.answered(size)
+        self._on_stored(sent, answer)
+
+    def _waiting(self) -> int:
+        """Bytes that are not sent."""
+        return sum(len(payload) for group in self._dirty for payload in group.pending)
+
+    def _collect(self, connection: Connection) -> tuple[list[service.Submission], int]:
+        """What one message takes, function by function; and how many bytes of what waited."""
         submissions: list[service.Submission] = []
-        size = 0
+        size = whole = 0
         while self._dirty and size < MESSAGE_BYTES:
             group = next(iter(self._dirty))
             taken = 0
@@ -102,12 +119,14 @@ class Outbox:
                 if size >= MESSAGE_BYTES:
                     break
             if taken < len(group.pending):
+                whole += sum(map(len, group.pending[:taken]))
                 group.pending = group.pending[taken:]
             else:
+                whole += sum(map(len, group.pending))
                 group.pending = []
                 del self._dirty[group]
             group.first += taken
-        return submissions
+        return submissions, whole
 
     # --- cancels --------------------------------------------------------------------------------
 
@@ -135,7 +154,7 @@ class Outbox:
     def _on_cancels(self, answer: Any) -> None:
         """Those that have gathered meanwhile go in one message: very many are cancelled one by one
         if whoever reads a map's values stops."""
-        with self._condition:
+        with self._lock:
             self._cancels_in_flight -= 1
             if not isinstance(answer, BaseException):
                 self.flush()

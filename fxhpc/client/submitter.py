@@ -64,12 +64,12 @@ class Submitter:
         self._groups: dict[Key, Group] = {}
         self._streams: dict[bytes, Group] = {}  # the same groups
         self._recent: tuple[PackedFunction, Declared, str, Group] | None = None  # of `submit`
+        over, attached = lambda: self.is_shut, lambda: self._attachment
         self._following = Following(
-            self.condition, lambda: self._streams.values(), lambda: self._attachment, self._forget
+            self.condition, lambda: self._streams.values(), attached, self._forget
         )
-        self._outbox = Outbox(
-            self.condition, lambda: self._attachment, self._on_stored, self._on_body
-        )
+        self._outbox = Outbox(self.lock, attached, self._on_stored, self._on_body, over)
+        self._room = self._outbox.room
         self._sent_bodies: set[bytes] = set()
         self._open = 0  # tasks that have not ended
         self._closing = False
@@ -80,7 +80,10 @@ class Submitter:
     def submit(
         self, function: PackedFunction, payload: bytes, declared: Declared = NOTHING_DECLARED
     ) -> TaskFuture:
-        """Submit one task; never waits."""
+        """Submit one task. Waits while too much is not accepted, though never in a callback."""
+        room = self._room
+        if room.bytes > room.limit:
+            room.wait()
         with self.lock:
             recent = self._recent
             if (
@@ -98,6 +101,7 @@ class Submitter:
             group.next = index + 1
             future = group.futures[index] = TaskFuture(group, index)
             group.pending.append(payload)
+            room.bytes += len(payload)
             self._open += 1
             self._outbox.add(group)
         return future
@@ -111,12 +115,15 @@ class Submitter:
         chunks: Chunks | None = None,
         again: bool = False,
     ) -> list[TaskFuture]:
-        """Submit many tasks of one function; never waits.
+        """Submit many tasks of one function. Waits as `submit` does.
 
         Args:
             chunks: what is to be known of them if they are chunks of a map.
             again: these were submitted before as parts of chunks, which have not ended.
         """
+        room = self._room
+        if room.bytes > room.limit:
+            room.wait()
         with self.condition:
             group = self._group(function, declared, chunks, again=again)
             first = group.next
@@ -124,6 +131,7 @@ class Submitter:
             futures = [TaskFuture(group, index) for index in range(first, group.next)]
             group.futures.update(zip(range(first, group.next), futures, strict=True))
             group.pending += payloads
+            room.bytes += sum(map(len, payloads))
             if group.chunks is not None:
                 group.chunks.payloads.update(zip(range(first, group.next), payloads, strict=True))
             self._open += len(payloads)
