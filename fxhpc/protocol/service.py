@@ -50,7 +50,7 @@ class Submission(msgspec.Struct, array_like=True):
     shared: list[bytes] = []
 
 
-class TaskState(msgspec.Struct, array_like=True):
+class TaskState(msgspec.Struct, array_like=True, gc=False):
     """What is known of one task."""
 
     index: Index
