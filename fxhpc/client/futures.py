@@ -24,7 +24,8 @@ from fxhpc import ids
 from fxhpc.client.callbacks import Callbacks
 from fxhpc.client.outcomes import error_of, value_of
 from fxhpc.client.output import output_of
-from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.outcome import CANCELLED as CANCELLED_KIND
+from fxhpc.protocol.outcome import VALUE, Outcome
 
 _PACKED = cf.CancelledError("packed")  # in the place of an exception: the outcome is still packed
 _UNPACKING = cf.CancelledError("unpacking")  # a thread unpacks it now
@@ -305,7 +306,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         exception: BaseException | None = _PACKED  # if Ctrl-C ends this, another may try
         try:
             try:
-                if outcome.kind == OutcomeKind.VALUE:
+                if outcome.kind == VALUE:
                     result, exception = value_of(outcome), None
                 else:
                     result, exception = None, error_of(outcome, self.task_id)
@@ -345,7 +346,7 @@ def complete(
             if future._state in _ENDED:
                 continue
             kind = outcome.kind
-            if kind == OutcomeKind.CANCELLED:
+            if kind == CANCELLED_KIND:
                 state = CANCELLED_AND_NOTIFIED
             else:
                 state = FINISHED
@@ -356,7 +357,7 @@ def complete(
             if future._extra is None:
                 future._state = state
             else:
-                future._end(state, kind != OutcomeKind.VALUE)
+                future._end(state, kind != VALUE)
                 with_more.append(future)
         group.condition.notify_all()
     for future in with_more:

@@ -8,7 +8,7 @@ from typing import Any
 from fxhpc import errors
 from fxhpc.client.output import output_of
 from fxhpc.protocol import states
-from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind, unpack_loss
+from fxhpc.protocol.outcome import CANCELLED, ERROR, LOST, VALUE, LossCause, Outcome, unpack_loss
 from fxhpc.protocol.service import StreamSummary, TaskState
 from fxhpc.serialize import unpack_exception, unpack_result
 
@@ -50,11 +50,11 @@ def failure_of(outcome: Outcome, task_id: str) -> Any:
     Raises:
         SerializationError: it cannot be unpacked here.
     """
-    if outcome.kind == OutcomeKind.ERROR:
+    if outcome.kind == ERROR:
         failure = unpack_exception(outcome.data)
         failure.task_id = task_id
         return failure
-    if outcome.kind == OutcomeKind.CANCELLED:
+    if outcome.kind == CANCELLED:
         return FailedTask(errors.TaskCancelled(task_id))
     return FailedTask(_loss_error(outcome, task_id))
 
@@ -127,7 +127,7 @@ def task_dict(
             told["details"] = details
         return told
     told = {"pending": False, "status": _one(state.status)}
-    if outcome.kind == OutcomeKind.VALUE:
+    if outcome.kind == VALUE:
         told["result"] = value_of(outcome)
     else:
         told["exception"] = failure_of(outcome, task_id)
@@ -156,7 +156,7 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
     """
     outcome = state.outcome
     found: dict[str, Any] = {}
-    is_value = outcome is not None and outcome.kind == OutcomeKind.VALUE
+    is_value = outcome is not None and outcome.kind == VALUE
     if outcome is not None and is_value and summary is None and not outcome.output:
         return {"ran_s": outcome.ran} if outcome.ran else {}  # as nearly all are
     if summary is not None:
@@ -174,7 +174,7 @@ def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any
     if outcome is not None:
         found["ran_s"] = outcome.ran
         found.update(output_of(outcome.output))
-        if outcome.kind == OutcomeKind.LOST:
+        if outcome.kind == LOST:
             loss = unpack_loss(outcome.data)
             found["attempts"] = list(loss.attempts)
             found["ran_s"] = loss.ran_s

@@ -13,7 +13,7 @@ from fxhpc.forwarder.streams import DELIVERED, ENDED, PARKED, RUNNING, STORING, 
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.messages import ResultRun
-from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.outcome import CANCELLED, VALUE, Outcome, size_of
 
 #: Outcomes that are kept in memory after they were stored, in bytes: most are asked for at once.
 CACHE_BYTES = 64 * 2**20
@@ -37,7 +37,7 @@ class Row:
         self.by_index = {outcome.index: outcome for outcome in outcomes}
         self.ended = ended
         self.host = host
-        self.size = sum(len(outcome.data) + len(outcome.output) + 100 for outcome in outcomes)
+        self.size = size_of(outcomes) + 100 * len(outcomes)
 
 
 class RowCache:
@@ -221,9 +221,9 @@ def answer(
 
 
 def _ended(index: int, outcome: Outcome, ended: float, with_data: bool) -> service.TaskState:
-    if outcome.kind == OutcomeKind.VALUE:
+    if outcome.kind == VALUE:
         status = states.SUCCESS
-    elif outcome.kind == OutcomeKind.CANCELLED:
+    elif outcome.kind == CANCELLED:
         status = states.CANCELLED
     else:
         status = states.FAILED

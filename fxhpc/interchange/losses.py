@@ -10,6 +10,8 @@ from fxhpc.interchange.held import Manager, in_block, manager_lost, single
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import (
+    ERROR,
+    VALUE,
     Loss,
     LossCause,
     Outcome,
@@ -39,7 +41,7 @@ class Losses:
     def ended(self, host: str, stream: bytes, outcome: Outcome) -> None:
         """A task has ended with an outcome, on this host as far as it is known."""
         task = (stream, outcome.index)
-        if outcome.kind in (OutcomeKind.VALUE, OutcomeKind.ERROR):
+        if outcome.kind in (VALUE, ERROR):
             self._bad_nodes.ended_well(host, task, self.histories.charged_on(task))
         else:
             self._bad_nodes.forget(task)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import size_of
 
 #: Messages that are read back from the spool before the forwarder has stored them.
 READ_AT_ONCE = 64
@@ -29,11 +30,7 @@ def result_refs(results: msg.Results) -> list[msg.TaskRefs]:
 
 
 def _size(results: msg.Results) -> int:
-    return sum(
-        len(outcome.data) + len(outcome.output or b"")
-        for run in results.runs
-        for outcome in run.outcomes
-    )
+    return sum(size_of(run.outcomes) for run in results.runs)
 
 
 class Outbox:

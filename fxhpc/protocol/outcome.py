@@ -18,6 +18,11 @@ class OutcomeKind(IntEnum):
     CANCELLED = 3  #: somebody cancelled it; no data
 
 
+#: The same as plain ints, for where each of very many outcomes is looked at: to look up a member
+#: of an enum takes longer (Python 3.11: 0.2 us) than all else that is done there.
+VALUE, ERROR, LOST, CANCELLED = map(int, OutcomeKind)
+
+
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """How the task with this index of a run's stream ended."""
 
@@ -26,6 +31,12 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     data: Payload = b""
     ran: float = 0.0  # seconds that the function ran, as the worker measured them
     output: bytes = b""  # a packed `Output`, if it was asked for and there is any
+
+
+def size_of(outcomes: list[Outcome]) -> int:
+    """Bytes of what these hold, and of what their tasks have printed."""
+    size = sum(map(len, [outcome.data for outcome in outcomes]))
+    return size + sum([len(outcome.output) for outcome in outcomes if outcome.output])
 
 
 class Output(msgspec.Struct, array_like=True):
