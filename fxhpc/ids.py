@@ -88,7 +88,10 @@ def to_ranges(indices: Iterable[int]) -> list[int]:
     """
     ranges: list[int] = []
     first = last = -2
-    for index in sorted(indices):
+    ordered = sorted(indices)
+    if ordered and ordered == list(range(ordered[0], ordered[0] + len(ordered))):
+        return [ordered[0], len(ordered)]  # as they mostly are
+    for index in ordered:
         if index == last + 1:
             last = index
             continue

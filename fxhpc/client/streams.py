@@ -69,15 +69,23 @@ def cut(
     Args:
         put: has the bodies stored that a submission refers to, before it is given out.
     """
-    begin = size = 0
-    for position, payload in enumerate(payloads):
-        length = len(payload)
-        if position > begin and (position - begin >= ROW_TASKS or size + length > ROW_BYTES):
-            yield _row(info, first + begin, payloads[begin:position], put)
-            begin, size = position, 0
-        size += length
-    if begin < len(payloads):
-        yield _row(info, first + begin, payloads[begin:], put)
+    begin = 0
+    while begin < len(payloads):
+        row = payloads[begin : begin + ROW_TASKS]
+        if len(row) > 1 and sum(map(len, row)) > ROW_BYTES:
+            row = row[: _fitting(row)]
+        yield _row(info, first + begin, row, put)
+        begin += len(row)
+
+
+def _fitting(payloads: list[bytes]) -> int:
+    """How many of these, from the first on, fit into a row; at least one."""
+    size = len(payloads[0])
+    for count, payload in enumerate(payloads[1:], 1):
+        size += len(payload)
+        if size > ROW_BYTES:
+            return count
+    return len(payloads)
 
 
 def _row(
