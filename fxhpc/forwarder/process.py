@@ -116,6 +116,7 @@ class ForwarderProcess:
         )
         self._waker = Waker()
         self._writer = Writer(store, self._waker.wake, inline=not network)
+        self._clients.is_full = self._writer.is_full
         core = Forwarder(epoch, managers=managers, notices=store.notices, company_s=_COMPANY_S)
         core.recover(recovered)
         self._remotes = RemoteInterchanges(home.endpoints)

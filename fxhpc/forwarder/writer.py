@@ -34,6 +34,9 @@ _GROUP_LIMIT, _GROUP_BYTES = 512, 4 * 2**20
 #: What is done in the caller's thread at the most: operations, and bytes in them.
 _SMALL_OPERATIONS, _SMALL_BYTES = 4, 16 * 1024
 
+#: Bytes that wait to be written beyond which `is_full` says so.
+WAITING_BYTES = 64 * 2**20
+
 #: What a small commit adds to the log, a task or an outcome beside its bytes, and a row that is
 #: dropped: the page it was on, about.
 _COMMIT_BYTES, _TASK_BYTES, _DROPPED_BYTES = 16 * 1024, 24, 4400
@@ -83,14 +86,24 @@ class Writer:
         inline: do what is small in the caller's thread, as long as the other has nothing to do.
             It takes less time than to wake a thread and to be woken by it, where commits are not
             synchronised with the disk. Checkpoints, which are, are always left to the thread.
+        waiting_bytes: see `is_full`.
     """
 
-    def __init__(self, store: Store, wake: Callable[[], None], *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        wake: Callable[[], None],
+        *,
+        inline: bool = False,
+        waiting_bytes: int = WAITING_BYTES,
+    ) -> None:
         self._store = store
         self._wake = wake
         self._inline = inline
         self._asked = 0  # requests for the thread, counted by the caller
         self._answered = 0  # and those that are done, counted by the thread
+        self._waiting_bytes = waiting_bytes
+        self._asked_bytes = self._answered_bytes = 0  # likewise
         self._logged = 0  # bytes that went into the log since it was emptied, about
         if inline:
             store.checkpoint_by_hand()
@@ -107,6 +120,7 @@ class Writer:
         if self._inline and is_small and self._asked == self._answered:
             self._completed.append((token, _apply(self._store, operations)))
         else:
+            self._asked_bytes += size
             self._put(_Submit(token, operations, size))
         if self._inline:
             self._logged += size + _COMMIT_BYTES
@@ -121,6 +135,10 @@ class Writer:
     def _put(self, request: _Submit | _Read | _Checkpoint | None) -> None:
         self._asked += 1
         self._requests.put(request)
+
+    def is_full(self) -> bool:
+        """Whether so much waits to be written that no more of clients' work should be read."""
+        return self._asked_bytes - self._answered_bytes > self._waiting_bytes
 
     def completed(self) -> list[Completion]:
         """What has been done since the last call."""
@@ -178,6 +196,7 @@ class Writer:
             for request in group:
                 self._completed.append((request.token, _apply(self._store, request.operations)))
         self._answered += len(group)
+        self._answered_bytes += sum(request.size for request in group)
         group.clear()
         self._wake()
 

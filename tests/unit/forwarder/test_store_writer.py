@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,3 +145,23 @@ def test_damage_that_a_question_meets_is_told_in_words(
         assert store.damage
     finally:
         loop.writer.close()
+
+
+def test_a_slow_disk_is_told_of_before_memory_is_full(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store.db"))
+    may_go_on, apply = threading.Event(), store.apply
+
+    def slowly(operations: Sequence[Operation]) -> None:
+        assert may_go_on.wait(10)
+        apply(operations)
+
+    store.apply = slowly  # type: ignore[method-assign]
+    loop = Loop(lambda wake: Writer(store, wake, waiting_bytes=10_000))
+    assert isinstance(loop.writer, Writer)
+    for number in range(3):
+        loop.writer.submit(number, [AddBody(bytes([number]) * 32, b"x" * 5_000)])
+        assert loop.writer.is_full() == (number == 2)
+    may_go_on.set()
+    assert len(loop.wait(3)) == 3
+    assert not loop.writer.is_full()  # it is said before the loop is woken
+    loop.writer.close()
