@@ -343,8 +343,16 @@ def _as_json(found: StoreUsage, names: dict[str, str]) -> dict[str, Any]:
             }
             for entry in found.entries
         ],
+        "spilled_results": _spilled(),
         "set_aside": [{"path": path, "bytes": size} for path, size in found.aside],
     }
+
+
+def _spilled() -> int:
+    """Bytes of the files of results that were too large to be sent, with all endpoints."""
+    from fxhpc.forwarder.spilled import size_of, spill_directories
+
+    return size_of(spill_directories(output.home()))
 
 
 def _on_disk(found: StoreUsage) -> int:
@@ -360,6 +368,9 @@ def _print_usage(found: StoreUsage, names: dict[str, str]) -> None:
         ("reserve", format_bytes(found.reserve), "so that a full disk stops submissions alone"),
         ("in all", format_bytes(_on_disk(found)), "on the disk"),
     ]
+    if spilled := _spilled():
+        note = "of results above max_payload (on_exceed), beside the store"
+        rows.append(("spilled files", format_bytes(spilled), note))
     output.table(("what", "size", "note"), rows)
     output.say(
         f"{format_bytes(found.used)} of {format_bytes(found.max_bytes)} hold what is stored; "

@@ -65,6 +65,17 @@ def payload_limit(given: Any, name: str = "max_payload") -> int:
     return whole(name, given, 1, "bytes")
 
 
+def spills(given: Any, name: str = "on_exceed") -> bool:
+    """Whether what is larger than the limit goes to a file, and is no error.
+
+    Raises:
+        UsageError: it is neither "error" nor "spill".
+    """
+    if given not in ("error", "spill"):
+        raise _refused(name, given, "it is 'error' or 'spill': what is done with what is too large")
+    return bool(given == "spill")
+
+
 def seconds(name: str, given: Any, least: float = 0.0) -> float:
     """A number of seconds; infinitely many are "as long as it takes".
 

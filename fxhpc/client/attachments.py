@@ -34,6 +34,7 @@ class Attachment:
         key: str = "",
         remove: str = "",
         private: PrivateEndpoint | None = None,
+        spill: str = "",
     ) -> None:
         attached = connection.attached
         assert attached is not None, "a connection is made only when it is attached"
@@ -49,6 +50,7 @@ class Attachment:
             workers,
             self._on_local_failure,
             remove=remove,
+            spill=spill,
         )
         connection.on_need_local = self.local.want
         connection.on_attached = self._on_attached
@@ -151,11 +153,12 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
         check_open_files()
         from fxhpc.client.home import HomeConnection
         from fxhpc.forwarder.attach import ensure_forwarder, last_words
+        from fxhpc.forwarder.home import Home
 
         connection = HomeConnection(
             lambda: ensure_forwarder(home), last_words=lambda: last_words(home), home=str(home)
         )
-        attachment = Attachment(connection, workers, key)
+        attachment = Attachment(connection, workers, key, spill=os.fspath(Home(home).spill))
         _homes.attachments[key] = attachment
         return attachment
 
@@ -187,7 +190,9 @@ def embed(
         if private is not None:
             private.stop_soon()
         raise
-    return Attachment(connection, workers, remove=forwarder.directory, private=private)
+    return Attachment(
+        connection, workers, remove=forwarder.directory, private=private, spill=forwarder.spill
+    )
 
 
 def hold(attachment: Attachment) -> Attachment:

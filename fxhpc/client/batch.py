@@ -22,12 +22,13 @@ class Batch:
     Args:
         task_group_id: the group of its tasks, a UUID; a random one if there is none.
         max_payload: bytes that the arguments of one task may take, packed.
+        on_exceed: "error", or "spill": larger ones are stored apart from their task.
         resource_specification: `{"walltime": ...}`: how long each of its tasks takes at most.
         capture_output: how much of what each task prints is kept: see Executor.
         resolve: makes a UUID of an endpoint's name; without it that is left to batch_run.
 
     Raises:
-        UsageError: the specification, capture_output or max_payload cannot be meant so.
+        UsageError: the specification, capture_output, max_payload or on_exceed cannot be meant so.
         InvalidUUID: task_group_id is no UUID.
     """
 
@@ -36,6 +37,7 @@ class Batch:
         task_group_id: str | uuid.UUID | None = None,
         *,
         max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        on_exceed: str = "error",
         resource_specification: Mapping[str, Any] | None = None,
         capture_output: bool | int = False,
         resolve: Callable[[Any], str] = endpoint_given,
@@ -46,6 +48,7 @@ class Batch:
         self.task_group_id = group_id(task_group_id) or ids.new_id()
         self.declared = Declared(walltime_of(resource_specification), capture_bytes(capture_output))
         self._max_payload = arguments.payload_limit(max_payload)
+        self._spills = arguments.spills(on_exceed)
         self._resolve = resolve
         self._pack = ArgumentPacker().pack
         self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
@@ -78,7 +81,7 @@ class Batch:
             endpoint_id, function_id, args, kwargs = _newer_form(
                 args, endpoint_id, function_id, kwargs
             )
-        payload = self._pack(args, kwargs, self._max_payload)
+        payload = self._pack(args, kwargs, self._max_payload, self._spills)
         number = self._keys.get((endpoint_id, function_id))
         if number is None:
             number = self._part(endpoint_id, function_id)

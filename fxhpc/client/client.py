@@ -46,6 +46,9 @@ class FuncXClient(Asking, Declaring):
         workers: of the `local` endpoint; None takes what this process may use.
         wait: seconds from a task's submission that get_result waits for it (FXHPC_WAIT).
         max_payload: bytes that the arguments of a task, and its result, may take.
+        on_exceed: "error", or "spill": what is larger is not refused, but arguments are stored
+            apart from their task, and the result goes to a file that is read when it is asked for
+            (docs/guide.md). An attribute, too.
         retries: how often a task is run again whose worker or manager was lost while it ran, and
             that may be to blame; other losses do not count (docs/guide.md). 0: at most one run.
         task_group_id: of this client's tasks; a random one if there is none.
@@ -72,6 +75,7 @@ class FuncXClient(Asking, Declaring):
         workers: int | None = None,
         wait: float | None = None,
         max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        on_exceed: str = "error",
         retries: int = DEFAULT_RETRIES,
         task_group_id: _Id | None = None,
         resource_specification: Mapping[str, Any] | None = None,
@@ -89,6 +93,7 @@ class FuncXClient(Asking, Declaring):
         local_share(os.environ, workers)  # a wrong FXHPC_WORKERS is told here, not by a thread
         self.wait_s = default_wait() if wait is None else arguments.seconds("wait", wait)
         self.max_payload = max_payload
+        self.on_exceed = on_exceed
         self.retries = retries
         self.resource_specification = resource_specification
         self.capture_output = capture_output
@@ -118,6 +123,15 @@ class FuncXClient(Asking, Declaring):
     @max_payload.setter
     def max_payload(self, limit: int) -> None:
         self._max_payload = arguments.payload_limit(limit)
+
+    @property
+    def on_exceed(self) -> str:
+        """What is done with what is larger: "error" or "spill". May be set at any time."""
+        return "spill" if self._spills else "error"
+
+    @on_exceed.setter
+    def on_exceed(self, what: str) -> None:
+        self._spills = arguments.spills(what)
 
     @property
     def retries(self) -> int:
@@ -208,7 +222,7 @@ class FuncXClient(Asking, Declaring):
             WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
-        payload = self._pack_arguments(args, kwargs, self.max_payload)
+        payload = self._pack_arguments(args, kwargs, self.max_payload, self._spills)
         return self._submissions.submit_one(endpoint, function, payload)
 
     def create_batch(
@@ -229,6 +243,7 @@ class FuncXClient(Asking, Declaring):
         return Batch(
             self.session_task_group_id if task_group_id is None else task_group_id,
             max_payload=self.max_payload,
+            on_exceed=self.on_exceed,
             resource_specification=resource_specification,
             capture_output=self.capture_output if capture_output is None else capture_output,
             resolve=self._endpoint if self._home is not None else endpoint_given,
@@ -290,8 +305,8 @@ class FuncXClient(Asking, Declaring):
         An element is its task's one positional argument; keyword arguments are shared.
         """
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
-        pack, limit = self._pack_arguments, self.max_payload
-        payloads = [pack((item,), kwargs, limit) for item in iterable]
+        pack, limit, spills = self._pack_arguments, self.max_payload, self._spills
+        payloads = [pack((item,), kwargs, limit, spills) for item in iterable]
         if not payloads:
             return []
         parts = [(endpoint, function, payloads)]

@@ -19,6 +19,7 @@ from fxhpc.client.attachments import Attachment
 from fxhpc.client.mapping import Sender, Values, rows_of
 from fxhpc.client.names import endpoint_name, group_id
 from fxhpc.client.resources import Declaring
+from fxhpc.client.splitting import Pack
 from fxhpc.client.status import status_dict
 from fxhpc.client.submitter import Submitter
 from fxhpc.protocol import service
@@ -52,6 +53,9 @@ class Executor(Declaring, cf.Executor):
             it, or else the configuration's `state_dir`.
         path: a file for the store of an embedded executor; in memory if there is none.
         max_payload: bytes that the arguments of a task, and its result, may take.
+        on_exceed: "error", or "spill": what is larger is not refused, but arguments are stored
+            apart from their task, and the result goes to a file that its future reads
+            (docs/guide.md).
         retries: how often a task is run again whose worker or manager was lost while it ran, and
             that may be to blame; other losses do not count (docs/guide.md). 0: at most one run.
         task_group_id: a UUID; the tasks then stay when this process ends.
@@ -82,6 +86,7 @@ class Executor(Declaring, cf.Executor):
         home: str | os.PathLike[str] | None = None,
         path: str = ":memory:",
         max_payload: int = DEFAULT_PAYLOAD_LIMIT,
+        on_exceed: str = "error",
         retries: int = DEFAULT_RETRIES,
         task_group_id: str | uuid.UUID | None = None,
         label: str = "",
@@ -111,7 +116,10 @@ class Executor(Declaring, cf.Executor):
             arguments.client(client)
         self._max_workers = _default_workers() if max_workers is None else max_workers
         self._max_payload = arguments.payload_limit(max_payload)
-        self._pack_arguments = ArgumentPacker().pack
+        self._spills = arguments.spills(on_exceed)
+        pack = ArgumentPacker().pack
+        self._pack_arguments: Pack = functools.partial(pack, spills=True) if self._spills else pack
+        self._pack_strictly: Pack = pack
         self._functions = FunctionCache()
         self.label = label
         self.batch_size = batch_size
@@ -123,6 +131,7 @@ class Executor(Declaring, cf.Executor):
             "group": group_id(task_group_id),
             "retries": arguments.retries(retries),
             "result_limit": self._max_payload,
+            "spill": self._spills,
         }
         directory = None
         found = None
@@ -218,7 +227,8 @@ class Executor(Declaring, cf.Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         chunked = None
         if chunksize > 1 and self._submitter.options["retries"]:
-            limit = self._max_payload
+            # A chunk of larger ones goes to one file.
+            limit = sys.maxsize if self._spills else self._max_payload
             chunked = self._functions.pack(functools.partial(chunks.run_chunk, fn, limit))
         sender = Sender(
             self._submitter,
@@ -226,6 +236,7 @@ class Executor(Declaring, cf.Executor):
             self._functions.pack(fn),
             chunked,
             self._pack_arguments,
+            self._pack_strictly,
             self._max_payload,
             self.declared,
             chunksize,

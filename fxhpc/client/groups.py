@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import ids
+from fxhpc.client.adopting import adopt_files
 from fxhpc.client.futures import TaskFuture, complete, fail, set_running
 from fxhpc.client.resources import Declared
 from fxhpc.client.sendable import check_stream
@@ -137,6 +138,8 @@ class Group:
         """End futures by the outcomes of their tasks."""
         if self.chunks is not None:
             outcomes = divert(self, self.chunks, outcomes)
+        if not self.info.keep and (self.info.spill or self.info.endpoint != LOCAL_ENDPOINT):
+            outcomes = adopt_files(outcomes)  # nobody else will ask for them, or remove them
         self.submitter.ended(self, complete(self.futures, self, outcomes))
 
     def fail_all(self, error: BaseException, before: int | None = None) -> None:

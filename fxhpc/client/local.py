@@ -46,6 +46,7 @@ class LocalEndpoint:
         on_failure: told why, when managers fail to start again and again.
         command: what starts a manager; for tests.
         remove: a directory that must not outlive this process, whatever kills it.
+        spill: the directory of results that go to files; empty: there is none.
     """
 
     exit_rank = 1
@@ -58,6 +59,7 @@ class LocalEndpoint:
         on_failure: Callable[[errors.FxhpcError], None] | None = None,
         command: list[str] | None = None,
         remove: str = "",
+        spill: str = "",
     ) -> None:
         self.failure: errors.FxhpcError | None = None
         self._endpoint = endpoint
@@ -65,6 +67,7 @@ class LocalEndpoint:
         self._workers = workers
         self._on_failure = on_failure
         self._remove = remove
+        self._spill = spill
         self._command = command or [sys.executable, "-m", "fxhpc.manager"]
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -211,6 +214,7 @@ class LocalEndpoint:
             watch_started=hosts.start_time(os.getpid()),
             nice=share.nice,
             remove=self._remove,
+            spill=_os_text(self._spill),
             ready_fd=ready,
         )
         with forks.none:  # a child would keep the pipes open, whose ends are waited for

@@ -44,6 +44,8 @@ class Sender:
 
     Args:
         chunked: calls the function for a chunk of rows; None if each call is a task of its own.
+        pack: packs the arguments of one call.
+        pack_strictly: packs those of a chunk, and refuses what is too large.
         size: calls in a chunk.
         buffersize: calls at most that are sent and not read; None sends all at once.
     """
@@ -55,6 +57,7 @@ class Sender:
         function: PackedFunction,
         chunked: PackedFunction | None,
         pack: Pack,
+        pack_strictly: Pack,
         limit: int,
         declared: Declared,
         size: int,
@@ -67,6 +70,7 @@ class Sender:
         self._function = function
         self._chunked = chunked
         self._pack = pack
+        self._pack_strictly = pack_strictly
         self._limit = limit
         self._declared = declared
         self._size = 1 if chunked is None else size
@@ -124,7 +128,9 @@ class Sender:
         if small is not None:
             return [(small, count)]
         try:
-            return [(self._pack(tuple(rows), {}, self._limit + _ROOM), count)]
+            # One alone may go to where larger ones go.
+            pack = self._pack if count == 1 else self._pack_strictly
+            return [(pack(tuple(rows), {}, self._limit + _ROOM), count)]
         except errors.PayloadTooLarge:
             if count == 1:
                 raise

@@ -35,6 +35,7 @@ class Options(Protocol):
     """What a client sets for its tasks, and may change."""
 
     max_payload: int
+    on_exceed: str
     retries: int
     session_task_group_id: str
 
@@ -154,6 +155,7 @@ class Submissions:
                 created=time.time(),
                 walltime_s=declared.walltime_s,
                 capture=declared.capture,
+                spill=self._options.on_exceed == "spill",
             )
         )
         check_stream(stream.info)

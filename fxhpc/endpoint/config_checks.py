@@ -159,10 +159,11 @@ class Checks:
                 "offered instead, and the first that answers is taken",
             )
         if "limits" in self._settings.model_fields_set:
+            spills = self._settings.limits.on_exceed == "spill"
             self._warn(
                 ("limits",),
-                "are told to users and not enforced: a client's `max_payload` decides, and what is "
-                "larger is an error",
+                "are told to users, and the sizes not enforced: a client's `max_payload` decides; "
+                + ("a larger result goes to a file" if spills else "what is larger is an error"),
             )
 
     def _launcher(self, provider: Provider) -> None:

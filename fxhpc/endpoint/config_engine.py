@@ -74,7 +74,7 @@ class Limits(Model):
     """Bytes of a task's result."""
 
     on_exceed: Literal["error", "spill"] = "error"
-    """What happens to what is larger. `spill`, to a file, is not there yet: it is an error too."""
+    """What happens to a larger result: `spill` has it written to a file that its client reads."""
 
 
 class Logs(Model):

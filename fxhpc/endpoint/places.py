@@ -29,6 +29,7 @@ _OWN = (
     "logs",
     "manager-*",
     "managers.address",
+    "spill",
     "spool*",
     "state_dir",
 )

@@ -273,6 +273,8 @@ def _manager(
         sandbox=sandbox,
         address_probe_s=engine.address_probe_timeout,
         preload=list(settings.preload),
+        spill=str(directory.spill),
+        spill_all=settings.limits.on_exceed == "spill",
     )
 
 

@@ -88,6 +88,7 @@ from fxhpc.errors.sizes import (
     MaxResultSizeExceeded,
     PayloadTooLarge,
     SerializationError,
+    SpilledResultLost,
     ThrottlingException,
 )
 from fxhpc.errors.tasks import (
@@ -165,6 +166,7 @@ __all__ = [
     "RequestKeyError",
     "RequestMalformed",
     "SerializationError",
+    "SpilledResultLost",
     "StoreFull",
     "StoreTooNew",
     "TaskCancelled",

@@ -75,3 +75,24 @@ class SerializationError(FxhpcError):
     def __init__(self, message: str) -> None:
         self.message = message
         super().__init__(f"Serialization Error during: {message}")
+
+
+class SpilledResultLost(SerializationError):
+    """A result was larger than the limit and went to a file, which is not as it was any more.
+
+    Args:
+        task_id: whose result it is.
+        path: the file.
+        why: what is wrong with it: "cannot be read (No such file or directory)".
+    """
+
+    def __init__(self, task_id: str, path: str, why: str) -> None:
+        self.task_id = task_id
+        self.path = path
+        self.why = why
+        super().__init__(
+            f"reading of a large result: that of task {task_id} was written to the file {path}, "
+            f"which {why}. Such a file goes with its batch (`fxhpc store purge`) and with its "
+            f"endpoint's directory. If this host does not see that directory, ask on one that "
+            f"does; else run the task again"
+        )

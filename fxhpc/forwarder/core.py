@@ -139,6 +139,10 @@ class Forwarder:
         """Whether anybody is attached."""
         return bool(self._state.clients)
 
+    def knows_stream(self, stream: bytes) -> bool:
+        """Whether tasks of this stream can be asked for."""
+        return stream in self._state.streams
+
     def knows_endpoint(self, endpoint: str) -> bool:
         """Whether tasks for this endpoint would be accepted."""
         return self._state.knows_endpoint(endpoint)

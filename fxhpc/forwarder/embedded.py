@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from fxhpc import forks
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
+from fxhpc.forwarder.home import SPILL
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
+from fxhpc.forwarder.spilled import SpilledFiles
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import DirectWriter, Writer
 from fxhpc.protocol import codec, messages
@@ -51,6 +54,8 @@ class EmbeddedForwarder:
         directory = OwnedDirectory()
         self.directory = directory.path
         self._owned = directory
+        #: Where large results go, see `fxhpc.forwarder.spilled`: beside the store that knows them.
+        self.spill = f"{os.path.abspath(path)}.{SPILL}" if durable else f"{directory.path}/{SPILL}"
         managers = ipc.ipc_address(self.directory, "managers")
         host = LocalHost(
             Acceptor(unix_sockets.router(managers), codec.FROM_MANAGER, messages.Register),
@@ -60,6 +65,7 @@ class EmbeddedForwarder:
         # Another process may lose what it was sent: it is stored too, in memory as the case may be.
         core = Forwarder(epoch, managers=managers, durable=durable or endpoint is not None)
         core.recover(store.recover())
+        self._spilled = SpilledFiles(lambda: [self.spill])
         self._clients = _Threads()
         remotes = None
         if endpoint is not None:
@@ -96,6 +102,7 @@ class EmbeddedForwarder:
                     self._loop.feed(event)
             while not self._stopping:
                 self._loop.turn()
+                self._spilled.tick(time.monotonic(), self._loop.core.knows_stream)
                 if self._loop.broken is not None and not self._loop.is_told:
                     raise self._loop.broken  # who waits for what it was about never hears of it
             self._loop.turn()  # what was said last is still handled

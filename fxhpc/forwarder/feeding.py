@@ -286,4 +286,5 @@ def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:
         sent_before=segment.sent_before,
         walltime_s=info.walltime_s,
         capture=info.capture,
+        spill=info.spill,
     )

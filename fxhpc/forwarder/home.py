@@ -29,6 +29,10 @@ class ForwarderAddress(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+#: The directory of large results in files, in a home and with each endpoint's state.
+SPILL = "spill"
+
+
 class Home:
     """The paths of a home.
 
@@ -46,6 +50,7 @@ class Home:
         self.log = self.path / "forwarder.log"
         self.locals = self.path / "locals"
         self.endpoints = self.path / "endpoints"
+        self.spill = self.path / SPILL  # of `local` endpoints
 
     def create(self) -> None:
         """Make the home, or make sure that it is this user's alone.

@@ -24,6 +24,7 @@ from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.open_files import allow_open_files
 from fxhpc.forwarder.remotes import RemoteInterchanges
+from fxhpc.forwarder.spilled import SpilledFiles, spill_directories
 from fxhpc.forwarder.store import Store
 from fxhpc.forwarder.writer import Writer
 from fxhpc.hosts import boot_id, is_alive, start_time
@@ -92,6 +93,7 @@ class ForwarderProcess:
         self._grace_s = grace_s
         self._stopping = False
         self._limits = WatchedLimits(home)
+        self._spilled = SpilledFiles(lambda: spill_directories(home))
         before = home.read_owner()
         network = network_type(os.fspath(home.path))
         if network:
@@ -164,6 +166,7 @@ class ForwarderProcess:
                     return
                 if self._limits.changed() is not None:
                     self._set_limits()
+                self._spilled.tick(looked, self._loop.core.knows_stream)
             core = self._loop.core
             waits = not core.is_idle and time.monotonic() - began < _RETURN_S
             if core.has_clients or waits or not self._remotes.is_idle:

@@ -75,6 +75,7 @@ class EndpointDirectory:
         self.blocks = self.state / "blocks"  # job scripts, and what they wrote
         self.manager_logs = self.state / "manager-logs"
         self.manager_results = self.state / "manager-results"  # see `left_results`
+        self.spill = self.state / "spill"  # results that are too large to be sent
         self.journal = self.path / "journal"
         self.spool = self.path / "spool"
         self.epoch = self.path / "epoch"
@@ -121,7 +122,7 @@ class EndpointDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
         if self.state == self.path:
             return
-        for folder in (self.blocks, self.manager_logs, self.manager_results):
+        for folder in (self.blocks, self.manager_logs, self.manager_results, self.spill):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.managers_address, self.manager_key, self.manager_spec):
             file.unlink(missing_ok=True)

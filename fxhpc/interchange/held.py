@@ -298,6 +298,7 @@ def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
         run.suspect,
         run.walltime_s,
         run.capture,
+        run.spill,
     )
 
 

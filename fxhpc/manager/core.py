@@ -304,6 +304,7 @@ class Manager:
                     run.shared,
                     run.result_limit,
                     run.capture,
+                    run.spill,
                 )
             )
             slot.captures = slot.captures or run.capture > 0

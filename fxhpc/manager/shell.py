@@ -356,4 +356,6 @@ def _seed_spec(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
         task_variables=not own,
         sandbox=spec.sandbox,
         preload=spec.preload,
+        spill=spec.spill,
+        spill_all=spec.spill_all,
     )

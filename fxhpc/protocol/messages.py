@@ -38,6 +38,7 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     created: float = 0.0  # wall clock, seconds since the epoch: for display
     walltime_s: float = 0.0  # how long a task is declared to take at most; 0: nobody knows
     capture: int = 0  # bytes of a task's stdout and of its stderr that are kept; 0: none
+    spill: bool = False  # results above `result_limit` go to files, and are no error
 
 
 class TaskRun(msgspec.Struct, array_like=True):
@@ -56,6 +57,7 @@ class TaskRun(msgspec.Struct, array_like=True):
     suspect: bool = False  # ran on a manager that was lost: at most one of these per manager
     walltime_s: float = 0.0  # see `StreamInfo`: not started where a block ends sooner
     capture: int = 0
+    spill: bool = False  # likewise
 
 
 class ResultRun(msgspec.Struct, array_like=True):

@@ -78,6 +78,8 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     sandbox: str = ""  # run_in_sandbox: the directory where each task gets one of its own
     address_probe_s: float = 3.0  # how long one address may take to answer
     preload: list[str] = []  # modules that the seed imports, before it forks workers
+    spill: OsText = ""  # the directory where large results go, see `StreamInfo.spill`; empty: none
+    spill_all: bool = False  # large results go there, whether their submitter asked for it or not
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
@@ -90,6 +92,8 @@ class SeedSpec(msgspec.Struct, array_like=True):
     task_variables: bool = False  # each task finds its id in FXHPC_TASK_ID and GC_TASK_UUID
     sandbox: OsText = ""  # see `ManagerSpec`
     preload: list[str] = []  # likewise
+    spill: OsText = ""  # likewise
+    spill_all: bool = False  # likewise
 
 
 # --- manager and seed ---------------------------------------------------------------------------
@@ -145,6 +149,7 @@ class WorkRun(msgspec.Struct, array_like=True):
     shared: list[bytes] = []
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
     capture: int = 0  # bytes of what each task prints, of stdout and of stderr
+    spill: bool = False  # see `StreamInfo`
 
 
 class Work(msgspec.Struct, array_like=True, tag="work"):

@@ -4,11 +4,11 @@ The client packs functions and arguments and unpacks results and exceptions; a w
 rest, by a `Loader`. `calls` and `data` are pickle where pickle serves; `pickler` packs by value
 what a worker cannot import; `classes` keeps classes the same on both sides; `fresh` keeps modules
 up to date. `sharing` finds large arguments that come again, `segments` says how the packed ones
-refer to them, and `bodies` has them in a worker.
+refer to them, and `bodies` has them in a worker. `spilled` has results that lie in files.
 """
 
 from fxhpc.serialize.calls import ArgumentPacker, load_arguments, pack_arguments
-from fxhpc.serialize.data import pack_result, unpack_result
+from fxhpc.serialize.data import pack_or_spill, pack_result, unpack_result
 from fxhpc.serialize.exceptions import RemoteExceptionWrapper, pack_exception, unpack_exception
 from fxhpc.serialize.functions import FunctionPacker, PackedFunction, pack_function
 from fxhpc.serialize.loader import Loader
@@ -23,6 +23,7 @@ __all__ = [
     "pack_arguments",
     "pack_exception",
     "pack_function",
+    "pack_or_spill",
     "pack_result",
     "unpack_exception",
     "unpack_result",

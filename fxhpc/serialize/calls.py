@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import sys
 from collections.abc import Iterable
 from sys import getsizeof
 from typing import Any
@@ -31,6 +32,9 @@ _loads = pickle.loads
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 _MANY = 1000
 
+#: Of arguments that are too large, what is larger than this goes apart.
+_SPILLED_BYTES = 1024
+
 
 class ArgumentPacker:
     """Packs calls for one client, and knows what it has packed before. For any thread."""
@@ -38,13 +42,38 @@ class ArgumentPacker:
     def __init__(self) -> None:
         self._sharing = Sharing()
 
-    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
+    def pack(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], limit: int, spills: bool = False
+    ) -> bytes:
         """The arguments of a call as bytes; a SharedPayload, if they refer to bodies.
+
+        Args:
+            spills: of arguments that are larger than `limit`, all that is large becomes a body,
+                though it comes for the first time: stored and sent apart from its task.
 
         Raises:
             PayloadTooLarge: they are more than `limit` bytes, those of bodies included.
             SerializationError: a part of them cannot be packed; the text names it.
         """
+        try:
+            return self._pack_fitting(args, kwargs, limit)
+        except PayloadTooLarge:
+            if not spills:
+                raise
+        values = (*args, *kwargs.values())
+        call = _Call(self._sharing, spills=True)
+        try:
+            if not any(map(_is_large, values)):
+                call.add((args, kwargs))
+                return call.finish(None, sys.maxsize)
+            for value in values:
+                call.add_value(value)
+            return call.finish((*kwargs,), sys.maxsize)
+        except Exception:
+            body = SharedBody(pack((args, kwargs), "arguments")[0], None)
+            return _referring(segments.join(Header(None, [], [body.digest], []), ()), [body])
+
+    def _pack_fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
         values = (*args, *kwargs.values()) if kwargs else args
         if _are_small(map(type, values)) or (
             _are_plain(map(type, values)) and sum(map(getsizeof, values)) <= LARGE_PAYLOAD
@@ -76,8 +105,9 @@ class ArgumentPacker:
 class _Call:
     """One call that is being packed."""
 
-    def __init__(self, sharing: Sharing) -> None:
+    def __init__(self, sharing: Sharing, spills: bool = False) -> None:
         self._sharing = sharing
+        self._spills = spills
         self.writer = Writer()
         self._pickler = Pickler(self.writer, 5, buffer_callback=self._on_buffer)
         self._pickler.prepare()
@@ -152,6 +182,8 @@ class _Call:
             size = segments.size_of(data)
             may_be_shared = may_be_shared and size > LARGE_PAYLOAD
             body = self._sharing.find(given, data) if may_be_shared else None
+            if body is None and self._spills and size > _SPILLED_BYTES:
+                body = SharedBody(data, given)
             if body is None:
                 found.append(size)
                 there.append(data)
@@ -171,9 +203,7 @@ class _Call:
         payload = segments.join(Header(names, values, stream, buffers), there)
         if not bodies:
             return _fitting(payload, limit)  # to the byte; with bodies it is never larger
-        shared = SharedPayload(payload)
-        shared.bodies = (*bodies.values(),)
-        return shared
+        return _referring(payload, bodies.values())
 
     def _joined_pieces(self) -> Iterable[tuple[Any, bool]]:
         """What was written, and whether a body may stand for it: single large values as they are,
@@ -193,6 +223,12 @@ class _Call:
                 rest.append(piece)
         if rest:
             yield b"".join(rest), True
+
+
+def _referring(payload: bytes, bodies: Iterable[SharedBody]) -> SharedPayload:
+    shared = SharedPayload(payload)
+    shared.bodies = (*bodies,)
+    return shared
 
 
 def _is_value(before: Any, piece: Any) -> bool:

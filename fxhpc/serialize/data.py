@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 from fxhpc.errors import MaxResultSizeExceeded, SerializationError
+from fxhpc.serialize import spilled
 from fxhpc.serialize.pack import pack
 
 #: Types that any pickle carries as they are: see `calls`.
@@ -27,14 +29,36 @@ def pack_result(value: Any, limit: int) -> bytes:
     return data
 
 
-def unpack_result(data: bytes) -> Any:
-    """What a function returned.
+def pack_or_spill(value: Any, limit: int, directory: str, stream: bytes, index: int) -> bytes:
+    """As `pack_result`; what is larger goes to a file in `directory`, and a reference is returned.
+
+    Args:
+        stream, index: the task's.
 
     Raises:
+        MaxResultSizeExceeded: the file cannot be written.
+        SerializationError: a part of it cannot be packed; the text names it.
+    """
+    data = pack_result(value, sys.maxsize)
+    if len(data) > limit:
+        return spilled.write(data, limit, directory, stream, index)
+    return data
+
+
+def unpack_result(data: bytes | spilled.Adopted) -> Any:
+    """What a function returned; it is read from its file, if it lies in one.
+
+    Raises:
+        SpilledResultLost: the file is missing, or is not as it was written.
         SerializationError: it cannot be made here, whatever its own code raised on the way.
     """
+    packed: bytes | memoryview
+    if isinstance(data, spilled.Adopted):
+        packed = data.read()
+    else:
+        packed = data if data[:1] != spilled.MARK else spilled.read(data)
     try:
-        return _loads(data)
+        return _loads(packed)
     except (Exception, SystemExit, GeneratorExit) as error:
         raise SerializationError(
             f"Result Object Deserialization: {type(error).__name__}: {error}{advice(error)}"

@@ -86,6 +86,8 @@ class Worker:
         self._surroundings: Surroundings | None = None
         if spec.task_variables or spec.sandbox:
             self._surroundings = Surroundings(self._state, os.fsdecode(spec.sandbox))
+        self._spill = os.fsdecode(spec.spill)
+        self._spill_all = spec.spill_all
         self._captured = captured
         self._capture: Capture | None = None
         self._orphans = Orphans()
@@ -152,6 +154,7 @@ class Worker:
         failure: bytes | None = None
         capture, output = run.capture, b""
         prepared = bool(capture or self._surroundings)
+        spills = bool(self._spill) and (run.spill or self._spill_all)
         for payload in run.payloads:
             # In this order: the manager writes what to skip, and then reads what was begun.
             words[BEGUN] = place + 1
@@ -174,7 +177,8 @@ class Worker:
             if unprepared is not None:
                 kind, data = ERROR, unprepared
             elif function is not None:
-                kind, data = runner.call(function, payload, limit)
+                spill = (self._spill, run.stream, index) if spills else None
+                kind, data = runner.call(function, payload, limit, spill)
             else:
                 kind, data = ERROR, failure or b""
             end = _clock()

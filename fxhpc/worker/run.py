@@ -34,6 +34,9 @@ class Serializer(Protocol):
     Loader: Callable[[], Loader]
 
     def pack_result(self, value: Any, limit: int) -> bytes: ...
+    def pack_or_spill(
+        self, value: Any, limit: int, directory: str, stream: bytes, index: int
+    ) -> bytes: ...
     def pack_exception(self, exc: BaseException, limit: int) -> bytes: ...
 
 
@@ -44,16 +47,29 @@ class Runner:
         self.loader = serializer.Loader()
         self._load_arguments = self.loader.load_arguments
         self._pack_result = serializer.pack_result
+        self._pack_or_spill = serializer.pack_or_spill
         self._pack_exception = serializer.pack_exception
 
-    def call(self, function: Callable[..., Any], data: bytes, limit: int) -> tuple[int, bytes]:
+    def call(
+        self,
+        function: Callable[..., Any],
+        data: bytes,
+        limit: int,
+        spill: tuple[str, bytes, int] | None = None,
+    ) -> tuple[int, bytes]:
         """Run a task: the kind of its outcome, and the packed result or exception.
+
+        Args:
+            spill: where a result goes that is larger than the limit: a directory, and the task's
+                stream and index. None: that is an error.
 
         Whatever the call raises is the user's, `SystemExit` and `KeyboardInterrupt` included: the
         worker lives on.
         """
         try:
             args, kwargs = self._load_arguments(data)
+            if spill is not None:
+                return VALUE, self._pack_or_spill(function(*args, **kwargs), limit, *spill)
             return VALUE, self._pack_result(function(*args, **kwargs), limit)
         except BaseException as error:
             return ERROR, self.pack_error(error, limit)

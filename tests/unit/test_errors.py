@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "TaskExecutionFailed": (("Traceback ...\nValueError: 1",), {"completion_t": "1.5"}),
     "TaskInterrupted": (("Traceback ...",), {}),
     "SerializationError": (("Result Object Deserialization",), {}),
+    "SpilledResultLost": (("0000-1", "/home/a b/f", "cannot be read"), {}),
     "FuncXUnreachable": (("ipc:///tmp/x",), {"detail": "refused"}),
     "ForwarderUnreachable": (("ipc:///tmp/x",), {}),
     "FunctionNotPermitted": (("f", "e"), {}),
