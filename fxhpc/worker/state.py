@@ -2,7 +2,7 @@
 
 Modules that a task imported, and what it did to them, stay: loading them again for each task
 would cost more than most tasks. Working directory, environment, signal handlers and umask are
-looked at after each task; timers, limits and all remaining signals when outcomes are sent. Looking
+put right after each task; timers, limits and all remaining signals when outcomes are sent. That
 costs about a microsecond, so it is done without remembering what a task called.
 """
 
@@ -45,6 +45,8 @@ _FIXED = {int(signal.SIGKILL), int(signal.SIGSTOP)}
 _getsignal: Callable[[int], Any] = sys.modules["_signal"].getsignal
 _UNLIMITED = resource.RLIM_INFINITY
 _putenv = os.putenv
+# No right to read is needed for a path alone.
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 class _Environ(os._Environ):  # type: ignore[type-arg]
@@ -69,6 +71,8 @@ class State:
             self._cwd = os.getcwd()
         except OSError:
             self._cwd = "/"  # it was removed; any task that changes to another comes back here
+        self._cwd_fd = -1
+        self._open_cwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._environ = os.environ
@@ -85,7 +89,7 @@ class State:
         self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]
         # Copies of the standard streams, for the task that closes them.
         self._streams = [(fd, os.dup(fd)) for fd in (0, 1, 2)]
-        self._usual = [(number, self._handlers[number]) for number in _USUAL]
+        self._usual = [self._handlers[number] for number in _USUAL]
         _Environ.written = False
 
     def set_variable(self, name: str, key: bytes, value: str, encoded: bytes) -> None:
@@ -100,22 +104,28 @@ class State:
 
     def restore(self) -> None:
         """Put back what the task that has just ended may have changed."""
-        for number, handler in self._usual:
-            if _getsignal(number) is not handler:
-                _set_handler(number, handler)
+        if [*map(_getsignal, _USUAL)] != self._usual:
+            for number, handler in zip(_USUAL, self._usual, strict=True):
+                if _getsignal(number) is not handler:
+                    _set_handler(number, handler)
         os.umask(self._umask)
         if _Environ.written or os.environ is not self._environ:
             self._restore_environ()
         try:
-            if os.getcwd() == self._cwd:
-                return
+            # Half of what it costs to look where the process is; if that is its directory at all,
+            # is looked at less often.
+            os.fchdir(self._cwd_fd)
         except OSError:
-            pass  # the task removed the directory that it had changed to
-        self._restore_cwd()
+            self._restore_cwd()
 
     def restore_rest(self) -> None:
         """Put back what is rarely changed: timers, the other signals, replaced objects."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            if os.getcwd() != self._cwd:
+                self._restore_cwd()
+        except OSError:
+            self._restore_cwd()  # it was removed; there may be another of this name by now
         self._restore_streams()
         for which, limits in self._limits:
             if resource.getrlimit(which) != limits:
@@ -131,11 +141,22 @@ class State:
             except OSError:
                 os.dup2(copy, fd)
 
+    def _open_cwd(self) -> None:
+        """Have a descriptor of the directory, by which the process is brought back at once.
+
+        One of before is left open: a task may have closed it, and its number be that of another.
+        """
+        try:
+            self._cwd_fd = os.open(self._cwd, _DIRECTORY)
+        except OSError:
+            self._cwd_fd = -1
+
     def _restore_cwd(self) -> None:
         try:
             os.chdir(self._cwd)
         except OSError:
-            pass  # gone for good: a task that needs it will say so
+            return  # gone for good: a task that needs it will say so
+        self._open_cwd()
 
     def _restore_environ(self) -> None:
         os.environ = self._environ  # noqa: B003 - a task may have put another object there
