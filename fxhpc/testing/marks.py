@@ -199,7 +199,7 @@ def _look_at(found: Account, index: int, runs: list[Run], hits: list[Hit]) -> No
         causes = [
             hit
             for hit in hits
-            if hit.pid in before.chain
+            if _is_of(hit, before)
             and before.began - _DYING_S <= hit.clock <= run.began + _DYING_S
         ]
         story = f"task {index}: {_told(before)}; again {_told(run)}"
@@ -214,6 +214,13 @@ def _look_at(found: Account, index: int, runs: list[Run], hits: list[Hit]) -> No
                 found.dying_s.append(seconds)
             else:
                 found.twice.append(f"{story}; lived beside it for {seconds:.3f} s")
+
+
+def _is_of(hit: Hit, run: Run) -> bool:
+    """Whether a hit was on one of those that a task ran under. What was the first task of its seed,
+    and began when its manager had just died, cannot say who that was: any manager, then.
+    """
+    return hit.pid in run.chain or (not run.chain[3] and hit.kind == "manager")
 
 
 def _told(run: Run) -> str:

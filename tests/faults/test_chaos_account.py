@@ -77,6 +77,15 @@ def test_a_task_whose_manager_had_just_died_is_told_whose_it_was(tmp_path: Path)
     assert _account(tmp_path, VALUE, _hit("manager", 3, 9.9)).is_clean()
 
 
+def test_the_first_task_of_a_seed_whose_manager_had_just_died_was_that_managers(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path / "0", "begin a 10.0 1 2 1 0", "begin b 12.0 5 6 7 4", "end b 12.5")
+    assert _account(tmp_path, VALUE, _hit("manager", 3, 9.9)).is_clean()
+    for other in (_hit("worker", 3, 9.9), _hit("manager", 3, 5.0)):
+        assert len(_account(tmp_path, VALUE, other).unexplained) == 1
+
+
 def test_whatever_has_not_ended_well_is_told(tmp_path: Path) -> None:
     _write(tmp_path / "0", *FIRST)
     kill = _hit("worker", 1, 11.0)
