@@ -106,7 +106,8 @@ class FuncXClient(Asking, Declaring):
         self.asynchronous = asynchronous
         self.loop = loop
         self.fx_serializer: Any = None
-        self._pack_arguments = ArgumentPacker().pack
+        self._packer = ArgumentPacker()
+        self._pack_arguments = self._packer.pack
         directory = None if embedded else attachments.home_directory(home)
         if directory is None:
             attach = functools.partial(attachments.embed, path, workers)
@@ -305,8 +306,7 @@ class FuncXClient(Asking, Declaring):
         An element is its task's one positional argument; keyword arguments are shared.
         """
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
-        pack, limit, spills = self._pack_arguments, self.max_payload, self._spills
-        payloads = [pack((item,), kwargs, limit, spills) for item in iterable]
+        payloads = self._packer.pack_each(iterable, kwargs, self.max_payload, self._spills)
         if not payloads:
             return []
         parts = [(endpoint, function, payloads)]

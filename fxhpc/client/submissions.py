@@ -96,13 +96,13 @@ class Submissions:
         """
         now = time.monotonic()
         submissions: list[Submission] = []
-        found = []
+        numbered: list[tuple[bytes, range]] = []
         for endpoint, function, payloads in parts:
             stream = self._open(endpoint, function, group, declared or self._options.declared)
             with stream.lock:
                 first = stream.take(len(payloads), now)
             submissions += cut(stream.info, first, payloads, self._put)
-            found.append(ids.task_ids(stream.info.stream, range(first, first + len(payloads))))
+            numbered.append((stream.info.stream, range(first, first + len(payloads))))
         connection = self._attached().connection
         waiting: deque[Reply] = deque()
         sent: list[Submission] = []
@@ -112,6 +112,7 @@ class Submissions:
                 sent += message
                 if len(waiting) > _AHEAD:
                     waiting.popleft().wait()
+            found = [ids.task_ids(*part) for part in numbered]  # while they are being stored
             while waiting:
                 waiting.popleft().wait()
         except BaseException:

@@ -55,6 +55,10 @@ class ArgumentPacker:
             PayloadTooLarge: they are more than `limit` bytes, those of bodies included.
             SerializationError: a part of them cannot be packed; the text names it.
         """
+        if not kwargs and _are_small(map(type, args)):  # as very many are: no step more for these
+            data = _dumps((args, kwargs), 5)
+            if len(data) <= limit:
+                return data
         try:
             return self._pack_fitting(args, kwargs, limit)
         except PayloadTooLarge:
@@ -72,6 +76,19 @@ class ArgumentPacker:
         except Exception:
             body = SharedBody(pack((args, kwargs), "arguments")[0], None)
             return _referring(segments.join(Header(None, [], [body.digest], []), ()), [body])
+
+    def pack_each(
+        self, items: Iterable[Any], kwargs: dict[str, Any], limit: int, spills: bool = False
+    ) -> list[bytes]:
+        """As `pack`: a call for each item, which is its one positional argument."""
+        if not _are_small(map(type, kwargs.values())):
+            return [self.pack((item,), kwargs, limit, spills) for item in items]
+        return [
+            data
+            if type(item) in _SMALL and len(data := _dumps(((item,), kwargs), 5)) <= limit
+            else self.pack((item,), kwargs, limit, spills)
+            for item in items
+        ]
 
     def _pack_fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> bytes:
         values = (*args, *kwargs.values()) if kwargs else args
@@ -267,7 +284,7 @@ def load_arguments(
         SerializationError: they cannot be made here.
     """
     try:
-        if segments.is_call(data):
+        if data[0] == segments.MARK:
             return segments.load(data, Bodies() if store is None else store)
         args, kwargs = _loads(data)
     except SerializationError:

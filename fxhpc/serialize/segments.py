@@ -62,11 +62,6 @@ def join(header: Header, there: Sequence[Any]) -> bytes:
     return b"".join((_HEAD.pack(MARK, len(head)), head, *there))
 
 
-def is_call(data: bytes | memoryview) -> bool:
-    """Whether these are arguments in this format."""
-    return len(data) > 0 and data[0] == MARK
-
-
 def load(data: bytes | memoryview, store: Store) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments of a call.
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from fxhpc import errors
 from fxhpc.serialize import (
+    ArgumentPacker,
     load_arguments,
     pack_arguments,
     pack_function,
@@ -222,3 +223,23 @@ def test_importing_does_not_import_dill() -> None:
     code = "import sys, fxhpc.serialize; print('dill' in sys.modules, 'zmq' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"plus": 1}, {"name": "x" * 70_000}])
+def test_many_calls_are_packed_as_each_alone(kwargs: dict[str, Any]) -> None:
+    items = [1, 2**70, None, True, 0.5, "text", b"x" * 100_000, [1, {"two": 2}], math.inf]
+    together = ArgumentPacker().pack_each(iter(items), kwargs, 1_000_000)
+    alone = ArgumentPacker()
+    assert together == [alone.pack((item,), kwargs, 1_000_000) for item in items]
+    for item, payload in zip(items, together, strict=True):
+        if type(payload) is bytes and len(payload) < 1000:
+            assert load_arguments(payload) == ((item,), kwargs)
+
+
+def test_of_many_calls_one_that_is_too_large_is_refused_or_spilled() -> None:
+    items = [1, 2**8000, 3]  # small types, and not small
+    with pytest.raises(errors.PayloadTooLarge):
+        ArgumentPacker().pack_each(items, {}, 500)
+    alone = ArgumentPacker()
+    payloads = ArgumentPacker().pack_each(items, {}, 500, spills=True)
+    assert payloads == [alone.pack((item,), {}, 500, spills=True) for item in items]
