@@ -158,7 +158,9 @@ class Worker:
         for payload in run.payloads:
             # In this order: the manager writes what to skip, and then reads what was begun.
             words[BEGUN] = place + 1
-            if words[SKIP_FROM] <= place < words[SKIP_TO]:
+            # The end alone mostly tells that nothing is to be skipped. Where it does not, it may be
+            # that of a range of before: it is read again after the beginning.
+            if place < words[SKIP_TO] and words[SKIP_FROM] <= place < words[SKIP_TO]:
                 words[BEGUN] = place
                 if self._count:
                     self._flush(place)
