@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.protocol.messages import ResultRun, Results, TaskRun
-from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.outcome import Outcome, size_of
 
 #: A Results message holds at most so many tasks, or bytes where there are several.
 MESSAGE_TASKS = 1000
@@ -45,6 +45,12 @@ class Outbox:
         tasks = size = 0
         for run in self._open:
             begin = 0
+            bytes_ = size_of(run.outcomes)
+            if tasks + len(run.outcomes) <= MESSAGE_TASKS and size + bytes_ <= MESSAGE_BYTES:
+                tasks += len(run.outcomes)
+                size += bytes_
+                runs.append(run)
+                continue
             for position, outcome in enumerate(run.outcomes):
                 bytes_ = len(outcome.data)
                 if outcome.output:

@@ -11,6 +11,7 @@ from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Ending, Part, Slot
 from fxhpc.manager.pace import LOOK_AHEAD_S, Pace
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import size_of
 
 #: A task that has run for so long is said to have started.
 STARTED_S = 0.05
@@ -104,9 +105,7 @@ class Staff:
             self._desk.ended(run, ended)
             whole = number == len(batch.outcomes) and batch.spent_s > 0
             spent_s = batch.spent_s if whole else sum(outcome.ran for outcome in ended)
-            made = sum(len(outcome.data) for outcome in ended)
-            if run.capture:
-                made += sum(len(outcome.output) for outcome in ended)
+            made = size_of(ended)
             self._pace.note(run.function, number, spent_s, made)
             at += number
             place += number
