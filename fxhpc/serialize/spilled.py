@@ -92,6 +92,11 @@ def is_reference(data: bytes | memoryview) -> bool:
     return len(data) > _HEAD.size and data[:1] == MARK
 
 
+def is_spilled(data: bytes | memoryview | Adopted) -> bool:
+    """Whether this is a result in a file, adopted or not."""
+    return isinstance(data, Adopted) or is_reference(data)
+
+
 def read(reference: bytes | memoryview) -> memoryview:
     """The packed result that a reference stands for.
 

@@ -346,7 +346,14 @@ def test_containers_are_refused(client: FuncXClient) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"workers": "2"}, {"workers": 0}, {"wait": "x"}, {"max_payload": "5MB"}, {"retries": -1}],
+    [
+        {"workers": "2"},
+        {"workers": 0},
+        {"wait": "x"},
+        {"max_payload": "5MB"},
+        {"on_exceed": "maybe"},
+        {"retries": -1},
+    ],
 )
 def test_an_option_that_is_no_number_is_refused_by_its_name(options: dict[str, Any]) -> None:
     (name,) = options
