@@ -164,16 +164,22 @@ def answer(
     missing: set[int] = set()
     tasks = size = 0
     more = False
+    row: Row | None = None
+    row_number = -1  # of that row: neighbours mostly lie in one
     for name, indices in waiter.wanted:
         stream = streams.get(name)
         doubt = doubts.get(name, _NO_DOUBT)
         found: list[service.TaskState] = []
+        states_of = b"" if stream is None else stream.states
         for index in indices:
             if tasks >= ANSWER_TASKS or size >= ANSWER_BYTES:
                 more = True
                 break
             tasks += 1
-            state = DELIVERED if stream is None else stream.state(index)
+            if stream is None:
+                state = DELIVERED
+            else:
+                state = states_of[index] if index < len(states_of) else stream.state(index)
             if stream is None or state == DELIVERED:
                 found.append(service.TaskState(index, states.UNKNOWN))
                 continue
@@ -197,7 +203,8 @@ def answer(
                 found.append(told)
                 continue
             number = stream.rows_of[index]
-            row = cache.get(number)
+            if number != row_number:
+                row, row_number = cache.get(number), number
             if row is None:
                 missing.add(number)
                 # A cut where the cache would be overrun, or it would be read again and again.
