@@ -199,8 +199,7 @@ def _look_at(found: Account, index: int, runs: list[Run], hits: list[Hit]) -> No
         causes = [
             hit
             for hit in hits
-            if _is_of(hit, before)
-            and before.began - _DYING_S <= hit.clock <= run.began + _DYING_S
+            if _is_of(hit, before) and before.began - _DYING_S <= hit.clock <= run.began + _DYING_S
         ]
         story = f"task {index}: {_told(before)}; again {_told(run)}"
         if before.ended > run.began:
