@@ -94,6 +94,7 @@ class HomeConnection(Connection):
         self._greeted = False  # Attached has come in this session
         self._unsent: list[bytes] | None = None  # stamped, and the socket was full
         self._delivered: list[int] = []  # pushes that are not acknowledged
+        self._disturbed = False  # a call was interrupted while it was sent
         self._acknowledge_at = 0.0
         self._address = ""
         self._forwarder = 0  # its pid, if it is on this host
@@ -140,14 +141,20 @@ class HomeConnection(Connection):
 
     def _transmit(self, message: Any) -> None:
         # Most often it can be sent at once, which spares waking the connection's thread for it.
-        if self._greeted and self._unsent is None and not self._outbox and not self._stopping:
-            if self._delivered:
-                self._send_delivered()
-            if self._unsent is None:
-                self._send(message)
-                return
-        self._outbox.append(message)
-        self._waker.wake()
+        try:
+            if self._greeted and self._unsent is None and not self._outbox and not self._stopping:
+                if self._delivered:
+                    self._send_delivered()
+                if self._unsent is None:
+                    self._send(message)
+                    return
+            self._outbox.append(message)
+            self._waker.wake()
+        except BaseException:
+            # Ctrl-C, or what else a signal's handler raises: nobody knows what of it was sent.
+            self._disturbed = True
+            self._waker.wake()
+            raise
 
     def _send(self, message: Any) -> None:
         """Send, or keep it for when the socket takes it. The lock is held."""
@@ -193,12 +200,15 @@ class HomeConnection(Connection):
         if self._socket is None and now >= self._retry_at and self._wants_link():
             self._open(poller)
             now = time.monotonic()
+        if self._disturbed:
+            self._begin_again(poller)
+            return False
         blocked = not self._flush()
         if self._stopping and (self._socket is None or not self._greeted or not self._outbox):
             return True
         self._waker.arm()
         timeout = 0.0
-        if blocked or not self._outbox or not self._greeted:
+        if (blocked or not self._outbox or not self._greeted) and not self._disturbed:
             timeout = self._next_deadline(now) - now
         if self._stopping or blocked:
             timeout = min(timeout, 0.01)
@@ -211,20 +221,35 @@ class HomeConnection(Connection):
         elif self._socket is not None and self._socket in ready:
             self._receive(poller)
             if self._socket is not None and self._socket.ended:
-                self._lose(poller, self._why_closed())
+                self._closed_by_forwarder(poller)
         self._check_time(poller)
         return False
 
-    def _why_closed(self) -> str:
-        """Why the connection has ended. A process that ends closes it a moment before it is gone,
-        and is not to be found alive when another is looked for.
+    def _begin_again(self, poller: Poller) -> None:
+        """Open the link anew: what was interrupted is sent whole, under a new session."""
+        self._disturbed = False
+        self._shut(poller)
+        self._retry_at = 0.0
+
+    def _closed_by_forwarder(self, poller: Poller) -> None:
+        """The connection has ended. A process that ends closes it a moment before it is gone, and
+        is not to be found alive when another is looked for.
         """
         if self._pidfd >= 0:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             if poll.poll(_ENDING_MS):
-                return "its process has ended"
-        return "it has closed the connection"
+                self._lose(poller, "its process has ended")
+                return
+        if self._greeted:
+            self._down_since = time.monotonic()
+            self._failures = 0
+        self._shut(poller)
+        self._missed(
+            ConnectionError(
+                "it lives, and closes the connection: it may open no more files, perhaps"
+            )
+        )
 
     def _wants_link(self) -> bool:
         if self._dormant and (self._calls or self._sinks):

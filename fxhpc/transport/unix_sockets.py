@@ -281,9 +281,16 @@ class _Stream:
                 return False
             count = len(frames)
             head = struct.pack(f"<4sI{count}Q", _MARK, count, *map(len, frames))
-            self._unsent.append([head, *frames])
-            if len(self._unsent) == 1:
-                self._send_unsent()
+            try:
+                self._unsent.append([head, *frames])
+                if len(self._unsent) == 1:
+                    self._send_unsent()
+            except BaseException:
+                # A signal's handler has raised something: a part may have been sent that is not
+                # noted as sent. Nothing can follow it.
+                self._refuses = True
+                self._unsent.clear()
+                raise
             return not self._refuses
 
     def flush(self) -> None:
@@ -309,7 +316,7 @@ class _Stream:
                 unsent[0] = left
             else:
                 unsent.popleft()
-        if bool(unsent) != self._waits and not self.ended:
+        if bool(unsent) != self._waits and not self._refuses:
             self._waits = bool(unsent)
             self._selector.modify(self._socket, _IN | _OUT if unsent else _IN, self)
 
@@ -352,10 +359,7 @@ class _Stream:
                 return False
             if end - begin < total:
                 if total > _READ:
-                    try:
-                        self._large = _Large(lengths, total, data[begin:])
-                    except MemoryError:
-                        return False  # who announces so much may not end this process
+                    self._large = _Large(lengths, total, data[begin:])
                     at = end
                 break
             frames: list[bytes] = []
@@ -368,7 +372,8 @@ class _Stream:
         return True
 
     def _fill(self, large: _Large) -> None:
-        while large.filled < len(large.data):
+        while large.filled < large.total:
+            large.make_room()
             with memoryview(large.data) as view:
                 count = self._socket.recv_into(view[large.filled :])
             if not count:
@@ -394,10 +399,16 @@ class _Large:
     """A message that comes in many reads."""
 
     def __init__(self, lengths: tuple[int, ...], total: int, begin: bytes) -> None:
-        self.data = bytearray(total)
-        self.data[: len(begin)] = begin
+        self.data = bytearray(begin)
         self.filled = len(begin)
+        self.total = total
         self._lengths = lengths
+
+    def make_room(self) -> None:
+        """Grow with what has come: what is announced alone takes no memory."""
+        if self.filled == len(self.data):
+            step = max(_READ, self.filled)
+            self.data += bytes(min(step, self.total - self.filled))
 
     def frames(self) -> list[bytes]:
         found: list[bytes] = []
