@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import functools
+import threading
 from collections.abc import Callable
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any
@@ -14,7 +15,9 @@ from fxhpc.client.splitting import Singles
 
 
 def element_futures(chunk: TaskFuture, size: int) -> list[cf.Future[Any]]:
-    """A future for each call of a chunk."""
+    """A future for each call of a chunk; asked for once: a second set would know nothing of what
+    was cancelled in the first.
+    """
     return list(_Elements(chunk, size).futures)
 
 
@@ -24,18 +27,38 @@ class _Elements:
     def __init__(self, chunk: TaskFuture, size: int) -> None:
         self.chunk = chunk
         self.futures = [ElementFuture(self, place) for place in range(size)]
+        self._lock = threading.Lock()
+        self._unwanted: set[int] = set()  # places of calls that were to be cancelled
         chunk.add_done_callback(self._on_end)
 
-    def cancelled_one(self) -> None:
-        """Cancel the chunk when nobody wants any of its calls."""
-        if all(future.cancelled() for future in self.futures):
-            self.chunk.cancel()
+    def cancel_one(self, place: int) -> None:
+        """Note that nobody wants a call; when nobody wants any, all are cancelled at once.
+
+        A worker runs a chunk whole: a call of it does not run only if none does.
+        """
+        chunk = self.chunk
+        if not chunk.cancelled():
+            if chunk.running() or chunk.done():
+                return
+            with self._lock:
+                self._unwanted.add(place)
+                if len(self._unwanted) < len(self.futures):
+                    return
+            if not chunk.cancel():
+                return
+        for future in self.futures:
+            future.end_cancelled()
+
+    def is_wanted(self, place: int) -> bool:
+        """Whether a call is to run if it can be cancelled without others."""
+        with self._lock:
+            return place not in self._unwanted
 
     def _on_end(self, chunk: cf.Future[Any]) -> None:
         # Nothing of the user's is unpacked here.
         if chunk.cancelled():
             for future in self.futures:
-                future.cancel()
+                future.end_cancelled()
             return
         error = chunk.exception()
         found: Chunk | Singles | None = None if error is not None else chunk.result()
@@ -82,33 +105,39 @@ class ElementFuture(cf.Future):  # type: ignore[type-arg]
         return not self.done() and (self._single or self._elements.chunk).running()
 
     def cancel(self) -> bool:
-        """Cancel the call if its chunk has not begun to run."""
-        if self._single is not None and not self.done() and not self._single.cancel():
-            return False
+        """Cancel the call; True only if it does not run.
+
+        The calls of a chunk run or are cancelled together. While the chunk has not begun, this says
+        False until it has been asked of each of its calls; then all are cancelled.
+        """
+        if not self.done():
+            if self._single is None:
+                self._elements.cancel_one(self.place)
+            elif self._single.cancel():
+                self.end_cancelled()
+        return self.cancelled()
+
+    def end_cancelled(self) -> None:
+        """The call was cancelled, and does not run."""
         with self._condition:
-            if self._state == CANCELLED_AND_NOTIFIED:
-                return True
-            if self._state != PENDING or self.running():
-                return False
+            if self._state != PENDING:
+                return
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
-        if self._single is None:
-            self._elements.cancelled_one()
-        return True
 
     def follow(self, single: TaskFuture) -> None:
         """The chunk was lost: the call runs as a task of its own."""
         self._single = single
-        if self.cancelled():
+        if not self._elements.is_wanted(self.place):
             single.cancel()
         single.add_done_callback(self._on_single)
 
     def _on_single(self, single: cf.Future[Any]) -> None:
         if single.cancelled():
-            self.cancel()
+            self.end_cancelled()
         else:
             self.end(single.result, failed=single.exception() is not None)
 

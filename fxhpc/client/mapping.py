@@ -37,6 +37,19 @@ class Entry:
 
     future: TaskFuture
     size: int = 0  # 0: a call of its own
+    asked: list[cf.Future[Any]] | None = None  # what `Values.futures` has given for it
+
+    def futures(self) -> list[cf.Future[Any]]:
+        """One for each of its calls, the same each time."""
+        if self.asked is None:
+            self.asked = element_futures(self.future, self.size) if self.size else [self.future]
+        return self.asked
+
+    def split(self, singles: Singles) -> list[Entry]:
+        """What stands for a chunk whose calls were run again."""
+        if self.asked is None:
+            return [Entry(single) for single in singles]
+        return [Entry(single, 0, [one]) for single, one in zip(singles, self.asked, strict=True)]
 
 
 class Sender:
@@ -166,16 +179,14 @@ class Values(Iterator[T], Generic[T]):
     def futures(self) -> list[cf.Future[T]]:
         """A future for each call that was sent and whose value has not been read, in order.
 
-        Each can be waited for, and cancelled, on its own; a call in a chunk can be cancelled until
-        the chunk begins. They stay when the iterator goes.
+        Each can be waited for on its own. The calls of a chunk are cancelled together: `cancel()`
+        says False until it was asked of all of them before the chunk began. They are the same
+        futures each time, and stay when the iterator goes.
         """
         self._kept.append(True)
         found: list[cf.Future[T]] = []
         for entry in self._entries:
-            if entry.size:
-                found += element_futures(entry.future, entry.size)
-            else:
-                found.append(entry.future)
+            found += entry.futures()
         return found
 
 
@@ -192,7 +203,7 @@ def _values(sender: Sender, deadline: float | None, kept: list[bool]) -> Generat
             found: Chunk | Singles = _result(sender, deadline)
             if isinstance(found, Singles):
                 entries.popleft()
-                entries.extendleft(Entry(single) for single in reversed(found))
+                entries.extendleft(reversed(entry.split(found)))
                 del entry, found  # they have the futures, and these their values
                 continue
             values = found.values()

@@ -34,7 +34,8 @@ class SharedBody:
     def __init__(self, data: bytes | memoryview, given: Any) -> None:
         # A bytearray compares with any buffer as fast as memory allows; bytes only with bytes.
         self.data = data if isinstance(data, bytes) else bytearray(data)
-        self.digest = hashlib.sha256(data).digest()
+        # Of the copy: hashing lets other threads run, which may change what was given.
+        self.digest = hashlib.sha256(self.data).digest()
         self.given = given if type(given) in (bytes, str) else None  # known by being it
 
     def is_same(self, data: bytes | memoryview) -> bool:
@@ -99,7 +100,9 @@ class Sharing:
                 return None
             if others and not self._note(hashlib.sha256(view).digest()):
                 return None  # it only looks like one that came before
-            return self._add(key, SharedBody(data, given))
+            body = SharedBody(data, given)
+            # Of the copy, too: what was changed meanwhile would not be found again by the old one.
+            return self._add(_fingerprint(memoryview(body.data)), body)
 
     def _note(self, key: Any) -> bool:
         """Whether this was seen before; from now on it was."""

@@ -159,26 +159,58 @@ def test_without_retries_each_call_is_a_task(forwarder: FakeForwarder) -> None:
     assert len(tasks(forwarder)) == 4
 
 
-def test_calls_of_a_chunk_are_cancelled_one_by_one(
+def test_calls_of_a_chunk_are_cancelled_together(
     executor: Executor, forwarder: FakeForwarder
 ) -> None:
     forwarder.service.hold = True
     futures = executor.map(square, range(4), chunksize=2).futures
     told: list[Any] = []
     futures[1].add_done_callback(told.append)
-    assert futures[1].cancel()
-    assert told == [futures[1]]
-    assert futures[1].cancelled()
-    assert not futures[0].done()
-    assert futures[2].cancel()
+    futures[2].add_done_callback(told.append)
+    assert not futures[1].cancel()  # it would run all the same, with its chunk
+    assert not futures[2].cancel()
+    assert not futures[2].cancel()
+    assert not told
     assert futures[3].cancel()
+    eventually(lambda: told == [futures[2]])
+    assert futures[2].cancelled()
+    assert futures[2].cancel()
     eventually(lambda: any(isinstance(m, service.CancelTasks) for m in forwarder.service.seen))
     forwarder.do(forwarder.service.run_held)
-    assert futures[0].result(LIMIT) == 0
+    assert [future.result(LIMIT) for future in futures[:2]] == [0, 1]
     with pytest.raises(cf.CancelledError):
-        futures[1].result(LIMIT)
+        futures[2].result(LIMIT)
     assert not futures[0].cancel()
     assert cf.wait(futures, LIMIT).not_done == set()
+
+
+def test_a_call_that_was_to_be_cancelled_is_when_its_chunk_is_split(
+    executor: Executor, forwarder: FakeForwarder
+) -> None:
+    forwarder.service.hold = True
+    values = executor.map(square, range(4), chunksize=4)
+    futures = values.futures
+    eventually(lambda: len(tasks(forwarder)) == 1)
+    assert not futures[1].cancel()
+    lose(forwarder, LossCause.WORKER_KILLED, 0)
+    eventually(futures[1].cancelled)
+    eventually(lambda: len(tasks(forwarder)) == 5)
+    forwarder.do(forwarder.service.run_held)
+    assert [futures[at].result(LIMIT) for at in (0, 2, 3)] == [0, 4, 9]
+    assert next(values) == 0
+    assert all(a is b for a, b in zip(values.futures, futures[1:], strict=True))
+    with pytest.raises(cf.CancelledError):
+        next(values)
+
+
+def test_futures_are_the_same_each_time(executor: Executor, forwarder: FakeForwarder) -> None:
+    forwarder.service.hold = True
+    values = executor.map(square, range(4), chunksize=2)
+    first, again = values.futures, values.futures
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert [future.cancel() for future in (first[2], again[3])] == [False, True]
+    forwarder.do(forwarder.service.run_held)
+    assert [future.result(LIMIT) for future in again[:2]] == [0, 1]
 
 
 def test_a_call_that_runs_is_not_cancelled(executor: Executor, forwarder: FakeForwarder) -> None:

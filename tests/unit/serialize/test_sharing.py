@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -206,3 +207,45 @@ def test_a_forked_child_has_forgotten_what_was_seen() -> None:
     packer._sharing._lock.acquire()
     assert type(packer.pack((big,), {}, LIMIT)) is bytes
     assert isinstance(packer.pack((big,), {}, LIMIT), SharedPayload)
+
+
+def test_what_is_changed_while_it_is_hashed_is_sent_as_it_was_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    array = np.zeros(SIZE)
+    packer, there = ArgumentPacker(), There()
+
+    def changing(data: Any) -> Any:
+        array[-1000] = 1  # another thread, while hashing lets it run
+        return hashlib.sha256(data)
+
+    packer.pack((array,), {}, LIMIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "hashlib", types.SimpleNamespace(sha256=changing))
+        racing = packer.pack((array,), {}, LIMIT)
+    assert there.load(racing)[0][0].sum() == 0
+    for state in (0, 1):
+        array[-1000] = state
+        for _ in range(3):
+            assert there.load(packer.pack((array,), {}, LIMIT))[0][0].sum() == state
+
+
+def test_what_was_changed_while_it_was_copied_is_found_by_its_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    array = np.zeros(SIZE)
+    packer = ArgumentPacker()
+    fingerprint = sharing._fingerprint
+
+    def changing(view: memoryview) -> tuple[int, int]:
+        found = fingerprint(view)
+        array[-1] = 1  # another thread, before the copy
+        return found
+
+    packer.pack((array,), {}, LIMIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "_fingerprint", changing)
+        (body,) = packer.pack((array,), {}, LIMIT).bodies  # type: ignore[attr-defined]
+    (again,) = packer.pack((array,), {}, LIMIT).bodies  # type: ignore[attr-defined]
+    assert again is body
+    assert There().load(packer.pack((array,), {}, LIMIT))[0][0].sum() == 1
