@@ -15,7 +15,7 @@ from fxhpc.client.splitting import Chunks, divert
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
-from fxhpc.protocol.outcome import Outcome
+from fxhpc.protocol.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from fxhpc.client.submitter import Submitter
@@ -72,8 +72,32 @@ class Group:
         self.pending: list[bytes] = []  # the payloads that are not sent
         self.first = 0  # the index of the first of them
         self.next = 0
+        self.tried: list[int] = []  # ends of attempts to send the first of them
         self.stored = 0
         self.cancels: list[int] = []
+
+    def take_off(self, end: int) -> None:
+        """The tasks before this index were sent. The condition is held."""
+        if end > self.first:
+            # No call among these, so that Ctrl-C does not part them.
+            rest = self.pending[end - self.first :]
+            self.first = end
+            self.pending = rest
+        if self.tried:
+            self.tried = [other for other in self.tried if other > end]
+
+    def pieces(self) -> list[tuple[int, list[bytes]]]:
+        """What is not sent, as runs of tasks, each with the index of its first. Where an attempt
+        ended that was interrupted, a run ends too: the forwarder takes what it has not, or what it
+        has, but not both in one."""
+        pending, first = self.pending, self.first
+        ends = sorted(end - first for end in set(self.tried) if 0 < end - first < len(pending))
+        if not ends:
+            return [(first, pending)]
+        return [
+            (first + begin, pending[begin:end])
+            for begin, end in zip([0, *ends], [*ends, len(pending)], strict=True)
+        ]
 
     # --- for its futures (the condition is held) ------------------------------------------------
 
@@ -142,9 +166,13 @@ class Group:
             outcomes = adopt_files(outcomes)  # nobody else will ask for them, or remove them
         self.submitter.ended(self, complete(self.futures, self, outcomes))
 
+    def end_cancelled(self) -> None:
+        """End all futures as cancelled."""
+        self.end([Outcome(index, OutcomeKind.CANCELLED) for index in list(self.futures)])
+
     def fail_all(self, error: BaseException, before: int | None = None) -> None:
         """End all futures by an error, or those of the tasks before this index."""
-        with self.condition:
+        with self.lock:
             if before is None:
                 futures, self.futures = list(self.futures.values()), {}
                 self.first += len(self.pending)
@@ -159,7 +187,7 @@ class Group:
     def fail_from(self, first: int, error: BaseException) -> None:
         """End the futures of this task and of all later ones: they were refused. Earlier ones are
         stored, and go on."""
-        with self.condition:
+        with self.lock:
             indices = [index for index in self.futures if index >= first]
             futures = [self.futures.pop(index) for index in indices]
             self.first += len(self.pending)

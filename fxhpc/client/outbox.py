@@ -8,6 +8,7 @@ hundred thousand go in a few hundred messages, without a timer and without a thr
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,17 @@ from fxhpc.protocol import service
 _IN_FLIGHT = 2
 
 
+class _Message:
+    """One that is sent. One that Ctrl-C interrupted is not counted, though its answer may come."""
+
+    __slots__ = ("is_answered", "is_counted", "size")
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+        self.is_counted = False
+        self.is_answered = False
+
+
 class Outbox:
     """Sends what groups have pending. All but the answers: with the lock held.
 
@@ -32,7 +44,7 @@ class Outbox:
         lock: the executor's condition's.
         attachment: its attachment, once there is one.
         on_stored: takes what was sent and its answer, or an error, in the connection's thread; it
-            is to call `answered`.
+            is to call `flush`.
         on_body: takes the answer to what stores an argument that tasks of a group share.
         is_over: whether nothing more is to be submitted.
 
@@ -61,8 +73,11 @@ class Outbox:
     # --- tasks ----------------------------------------------------------------------------------
 
     def add(self, group: Group) -> None:
-        """A group has tasks that are not sent."""
+        """A group is about to have tasks that are not sent; `flush_if_idle` is to come after."""
         self._dirty[group] = None  # one that is there already keeps its turn
+
+    def flush_if_idle(self) -> None:
+        """Send what waits if little is under way."""
         if self._in_flight < _IN_FLIGHT:
             self.flush()
 
@@ -70,91 +85,110 @@ class Outbox:
         """Send no more tasks of a group, unless it is added again."""
         self._dirty.pop(group, None)
 
-    def answered(self) -> None:
-        """The answer to a Submit has come: there is room for another."""
-        self._in_flight -= 1
-        self.flush()
-
     def flush(self, *, everything: bool = False) -> None:
-        """Send what waits, as far as little is under way, or all of it."""
+        """Send what waits, as far as little is under way, or all of it.
+
+        It is taken off, and counted as under way, when it has been sent: what Ctrl-C interrupts is
+        sent again, with the same numbers, of which the forwarder stores each once.
+        """
         attachment = self._attachment()
         if attachment is None:
             return
         while self._dirty and (everything or self._in_flight < _IN_FLIGHT):
-            submissions, size = self._collect(attachment.connection)
+            submissions, taken = self._collect(attachment.connection)
             if submissions:
-                self._in_flight += 1
-                self.room.sent(size)
-                then = functools.partial(self._on_answer, submissions, size)
+                size = 0
+                for group, first, count in taken:
+                    group.tried.append(first + count)
+                    size += sum(map(len, group.pending[:count]))
+                message = _Message(size)
+                then = functools.partial(self._on_answer, message, submissions)
                 try:
                     attachment.connection.call(service.Submit(0, submissions), then)
                 except Exception as error:  # nothing of it was sent, and nobody will answer
                     then(error)
+                if not message.is_answered:
+                    message.is_counted = True  # no call among these: Ctrl-C comes after one
+                    self._in_flight += 1
+                    self.room.under_way += size
+            for group, first, count in taken:
+                group.take_off(first + count)
+                if not group.pending:
+                    self._dirty.pop(group, None)
         for group in [group for group in self._cancelled if not group.pending]:
             if everything or self._cancels_in_flight < _IN_FLIGHT:
                 self.send_cancels(group)
 
-    def _on_answer(self, sent: list[service.Submission], size: int, answer: Any) -> None:
+    def _on_answer(self, message: _Message, sent: list[service.Submission], answer: Any) -> None:
         with self._lock:
-            self.room.answered(size)
+            message.is_answered = True
+            if message.is_counted:
+                self._in_flight -= 1
+                self.room.answered(message.size)
         self._on_stored(sent, answer)
 
     def _waiting(self) -> int:
         """Bytes that are not sent."""
         return sum(len(payload) for group in self._dirty for payload in group.pending)
 
-    def _collect(self, connection: Connection) -> tuple[list[service.Submission], int]:
-        """What one message takes, function by function; and how many bytes of what waited."""
+    def _collect(
+        self, connection: Connection
+    ) -> tuple[list[service.Submission], list[tuple[Group, int, int]]]:
+        """What one message takes, function by function; and of each the first task and how many."""
         submissions: list[service.Submission] = []
-        size = whole = 0
-        while self._dirty and size < MESSAGE_BYTES:
-            group = next(iter(self._dirty))
-            taken = 0
+        taken: list[tuple[Group, int, int]] = []
+        size = 0
+        for group in list(self._dirty):
+            first, count = group.first, 0
             on_body = functools.partial(self._on_body, group)
             put = functools.partial(shared.put, connection, then=on_body)
-            for submission in cut(group.info, group.first, group.pending, put):
+            for submission in itertools.chain.from_iterable(
+                cut(group.info, start, payloads, put) for start, payloads in group.pieces()
+            ):
                 submissions.append(submission)
-                taken += len(submission.payloads)
+                count += len(submission.payloads)
                 size += sum(map(len, submission.payloads))
                 if size >= MESSAGE_BYTES:
                     break
-            if taken < len(group.pending):
-                whole += sum(map(len, group.pending[:taken]))
-                group.pending = group.pending[taken:]
-            else:
-                whole += sum(map(len, group.pending))
-                group.pending = []
-                del self._dirty[group]
-            group.first += taken
-        return submissions, whole
+            taken.append((group, first, count))
+            if size >= MESSAGE_BYTES:
+                break
+        return submissions, taken
 
     # --- cancels --------------------------------------------------------------------------------
 
     def cancel(self, group: Group, index: int) -> None:
         """Have a task cancelled there, once it has been sent."""
-        group.cancels.append(index)
         self._cancelled[group] = None
+        group.cancels.append(index)
         self.flush()
 
     def send_cancels(self, group: Group) -> None:
         """Send a group's cancels, however much is under way."""
-        self._cancelled.pop(group, None)
         attachment = self._attachment()
-        indices, group.cancels = group.cancels, []
+        indices = group.cancels
         if indices and attachment is not None:
             tasks = [service.StreamRanges(group.stream, ids.to_ranges(indices))]
-            self._cancels_in_flight += 1
-            attachment.connection.call(service.CancelTasks(0, tasks), self._on_cancels)
+            message = _Message()
+            then = functools.partial(self._on_cancels, message)
+            attachment.connection.call(service.CancelTasks(0, tasks), then)
+            if not message.is_answered:
+                message.is_counted = True  # no call among these: see `flush`
+                self._cancels_in_flight += 1
+        group.cancels = []
+        self._cancelled.pop(group, None)
 
     def send_all_cancels(self) -> None:
         """Send all cancels, however much is under way."""
         for group in list(self._cancelled):
             self.send_cancels(group)
 
-    def _on_cancels(self, answer: Any) -> None:
+    def _on_cancels(self, message: _Message, answer: Any) -> None:
         """Those that have gathered meanwhile go in one message: very many are cancelled one by one
         if whoever reads a map's values stops."""
         with self._lock:
-            self._cancels_in_flight -= 1
+            message.is_answered = True
+            if message.is_counted:
+                self._cancels_in_flight -= 1
             if not isinstance(answer, BaseException):
                 self.flush()

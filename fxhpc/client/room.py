@@ -34,19 +34,15 @@ class Room:
     ) -> None:
         self.bytes = 0
         self.limit = limit
-        self._sent = 0  # of these, under way
+        self.under_way = 0  # of these; whoever sends some adds it
         self._waiting = waiting
         self._is_over = is_over
         self._lock = lock
         self._changed = threading.Condition(lock)  # not the futures': they would wake up, too
 
-    def sent(self, size: int) -> None:
-        """So much of it is under way."""
-        self._sent += size
-
     def answered(self, size: int) -> None:
         """So much of what was under way is accepted, or refused."""
-        self._sent -= size
+        self.under_way -= size
         self.bytes -= size
         self._changed.notify_all()
 
@@ -58,11 +54,11 @@ class Room:
         """
         if threading.current_thread().name.startswith("fxhpc-") or _is_owned(self._lock):
             return
-        with self._changed:
+        with self._lock:
             is_true = False
             while self.bytes > self.limit and not self._is_over():
                 if not is_true:
-                    self.bytes = self._sent + self._waiting()
+                    self.bytes = self.under_way + self._waiting()
                     is_true = True
                 else:
                     is_true = self._changed.wait(_LOOK_S)

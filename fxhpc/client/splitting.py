@@ -49,7 +49,7 @@ def divert(group: Group, chunks: Chunks, outcomes: Iterable[Outcome]) -> list[Ou
     """
     rest: list[Outcome] = []
     for outcome in outcomes:
-        with group.condition:
+        with group.lock:
             payload = chunks.payloads.pop(outcome.index, None)
             if payload is None or not _is_to_split(outcome):
                 rest.append(outcome)
@@ -91,7 +91,7 @@ class _Split:
             outcome = Outcome(future._index, OutcomeKind.CANCELLED)
         except Exception:
             pass  # the arguments cannot be taken apart here either
-        with group.condition:
+        with group.lock:
             chunks.split.pop(future._index, None)
             if singles is None:
                 group.futures[future._index] = future

@@ -6,6 +6,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fxhpc import ids
@@ -34,8 +35,9 @@ class Stream:
         self.info = info
         self.lock = threading.Lock()  # held from numbering to sending: numbers arrive in order
         self.next = 0
-        self._firsts: list[int] = []
-        self._times: list[float] = []
+        # From numbering to sending, and ever after if that was interrupted: it may have a gap.
+        self.is_broken = False
+        self._submitted: list[tuple[int, float]] = []  # first numbers, and when
 
     def take(self, count: int, now: float) -> int:
         """The first of `count` numbers, submitted at this monotonic time. The lock is held."""
@@ -43,15 +45,16 @@ class Stream:
             raise OverflowError("a stream numbers 2**32 tasks")
         first = self.next
         self.next += count
-        if not self._times or now - self._times[-1] > _SAME_TIME_S:
-            self._firsts.append(first)
-            self._times.append(now)
+        if not self._submitted or now - self._submitted[-1][1] > _SAME_TIME_S:
+            self._submitted.append((first, now))
         return first
 
     def submitted(self, index: int) -> float:
         """The monotonic time when a task of this stream was submitted, to 50 ms."""
-        position = bisect_right(self._firsts, index) - 1
-        return self._times[max(position, 0)] if self._times else time.monotonic()
+        if not self._submitted:
+            return time.monotonic()
+        position = bisect_right(self._submitted, index, key=itemgetter(0)) - 1
+        return self._submitted[max(position, 0)][1]
 
 
 def _no_body(body: SharedBody) -> None:

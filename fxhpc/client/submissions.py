@@ -75,15 +75,23 @@ class Submissions:
             WalltimeTooLong: no block of the endpoint lasts as long as was declared.
         """
         declared = self._options.declared
-        stream = self._stream_of_calls(endpoint, function, declared)
-        with stream.lock:
-            index = stream.take(1, time.monotonic())
-            (submission,) = cut(stream.info, index, [payload], self._put)
-            reply = self._attached().connection.call(service.Submit(0, [submission]))
+        while True:
+            stream = self._stream_of_calls(endpoint, function, declared)
+            with stream.lock:
+                if stream.is_broken:  # since a moment ago
+                    continue
+                # Ctrl-C (or an error) at any place in here is the end of the stream: whether its
+                # number has been used is not known, and nobody may use it for something else.
+                stream.is_broken = True
+                index = stream.take(1, time.monotonic())
+                (submission,) = cut(stream.info, index, [payload], self._put)
+                reply = self._attached().connection.call(service.Submit(0, [submission]))
+                stream.is_broken = False
+                break
         try:
             reply.wait()
         except errors.FxhpcError:
-            self._of_calls.pop((endpoint, function, declared), None)  # its numbers have a gap now
+            stream.is_broken = True  # its numbers have a gap now
             raise
         return ids.task_id(stream.info.stream, index)
 
@@ -108,8 +116,8 @@ class Submissions:
         sent: list[Submission] = []
         try:
             for message in pack_messages(submissions):
+                sent += message  # before: Ctrl-C may come when it is sent
                 waiting.append(connection.call(service.Submit(0, message)))
-                sent += message
                 if len(waiting) > _AHEAD:
                     waiting.popleft().wait()
             found = [ids.task_ids(*part) for part in numbered]  # while they are being stored
@@ -131,12 +139,15 @@ class Submissions:
 
     def _stream_of_calls(self, endpoint: str, function_id: str, declared: Declared) -> Stream:
         key = (endpoint, function_id, declared)
-        stream = self._of_calls.get(key)
-        if stream is None:
+        stream = known = self._of_calls.get(key)
+        if stream is None or stream.is_broken:
             group = self._options.session_task_group_id
-            stream = self._of_calls.setdefault(
-                key, self._open(endpoint, function_id, group, declared)
-            )
+            stream = self._open(endpoint, function_id, group, declared)
+            with self._lock:
+                if self._of_calls.get(key) is known:
+                    self._of_calls[key] = stream
+                else:  # another thread was faster
+                    stream = self._of_calls.get(key, stream)
         elif endpoint == LOCAL_ENDPOINT:
             self._attached().local.want()  # it may have been given up since
         return stream

@@ -52,7 +52,8 @@ class Submitter:
 
     def _begin(self) -> None:
         self.pid = os.getpid()
-        # An RLock: see `concurrent.futures.wait`. Held by itself it costs a fifth of the condition.
+        # An RLock: see `concurrent.futures.wait`. Taken by itself, not by the condition: that costs
+        # five times as much, and Ctrl-C inside it may leave the lock taken for good.
         self.lock = threading.RLock()
         self.condition = threading.Condition(self.lock)
         self.callbacks = Callbacks()
@@ -97,13 +98,17 @@ class Submitter:
             else:
                 group = self._group(function, declared)
                 self._recent = function, declared, self.endpoint, group
-            index = group.next
-            group.next = index + 1
-            future = group.futures[index] = TaskFuture(group, index)
-            group.pending.append(payload)
-            room.bytes += len(payload)
+            outbox = self._outbox
+            outbox.add(group)
+            future, size = TaskFuture(group, 0), len(payload)
+            # Ctrl-C comes after calls and turns of loops only: a task is numbered whole or not.
+            future._index = index = group.next
+            group.futures[index] = future
+            room.bytes += size
             self._open += 1
-            self._outbox.add(group)
+            group.next = index + 1
+            group.pending.append(payload)
+            outbox.flush_if_idle()
         return future
 
     def submit_many(
@@ -124,18 +129,22 @@ class Submitter:
         room = self._room
         if room.bytes > room.limit:
             room.wait()
-        with self.condition:
+        with self.lock:
             group = self._group(function, declared, chunks, again=again)
-            first = group.next
-            group.next += len(payloads)
-            futures = [TaskFuture(group, index) for index in range(first, group.next)]
-            group.futures.update(zip(range(first, group.next), futures, strict=True))
-            group.pending += payloads
-            room.bytes += sum(map(len, payloads))
-            if group.chunks is not None:
-                group.chunks.payloads.update(zip(range(first, group.next), payloads, strict=True))
-            self._open += len(payloads)
             self._outbox.add(group)
+            whole = group.chunks.payloads if group.chunks is not None else None
+            futures = [TaskFuture(group, 0) for _ in payloads]
+            room.bytes += sum(map(len, payloads))
+            for future, payload in zip(futures, payloads, strict=True):
+                # Ctrl-C in between submits those before it: see `submit`.
+                future._index = index = group.next
+                group.futures[index] = future
+                if whole is not None:
+                    whole[index] = payload
+                self._open += 1
+                group.next = index + 1
+                group.pending.append(payload)
+            self._outbox.flush_if_idle()
         return futures
 
     def _group(
@@ -167,11 +176,11 @@ class Submitter:
         key = (self.endpoint, function.digest, self._generation, declared)
         group = Group(self, new_stream(key, self._submitter_id, self.options, chunks), key, chunks)
         if function.digest not in self._sent_bodies:
-            self._sent_bodies.add(function.digest)
             attachment.connection.call(
                 service.PutBody(0, function.digest, function.body),
                 functools.partial(self._on_body, group),
             )
+            self._sent_bodies.add(function.digest)  # now: Ctrl-C may have come before the call
         attachment.connection.add_sink(group.stream, group)
         if self.endpoint == LOCAL_ENDPOINT:
             attachment.local.want()
@@ -193,27 +202,29 @@ class Submitter:
         if not answer.records:
             raise errors.FunctionNotFound(function_id)
         record = answer.records[0]
-        with self.condition:
+        with self.lock:
             self._sent_bodies.add(record.digest)
         return PackedFunction(body=b"", digest=record.digest, name=record.name, source="")
 
     def set_option(self, **options: Any) -> None:
         """Change options for what is submitted from now on."""
-        with self.condition:
+        with self.lock:
             self._recent = None
             self.options = {**self.options, **options}
             self._generation += 1
 
     def attachment(self) -> Attachment:
         """The attachment, made at the first use."""
-        with self.condition:
+        with self.lock:
             if self._attachment is None:
-                self._attachment = attachment = self._attach()
-                attachment.listeners.append(self._on_failure)
+                attachment = self._attach()
                 if attachment.private is not None:
+                    endpoint = attachment.private.endpoint
                     if self.endpoint == self._private:  # else somebody has chosen another
-                        self.endpoint = attachment.private.endpoint
-                    self._private = attachment.private.endpoint
+                        self.endpoint = endpoint
+                    self._private = endpoint
+                self._attachment = attachment  # last: Ctrl-C before it has another one made
+                attachment.listeners.append(self._on_failure)
             return self._attachment
 
     # --- for groups and their futures -----------------------------------------------------------
@@ -231,14 +242,14 @@ class Submitter:
 
     def _on_body(self, group: Group, answer: Any) -> None:
         if isinstance(answer, BaseException):
-            with self.condition:
+            with self.lock:
                 self._sent_bodies.discard(group.info.function)
                 self._forget(group)
             group.fail_all(answer)
 
     def _on_stored(self, sent: list[service.Submission], answer: Any) -> None:
         failed: dict[Group, int] = {}  # and from which task on
-        with self.condition:
+        with self.lock:
             for submission in sent:
                 group = self._streams.get(submission.info.stream)
                 if group is None:
@@ -246,14 +257,14 @@ class Submitter:
                 if isinstance(answer, BaseException):
                     failed[group] = min(submission.first, failed.get(group, submission.first))
                 else:
-                    group.stored = submission.first + len(submission.payloads)
+                    group.stored = max(group.stored, submission.first + len(submission.payloads))
             for group in failed:
                 self._recent = None
                 # Its numbers have a gap now: no more tasks, but the results of the earlier ones.
                 self._outbox.drop_tasks(group)
                 if self._groups.get(group.key) is group:
                     del self._groups[group.key]
-            self._outbox.answered()
+            self._outbox.flush()
             if self.options["keep"]:
                 self._following.ask()
         for group, first in failed.items():
@@ -272,7 +283,7 @@ class Submitter:
 
     def _on_failure(self, error: errors.FxhpcError, endpoint: str) -> None:
         """An endpoint of this process cannot run anything."""
-        with self.condition:
+        with self.lock:
             groups = [g for g in self._streams.values() if g.info.endpoint == endpoint]
             for group in groups:
                 group.cancels += group.futures
@@ -282,7 +293,7 @@ class Submitter:
 
     def ended(self, group: Group, count: int) -> None:
         """Tasks of a group have ended."""
-        with self.condition:
+        with self.lock:
             self.count_ended(count)
             is_idle = not group.futures and not group.pending
             is_current = self._groups.get(group.key) is group
@@ -301,11 +312,12 @@ class Submitter:
 
     def shut(self, *, cancel: bool) -> None:
         """Take no more submissions; `cancel` ends what has not begun."""
-        with self.condition:
+        with self.lock:
             self.is_shut = True
             self._is_over = self._is_over or cancel
             if cancel:
                 self._cancel_unbegun()
+            self._outbox.flush()  # what Ctrl-C may have left
 
     def _cancel_unbegun(self, *, spare_kept: bool = False) -> None:
         for group in list(self._streams.values()):
@@ -332,13 +344,13 @@ class Submitter:
 
     def wait(self) -> None:
         """Return when all futures have ended and their callbacks have returned."""
-        with self.condition:
+        with self.lock:
             self.condition.wait_for(lambda: self._open == 0)
         self.callbacks.wait_until_idle(None)
 
     def close(self) -> None:
         """Give back what is held; futures that have not ended are cancelled."""
-        with self.condition:
+        with self.lock:
             self.is_shut = self._is_over = True
             if self._closed:
                 return
@@ -348,7 +360,7 @@ class Submitter:
             groups = list(self._streams.values())
             self._groups, self._streams, self._recent = {}, {}, None
         for group in groups:
-            self._end_here(group)
+            group.end_cancelled()
             if attachment is not None:
                 attachment.connection.remove_sink(group.stream)
         if attachment is not None:
@@ -371,7 +383,7 @@ class Submitter:
 
     def abort(self) -> None:
         """End everything now, running tasks too, without waiting for it: Ctrl-C."""
-        with self.condition:
+        with self.lock:
             self.is_shut = self._is_over = True
             attachment = self._attachment
             groups = list(self._streams.values())
@@ -384,7 +396,7 @@ class Submitter:
                 self._outbox.drop_tasks(group)
         for group in groups:
             group.pending = []
-            self._end_here(group)
+            group.end_cancelled()
         if attachment is not None:
             if tasks:
                 attachment.connection.post(service.CancelTasks(0, tasks, interrupt=True))
@@ -392,18 +404,15 @@ class Submitter:
                 attachment.stop_soon()
         self.close_when_idle()
 
-    def _end_here(self, group: Group) -> None:
-        group.end([Outcome(index, OutcomeKind.CANCELLED) for index in list(group.futures)])
-
     def leave(self, deadline: float) -> None:
         """The interpreter ends: what has not begun is cancelled, but for the tasks of a group."""
-        with self.condition:
+        with self.lock:
             self.is_shut = self._is_over = True
             self._cancel_unbegun(spare_kept=True)
             self._outbox.flush(everything=True)
             groups = list(self._streams.values())
         for group in groups:
-            self._end_here(group)
+            group.end_cancelled()
 
     def abandon(self) -> None:
         """This is a forked child: futures and streams are the parent's."""

@@ -1,0 +1,182 @@
+"""Ctrl-C anywhere in a submission: what is submitted later gets its own values, and ends."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from fake_forwarder import FakeForwarder
+
+from fxhpc import Executor, FuncXClient
+from fxhpc.chunks import run_chunk
+from fxhpc.client import (
+    attachments,
+    groups,
+    mapping,
+    outbox,
+    shared,
+    streams,
+    submissions,
+    submitter,
+)
+from fxhpc.client.attachments import Attachment
+from fxhpc.client.embedded import EmbeddedConnection
+from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+_FILES = {
+    module.__file__ for module in (groups, mapping, outbox, shared, streams, submissions, submitter)
+}
+
+
+@functools.cache
+def _names(code: CodeType) -> dict[int, str]:
+    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt at the n-th place in the client's submitting where CPython looks for
+    signals: where a function begins, after a call, and where a loop turns.
+
+    Args:
+        times: so many places in a row are interrupted, from there on.
+    """
+
+    def __init__(self, place: int, times: int) -> None:
+        self.left = place
+        self.times = times
+        self.places = 0
+
+    def run(self, job: Callable[[], object]) -> bool:
+        """Whether it was interrupted."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            job()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    def _enter(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename not in _FILES:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        names, last = _names(frame.f_code), [""]
+
+        def step(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
+            if event == "opcode":
+                looks = last[0].startswith(("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE"))
+                last[0] = names.get(frame.f_lasti, "")
+                if looks:
+                    self._look()
+            return step
+
+        self._look()
+        return step
+
+    def _look(self) -> None:
+        self.left -= 1
+        if self.left < 0 and self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
+
+
+def _until_done(times: int, job: Callable[[], object]) -> Iterator[None]:
+    """Do a job again and again, interrupted at each of its places in turn."""
+    place = 0
+    while Interrupts(place, times).run(job):
+        place += 1
+        yield
+    assert place > 20, place  # else nothing was traced
+
+
+def _own(value: Any) -> Any:
+    return value
+
+
+@pytest.fixture
+def taught(forwarder: FakeForwarder) -> FakeForwarder:
+    forwarder.service.teach(_own)
+    forwarder.service.teach(functools.partial(run_chunk, _own, DEFAULT_PAYLOAD_LIMIT))
+    return forwarder
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_submit(executor: Executor, taught: FakeForwarder, times: int, is_new: bool) -> None:
+    assert executor.submit(_own, 0).result(10) == 0
+
+    def job() -> None:
+        if is_new:
+            executor._submitter.set_option(retries=3)  # another stream from here on
+        executor.submit(_own, -1)
+
+    for place, _ in enumerate(_until_done(times, job)):
+        later = [executor.submit(_own, (place, number)) for number in range(3)]
+        assert [future.result(10) for future in later] == [(place, n) for n in range(3)]
+    executor.shutdown()  # which would wait for what is counted and was never sent
+
+
+def test_submit_while_much_is_under_way(executor: Executor, taught: FakeForwarder) -> None:
+    for place, _ in enumerate(_until_done(1, lambda: executor.submit(_own, -1))):
+        taught.do(lambda: setattr(taught.service, "hold", True))
+        later = [executor.submit(_own, (place, number)) for number in range(5)]
+        assert later[0].cancel()
+        taught.do(lambda: setattr(taught.service, "hold", False))
+        taught.do(taught.service.run_held)
+        assert [future.result(10) for future in later[1:]] == [(place, n) for n in range(1, 5)]
+    executor.shutdown()
+
+
+# One that comes when a map is dropped is lost, and Python tells of it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("size", [1, 2])
+def test_map(executor: Executor, taught: FakeForwarder, times: int, size: int) -> None:
+    def job() -> None:
+        executor.map(_own, range(5), chunksize=size)
+
+    for place, _ in enumerate(_until_done(times, job)):
+        expected = [(place, number) for number in range(5)]
+        assert list(executor.map(_own, expected, chunksize=size, timeout=10)) == expected
+    executor.shutdown()
+
+
+def test_a_shutdown_sends_what_an_interrupt_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def embed(path: str, workers: int) -> Attachment:
+        fake = FakeForwarder()
+        fake.service.teach(_own)
+        return Attachment(EmbeddedConnection(fake), workers)
+
+    monkeypatch.setattr(attachments, "embed", embed)
+    place, interrupted = 0, True
+    while interrupted:
+        executor = Executor(2)
+        assert executor.submit(_own, 0).result(10) == 0
+        job = functools.partial(executor.submit, _own, -1)
+        interrupted = Interrupts(place, 1).run(job)
+        executor.shutdown()
+        place += 1
+    assert place > 20
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_run(client: FuncXClient, taught: FakeForwarder, times: int) -> None:
+    function = client.register_function(_own)
+
+    def submit(value: Any) -> str:
+        return str(client.run(value, endpoint_id="local", function_id=function))
+
+    submit(0)
+    for place, _ in enumerate(_until_done(times, lambda: submit(-1))):
+        later = [submit((place, number)) for number in range(3)]
+        assert [client.get_result(task, timeout=10) for task in later] == [
+            (place, number) for number in range(3)
+        ]
