@@ -51,6 +51,21 @@ class Interrupted:
         return act
 
 
+class Full:
+    """A socket that takes nothing until something was interrupted."""
+
+    def __init__(self, real: Any, interrupted: Interrupted) -> None:
+        self._real, self._interrupted = real, interrupted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        if not self._interrupted.struck:
+            raise BlockingIOError
+        return int(self._real.sendmsg(*arguments))
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("where", ["sendmsg", "modify", "stamp"])
 def test_ctrl_c_while_a_large_call_is_sent(
@@ -65,6 +80,7 @@ def test_ctrl_c_while_a_large_call_is_sent(
     elif where == "modify":  # when the kernel has not taken all
         interrupted = Interrupted(socket._stream._selector, where, after)
         socket._stream._selector = interrupted
+        socket._stream._socket = Full(socket._stream._socket, interrupted)
     else:
         link: Any = connection._link
         interrupted = connection._link = Interrupted(link, where, after)  # type: ignore[assignment]
