@@ -3,40 +3,29 @@
 They do what ZeroMQ's ipc would, at a third of its cost (decision 0072): nothing waits, a message is
 sent or received whole, and who is slow has its messages kept for it here, up to a limit. ZeroMQ
 hands each message to a thread of its own, and wakes the other side's: two more wake-ups a message.
-
-On the wire a message is a mark, the number of its frames, their lengths, and the frames.
+`unix_stream` is one connection; here they are opened, accepted, and told apart.
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import os
-import select
 import selectors
 import socket
 import struct
 import sys
-import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
 from fxhpc.transport.ipc import check_private, ipc_path
-from fxhpc.transport.sockets import HIGH_WATER_MARK, MAX_FRAME
+from fxhpc.transport.sockets import MAX_FRAME
+from fxhpc.transport.unix_stream import UnixStream
 
-_HEAD = struct.Struct("<4sI")
-_MARK = b"fxm1"
-_FRAMES = 1 << 20  # that a message may have
-_LARGEST = 4  # times the largest frame that a message may have in all
-_READ = 1 << 18  # bytes that are read at once
 _BACKLOG = 1024
 _ACCEPTED = 64  # connections that are accepted before anything else is looked at
-_GATHERED = 64  # pieces that one system call sends
 _CREDENTIALS = struct.Struct("iII")  # of a peer: pid, uid, gid
-# A user may have given SIGPIPE its meaning back.
-_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _IN, _OUT = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -95,7 +84,7 @@ class UnixDealer:
     def __init__(self, address: str, connected: socket.socket, max_frame: int) -> None:
         self.address = address
         self._selector = selectors.DefaultSelector()
-        self._stream = _Stream(connected, self._selector, None, max_frame)
+        self._stream = UnixStream(connected, self._selector, None, max_frame)
 
     @property
     def descriptor(self) -> int:
@@ -108,7 +97,7 @@ class UnixDealer:
         return self._stream.ended and not self._stream.inbox
 
     def is_readable(self) -> bool:
-        """Whether a message waits here, or the end of the connection."""
+        """Whether a message waits here."""
         return bool(self._stream.inbox)
 
     def send_message(self, frames: Sequence[bytes | memoryview]) -> bool:
@@ -148,7 +137,7 @@ class UnixRouter:
         self._max_frame = max_frame
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, _IN)
-        self._peers: dict[bytes, _Stream] = {}
+        self._peers: dict[bytes, UnixStream] = {}
         self._inbox: deque[list[bytes]] = deque()
         self._closed = False
         self._spare = _spare()
@@ -207,7 +196,7 @@ class UnixRouter:
             if mask & _IN:
                 self._read(stream)
 
-    def _read(self, stream: _Stream) -> None:
+    def _read(self, stream: UnixStream) -> None:
         stream.read()
         inbox = stream.inbox
         while inbox:
@@ -240,202 +229,11 @@ class UnixRouter:
                 continue
             # Random, so that what was meant for one of before never reaches another.
             name = os.urandom(16)
-            stream = self._peers[name] = _Stream(one, self._selector, name, self._max_frame)
+            stream = self._peers[name] = UnixStream(one, self._selector, name, self._max_frame)
             self._read(stream)  # who connects says something
 
 
-class _Stream:
-    """One connection: messages to bytes and back.
-
-    Attributes:
-        inbox: messages that were read.
-        ended: nothing more will come.
-    """
-
-    def __init__(
-        self,
-        connected: socket.socket,
-        selector: selectors.BaseSelector,
-        name: bytes | None,
-        max_frame: int,
-    ) -> None:
-        self.name = name or b""
-        self.inbox: deque[list[bytes]] = deque()
-        self.ended = False
-        self._socket = connected
-        self._selector = selector
-        self._max_frame = max_frame
-        self._refuses = False  # nothing that is sent will be read
-        # Messages, of which the first one may have begun.
-        self._unsent: deque[Sequence[bytes | memoryview]] = deque()
-        self._waits = False  # the selector tells when there is room
-        self._lock = threading.Lock()  # one thread reads, several may send
-        self._part = b""  # of a message that is not whole
-        self._large: _Large | None = None  # one that is read into its place
-        selector.register(connected, _IN, self)
-
-    def send(self, frames: Sequence[bytes | memoryview]) -> bool:
-        """Send a message, or keep it until there is room; any thread may."""
-        with self._lock:
-            if self._refuses or len(self._unsent) >= HIGH_WATER_MARK:
-                return False
-            count = len(frames)
-            head = struct.pack(f"<4sI{count}Q", _MARK, count, *map(len, frames))
-            try:
-                self._unsent.append([head, *frames])
-                if len(self._unsent) == 1:
-                    self._send_unsent()
-            except BaseException:
-                # A signal's handler has raised something: a part may have been sent that is not
-                # noted as sent. Nothing can follow it.
-                self._refuses = True
-                self._unsent.clear()
-                raise
-            return not self._refuses
-
-    def flush(self) -> None:
-        """Send what waits, as far as it is taken."""
-        if self._unsent:
-            with self._lock:
-                self._send_unsent()
-
-    def _send_unsent(self) -> None:
-        unsent = self._unsent
-        while unsent:
-            pieces = unsent[0]
-            try:
-                sent = self._socket.sendmsg(pieces[:_GATHERED], (), _NO_SIGNAL)
-            except BlockingIOError:
-                break
-            except OSError:
-                self._refuses = True  # what it had said before is still to be read
-                unsent.clear()
-                break
-            left = _rest(pieces, sent)
-            if left:
-                unsent[0] = left
-            else:
-                unsent.popleft()
-        if bool(unsent) != self._waits and not self._refuses:
-            self._waits = bool(unsent)
-            self._selector.modify(self._socket, _IN | _OUT if unsent else _IN, self)
-
-    @property
-    def is_unsent(self) -> bool:
-        return bool(self._unsent)
-
-    def wait_to_send(self, seconds: float) -> None:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        poll.poll(math.ceil(seconds * 1000))
-
-    def read(self) -> None:
-        """Read what is there, a bounded amount, into the inbox."""
-        try:
-            if self._large is not None:
-                self._fill(self._large)
-                return
-            data = self._socket.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data or not self._take(self._part + data if self._part else data):
-            self._end()
-
-    def _take(self, data: bytes) -> bool:
-        """Cut bytes into messages; False if they are none."""
-        at, end = 0, len(data)
-        while end - at >= _HEAD.size:
-            mark, count = _HEAD.unpack_from(data, at)
-            if mark != _MARK or not 0 < count <= _FRAMES:
-                return False
-            begin = at + _HEAD.size + 8 * count
-            if end < begin:
-                break
-            lengths = struct.unpack_from(f"<{count}Q", data, at + _HEAD.size)
-            total = sum(lengths)
-            if max(lengths) > self._max_frame or total > _LARGEST * self._max_frame:
-                return False
-            if end - begin < total:
-                if total > _READ:
-                    self._large = _Large(lengths, total, data[begin:])
-                    at = end
-                break
-            frames: list[bytes] = []
-            for length in lengths:
-                frames.append(data[begin : begin + length])
-                begin += length
-            self.inbox.append(frames)
-            at = begin
-        self._part = data[at:]
-        return True
-
-    def _fill(self, large: _Large) -> None:
-        while large.filled < large.total:
-            large.make_room()
-            with memoryview(large.data) as view:
-                count = self._socket.recv_into(view[large.filled :])
-            if not count:
-                self._end()
-                return
-            large.filled += count
-        self._large = None
-        self.inbox.append(large.frames())
-
-    def _end(self) -> None:
-        with self._lock:
-            self.ended = self._refuses = True
-            self._unsent.clear()
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._socket)
-
-    def close(self) -> None:
-        self._end()
-        self._socket.close()
-
-
-class _Large:
-    """A message that comes in many reads."""
-
-    def __init__(self, lengths: tuple[int, ...], total: int, begin: bytes) -> None:
-        self.data = bytearray(begin)
-        self.filled = len(begin)
-        self.total = total
-        self._lengths = lengths
-
-    def make_room(self) -> None:
-        """Grow with what has come: what is announced alone takes no memory."""
-        if self.filled == len(self.data):
-            step = max(_READ, self.filled)
-            self.data += bytes(min(step, self.total - self.filled))
-
-    def frames(self) -> list[bytes]:
-        found: list[bytes] = []
-        at = 0
-        with memoryview(self.data) as view:
-            for length in self._lengths:
-                found.append(bytes(view[at : at + length]))
-                at += length
-        return found
-
-
-def _rest(pieces: Sequence[bytes | memoryview], sent: int) -> list[memoryview]:
-    """What is left of these when so many bytes were sent."""
-    if sent == sum(map(len, pieces)):
-        return []
-    left: list[memoryview] = []
-    for piece in pieces:
-        size = len(piece)
-        if sent < size:
-            left.append(memoryview(piece)[sent:])
-            sent = 0
-        else:
-            sent -= size
-    return left
-
-
-def _linger(streams: list[_Stream], milliseconds: int | None) -> None:
+def _linger(streams: list[UnixStream], milliseconds: int | None) -> None:
     until = monotonic() + (milliseconds or 0) / 1000
     for stream in streams:
         stream.flush()

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fxhpc.errors import HomeError
-from fxhpc.transport import unix_sockets
+from fxhpc.transport import unix_stream
 from fxhpc.transport.ipc import check_private, ipc_address, ipc_path, make_ipc_directory
 from fxhpc.transport.poller import Poller
 from fxhpc.transport.sockets import HIGH_WATER_MARK, MessageSocket
@@ -295,7 +295,7 @@ def test_who_comes_when_no_descriptor_is_left_is_turned_away(address: str) -> No
 
 def test_a_signal_for_broken_pipes_is_not_raised(address: str) -> None:
     """Users' scripts give SIGPIPE its meaning back: a peer's end must not end them."""
-    assert unix_sockets._NO_SIGNAL == socket.MSG_NOSIGNAL
+    assert unix_stream._NO_SIGNAL == socket.MSG_NOSIGNAL
 
 
 @pytest.mark.parametrize("address", ["ipc://@abstract", "ipc://relative", "ipc://*", "inproc://x"])
