@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dis
 import functools
-import sys
-from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 from fake_forwarder import FakeForwarder
+from interrupts import Interrupts, until_done
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.chunks import run_chunk
 from fxhpc.client import (
     attachments,
     groups,
@@ -26,75 +22,9 @@ from fxhpc.client import (
 )
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.embedded import EmbeddedConnection
-from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
-_FILES = {
-    module.__file__ for module in (groups, mapping, outbox, shared, streams, submissions, submitter)
-}
-
-
-@functools.cache
-def _names(code: CodeType) -> dict[int, str]:
-    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
-
-
-class Interrupts:
-    """Raises KeyboardInterrupt at the n-th place in the client's submitting where CPython looks for
-    signals: where a function begins, after a call, and where a loop turns.
-
-    Args:
-        times: so many places in a row are interrupted, from there on.
-    """
-
-    def __init__(self, place: int, times: int) -> None:
-        self.left = place
-        self.times = times
-        self.places = 0
-
-    def run(self, job: Callable[[], object]) -> bool:
-        """Whether it was interrupted."""
-        before = sys.gettrace()
-        sys.settrace(self._enter)
-        try:
-            job()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-    def _enter(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename not in _FILES:
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        names, last = _names(frame.f_code), [""]
-
-        def step(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-            if event == "opcode":
-                looks = last[0].startswith(("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE"))
-                last[0] = names.get(frame.f_lasti, "")
-                if looks:
-                    self._look()
-            return step
-
-        self._look()
-        return step
-
-    def _look(self) -> None:
-        self.left -= 1
-        if self.left < 0 and self.times:
-            self.times -= 1
-            raise KeyboardInterrupt
-
-
-def _until_done(times: int, job: Callable[[], object]) -> Iterator[None]:
-    """Do a job again and again, interrupted at each of its places in turn."""
-    place = 0
-    while Interrupts(place, times).run(job):
-        place += 1
-        yield
-    assert place > 20, place  # else nothing was traced
+_MODULES = (groups, mapping, outbox, shared, streams, submissions, submitter)
+_until_done = functools.partial(until_done, _MODULES)
 
 
 def _own(value: Any) -> Any:
@@ -104,7 +34,6 @@ def _own(value: Any) -> Any:
 @pytest.fixture
 def taught(forwarder: FakeForwarder) -> FakeForwarder:
     forwarder.service.teach(_own)
-    forwarder.service.teach(functools.partial(run_chunk, _own, DEFAULT_PAYLOAD_LIMIT))
     return forwarder
 
 
@@ -161,7 +90,7 @@ def test_a_shutdown_sends_what_an_interrupt_left(monkeypatch: pytest.MonkeyPatch
         executor = Executor(2)
         assert executor.submit(_own, 0).result(10) == 0
         job = functools.partial(executor.submit, _own, -1)
-        interrupted = Interrupts(place, 1).run(job)
+        interrupted = Interrupts(_MODULES, place).run(job)
         executor.shutdown()
         place += 1
     assert place > 20
