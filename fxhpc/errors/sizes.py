@@ -23,20 +23,34 @@ class MaxRequestSizeExceeded(ThrottlingException):
         limit: bytes allowed.
         what: what it is ("arguments", "function hello", ...).
         option: the option that sets the limit.
+        endpoint: whose configuration sets it, if it is not an option of the caller's.
     """
 
     def __init__(
-        self, size: int, limit: int, what: str = "arguments", option: str = "max_payload"
+        self,
+        size: int,
+        limit: int,
+        what: str = "arguments",
+        option: str = "max_payload",
+        endpoint: str = "",
     ) -> None:
         self.size = int(size)
         self.limit = int(limit)
         self.what = what
         self.option = option
+        self.endpoint = endpoint
+        whose, remedy = f"`{option}`", f"Raise `{option}`{_where(option)},"
+        if endpoint:
+            whose = f"`{option}` of endpoint {endpoint}"
+            remedy = (
+                "Give the FuncXClient or Executor on_exceed='spill', which has larger ones stored "
+                "apart; or raise it, or say `on_exceed: spill`, in the endpoint's configuration, "
+                "and restart it;"
+            )
         super().__init__(
             f"Serialized {what} are {self.size:,} bytes ({format_bytes(self.size)}), exceeded "
-            f"limit of {self.limit:,} (`{option}`). Nothing was sent. Raise `{option}`"
-            f"{_where(option)}, or write the data to a file that workers can read and pass its "
-            f"path."
+            f"limit of {self.limit:,} ({whose}). Nothing was sent. {remedy} or write the data to a "
+            f"file that workers can read and pass its path."
         )
 
 
@@ -64,8 +78,9 @@ class MaxResultSizeExceeded(FxhpcError):
         super().__init__(
             f"Task result of {self.result_size}B exceeded current limit of "
             f"{self.result_size_limit}B{f' ({what})' if what else ''}. The result is gone: raise "
-            f"`max_payload`{_where('max_payload')}, or let the function write a file and return "
-            f"its path, and run again."
+            f"`max_payload`{_where('max_payload')} (and `limits.result` of the endpoint's "
+            f"configuration, if it has one: the smaller one counts), or let the function write a "
+            f"file and return its path, and run again."
         )
 
 

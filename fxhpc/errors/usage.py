@@ -5,6 +5,9 @@ They are AssertionErrors too: funcX used `assert`, which `python -O` would drop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from fxhpc.errors.base import FxhpcError
 from fxhpc.units import format_duration
 
@@ -50,6 +53,41 @@ class EmptyBatch(UsageError):
         super().__init__("Requires a non-empty batch: add tasks by batch.add() before batch_run().")
 
 
+class IdempotencyConflict(UsageError):
+    """A key stands for other tasks already; nothing was submitted.
+
+    Args:
+        key: the key.
+        task_id: the first task that was submitted under it.
+    """
+
+    def __init__(self, key: str, task_id: str = "") -> None:
+        self.key = key
+        self.task_id = task_id
+        first = f", the first of which is {task_id}" if task_id else ""
+        super().__init__(
+            f"The idempotency key {key!r} stands for other tasks already{first}. Nothing was "
+            f"submitted. For other work, use another key. The same work has the same endpoint, "
+            f"function (its name, its code, and the values, helpers and modules of yours that it "
+            f"uses), chunksize and arguments, in the same order: what is new each time, such as "
+            f"the time of day in an argument or in a global, makes it other work."
+        )
+
+
+class InvalidResourceSpecification(UsageError, TypeError):
+    """A resource_specification that cannot be meant so, or kept; nothing was submitted.
+
+    The name is Parsl's; a TypeError it is for Globus Compute.
+
+    Args:
+        invalid_keys: those that are to blame, if it is some.
+    """
+
+    def __init__(self, text: str = "", invalid_keys: Iterable[Any] = ()) -> None:
+        self.invalid_keys = [*invalid_keys]
+        super().__init__(text)
+
+
 class WalltimeTooLong(UsageError):
     """Tasks are declared to take longer than any block of their endpoint; nothing was submitted.
 
@@ -68,4 +106,32 @@ class WalltimeTooLong(UsageError):
             f"start at endpoint {endpoint}, whose blocks last {format_duration(self.longest_s)}. "
             f"Nothing was submitted. Raise `walltime` in the endpoint's configuration and restart "
             f"it, split the tasks, or declare less (resource_specification)."
+        )
+
+
+class ResourcesTooLarge(UsageError):
+    """No node of their endpoint can ever have what tasks need; nothing was submitted.
+
+    Args:
+        endpoint: its name.
+        needed: what each task needs: "6 cores and 2 accelerators".
+        most: what a node has at most: "4 cores, 1 accelerator and 16 GB of memory".
+        of: "node"; or "block", if it is of whole nodes that there are too few.
+        remedy: what to do, in a sentence; empty: to ask for less.
+    """
+
+    def __init__(
+        self, endpoint: str, needed: str, most: str, of: str = "node", remedy: str = ""
+    ) -> None:
+        self.endpoint = endpoint
+        self.needed = needed
+        self.most = most
+        super().__init__(
+            f"Tasks that need {needed} on one {of} would never start at endpoint {endpoint}, where "
+            f"a {of} has {most}. Nothing was submitted. "
+            + (
+                remedy
+                or f"Ask for less (resource_specification), or submit them to an endpoint with "
+                f"larger {of}s."
+            )
         )

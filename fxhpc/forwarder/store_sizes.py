@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import sqlite3
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fxhpc.forwarder.store_files import PayloadFiles
+from fxhpc.forwarder.store_reserve import Reserve
 
 MEMORY = ":memory:"
 
@@ -28,7 +30,8 @@ class Sizes(NamedTuple):
     log: int = 0  # of `database`, with the note beside it
     reserve: int = 0  # what is set aside so that a full disk stops submissions alone
     aside: Sequence[tuple[str, int]] = ()  # what was damaged: paths and bytes
-    used: int = 0  # what is limited: pages in use, in the database or still in its log, and files
+    # What is limited: pages in use, in the database or still in its log, files, and those beside.
+    used: int = 0
 
 
 class Measured:
@@ -37,6 +40,19 @@ class Measured:
     path: str
     _connection: sqlite3.Connection
     _files: PayloadFiles | None
+    _reserve: Reserve | None
+
+    #: Bytes of files that others have written for tasks of this store: limited with it. Set by
+    #: whoever counts them.
+    beside = 0
+
+    def limited(self) -> tuple[int, int, int]:
+        """Bytes of all that is limited, of free pages, and that are free on its disk. Costs
+        nothing.
+        """
+        used, free = self.usage()
+        room = self._reserve.room() if self._reserve is not None else sys.maxsize
+        return used + self.beside, free, room
 
     def usage(self) -> tuple[int, int]:
         """Bytes of pages in use and of files, and bytes of free pages. Costs nothing."""
@@ -45,6 +61,11 @@ class Measured:
         (page,) = self._connection.execute("PRAGMA page_size").fetchone()
         files = self._files.size if self._files else 0
         return int(page) * (int(pages) - int(free)) + files, int(page) * int(free)
+
+    @property
+    def logged_payload(self) -> int:
+        """Bytes of the largest payload that lies in the database, and in its log before."""
+        return self._files.limit if self._files else sys.maxsize
 
     def disk(self) -> int:
         """Bytes that the store takes of the disk: database, log, files and reserve."""
@@ -59,7 +80,10 @@ class Measured:
         return size_of(self.path)  # to stat it drops no lock
 
     def _log_size(self) -> int:
-        return size_of(f"{self.path}-wal")  # nothing if it is in memory, or nothing was written
+        try:  # for each commit of new work: one system call
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0  # it is in memory, or nothing was written
 
     def _note_size(self) -> int:
         return size_of(f"{self.path}.acknowledged")
@@ -95,7 +119,7 @@ class Measured:
             aside=sorted(
                 (path, size_of(path)) for path in glob.glob(f"{glob.escape(self.path)}.damaged-*")
             ),
-            used=used,
+            used=used + self.beside,
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fxhpc import Executor
+from fxhpc import Executor, errors
 from fxhpc.cores import memory_cgroups
 from tests.faults.figures import record_figure
 from tests.process.homes import TestHome, finish
@@ -42,6 +43,28 @@ def test_w04_a_limit_of_address_space_is_the_users_error() -> None:
         before = executor.submit(pid).result(60)
         assert isinstance(executor.submit(want_more_than_allowed).exception(60), MemoryError)
         assert executor.submit(pid).result(60) == before
+
+
+def fill(megabytes: int) -> int:
+    kept = bytearray(b"x") * (megabytes * 2**20)
+    if megabytes > 100:
+        signal.pause()  # until it is ended: who is over for a moment may not be seen
+    return len(kept)
+
+
+def test_w04_a_task_over_its_memory_is_ended_alone() -> None:
+    """W4: a task that uses more memory than it has declared is ended, and says so; it does not run
+    again, though it might, and others with the same limit are left alone.
+    """
+    with Executor(2, retries=2) as executor:
+        executor.resource_specification = {"memory": "100MB"}
+        futures = [executor.submit(fill, megabytes) for megabytes in (10, 300, 20, 30)]
+        error = futures.pop(1).exception(60)
+        assert [future.result(60) >> 20 for future in futures] == [10, 20, 30]
+    assert isinstance(error, errors.TaskMemoryExceeded)
+    assert error.limit == 100 * 2**20 <= error.used
+    assert error.attempts == ()
+    assert "declare more" in str(error)
 
 
 @pytest.fixture
