@@ -18,7 +18,9 @@ from fxhpc.manager.connecting import Connection, connect
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.finding import Finder, NotFound
-from fxhpc.manager.node import Node, is_own
+from fxhpc.manager.groups import Groups
+from fxhpc.manager.limits import Limits
+from fxhpc.manager.node import Node, is_own, places_of
 from fxhpc.manager.staff import SETTLE_S
 from fxhpc.manager.watch import Watch
 from fxhpc.protocol import messages as msg
@@ -41,6 +43,9 @@ COMPLAIN_S = 10.0
 #: The exit code where no other manager would do better: see `sysexits.h`.
 EX_CONFIG = 78
 
+#: The variable with a task's id: all that it starts, on any node, inherits it.
+TASK_VARIABLE = "FXHPC_TASK_ID"
+
 #: Free memory that the process may keep.
 KEPT_BYTES = 64 * 2**20
 
@@ -51,9 +56,15 @@ log = logging.getLogger("fxhpc.manager")
 
 
 class Shell:
-    """Runs one manager until it leaves."""
+    """Runs one manager until it leaves.
 
-    def __init__(self, spec: pool.ManagerSpec, node: Node, seed: tuple[socket.socket, int]) -> None:
+    Args:
+        tie: in a container: a named pipe, whose other end whoever has started that holds.
+    """
+
+    def __init__(
+        self, spec: pool.ManagerSpec, node: Node, seed: tuple[socket.socket, int], tie: str = ""
+    ) -> None:
         processes.keep_memory(KEPT_BYTES)
         self._spec = spec
         self._node = node
@@ -78,14 +89,19 @@ class Shell:
             self._tell,
             _seed_spec(spec, node),
             seed,
-            node.places,
+            places_of(node, os.environ),
             logs.worker_logs(spec, logs.file_name(node.host, node.block, spec.manager)),
+            Limits(Groups(in_job=bool(node.job))),
+            _inside(spec, node),
+            spec.container_options,
         )
         self._watch = Watch(self._selector, spec, self._end)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._drain_asked = False
         signal.signal(signal.SIGUSR1, self._on_drain)
+        if tie:
+            self._watch.hold(tie)
         self._do(self._core.start())
 
     def run(self) -> int:
@@ -132,18 +148,21 @@ class Shell:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        self._tell(ev.Looked(self._crew.begun()))
+        calls = self._crew.calls(calling) if (calling := self._core.calling) else {}
+        self._tell(ev.Looked(self._crew.begun(), calls))
         self._crew.cut_outputs(self._looked)
         self._crew.look_at_memory(self._looked)
+        self._crew.look_at_containers(self._looked)
 
     def _timeout(self, now: float) -> float:
         if self._opener is None:
             until = self._finder.until if self._finder.busy else self._retry_at
-            return max(0.0, min(until - now, self._core.wait_s(now)))
+            wait_s = min(until - now, self._core.wait_s(now), self._crew.limits.wait_s(now))
+            return max(0.0, wait_s)
         assert self._connection is not None
         if self._connection.is_readable():
             return 0.0
-        return min(self._core.wait_s(now), self._watch.wait_s)
+        return min(self._core.wait_s(now), self._watch.wait_s, self._crew.limits.wait_s(now))
 
     def _tell(self, event: ev.Event) -> None:
         self._do(self._core.handle(event, time.monotonic()))
@@ -166,7 +185,9 @@ class Shell:
             elif isinstance(action, ev.ReadPage):
                 self._crew.read_page(action.worker)
             elif isinstance(action, ev.StartWorker):
-                self._crew.start(action.worker)
+                self._crew.start(
+                    action.worker, action.cell, action.lease, action.needs, action.hosts
+                )
             elif isinstance(action, ev.KillWorker):
                 self._crew.kill(action.worker, action.show_where)
             elif isinstance(action, ev.Greet):
@@ -174,6 +195,10 @@ class Shell:
                     self._opener.greet(action.message)
             elif isinstance(action, ev.Keep):
                 self._keep(action.batch)
+            elif isinstance(action, ev.EndMarked):
+                ended = processes.end_marked(TASK_VARIABLE, action.task)
+                if ended:
+                    log.info("task %s is over: ended %d processes of it", action.task, ended)
             else:
                 self._leave = action
 
@@ -183,7 +208,7 @@ class Shell:
         time.sleep(SETTLE_S)
         self._look()
         self._crew.read_pages()
-        self._tell(ev.Ended(reason, signalled))
+        self._tell(ev.Ended(reason, signalled, self._crew.left()))
 
     def _on_signal(self, number: int, _: object) -> None:
         self._watch.ask_to_end(f"the manager got {signal.Signals(number).name}")
@@ -343,6 +368,9 @@ def _host(spec: pool.ManagerSpec, node: Node, now: float) -> ev.Host:
         alone_s=spec.alone_s,
         wall_offset_s=offset_s,
         keeps=bool(unsent.folder_of(spec)),
+        size=node.size,
+        labels=tuple(spec.labels),
+        most_sized=node.most_sized,
     )
 
 
@@ -357,5 +385,11 @@ def _seed_spec(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
         sandbox=spec.sandbox,
         preload=spec.preload,
         spill=spec.spill,
-        spill_all=spec.spill_all,
     )
+
+
+def _inside(spec: pool.ManagerSpec, node: Node) -> pool.SeedSpec:
+    """Of seeds in containers: these have the Python, the modules and the paths of their image."""
+    inside = _seed_spec(spec, node)
+    inside.sys_path, inside.preload, inside.environ = [], [], {**node.shared_environ}
+    return inside

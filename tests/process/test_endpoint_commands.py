@@ -18,6 +18,7 @@ import msgspec
 import psutil
 import pytest
 from homes import TestHome
+from lives import titled
 
 from fxhpc import hosts
 from fxhpc.cli import actions
@@ -28,6 +29,7 @@ from fxhpc.errors import EndpointStopFailed
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.protocol.sizes import SizeLimits
 from tests.waiting import LIMIT, eventually
 
 LOCAL = """\
@@ -183,7 +185,7 @@ def test_tasks_run_on_it(fxhpc: Commands) -> None:
     assert "BLOCK" in shown
     assert "MANAGER" in shown
     fxhpc.run("endpoint", "stop", "midway")
-    assert not [p for p in fxhpc.home.processes() if "manager" in " ".join(p.cmdline())]
+    assert not titled(fxhpc.home, "manager")
 
 
 def test_delete_tells_how_many_tasks_wait(fxhpc: Commands) -> None:
@@ -326,7 +328,11 @@ def test_restart_keeps_the_id_and_changes_the_processes(fxhpc: Commands) -> None
         {first["pid"], first["interchange_pid"]}
     )
     fxhpc.run("endpoint", "stop", "midway")
+    fxhpc.configure("limits: {argument: 1MB}\n" + LOCAL)
     assert fxhpc.json("endpoint", "restart", "midway")["state"] == "running"
+    record = fxhpc.directory.read_record()
+    assert record is not None  # the forwarder and its clients read there what is too large
+    assert record.limits == SizeLimits(argument=2**20)
 
 
 def test_a_restart_with_a_broken_configuration_stops_nothing(fxhpc: Commands) -> None:
@@ -380,7 +386,7 @@ def test_blocks_of_an_endpoint_that_was_killed_are_cancelled_by_stop(fxhpc: Comm
     fxhpc.run("endpoint", "start", "midway")
 
     def managers() -> list[psutil.Process]:
-        return [p for p in fxhpc.home.processes() if "manager" in " ".join(p.cmdline())[:30]]
+        return titled(fxhpc.home, "fxhpc: manager")
 
     eventually(managers)
     for pid in fxhpc.pids():

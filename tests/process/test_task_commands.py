@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from homes import TestHome
+from lives import titled
 
 from fxhpc import FuncXClient, errors
 from fxhpc.testing.endpoint import RunningEndpoint
@@ -39,19 +38,8 @@ def endpoint(home: TestHome) -> Iterator[RunningEndpoint]:
     endpoint.stop()
 
 
-def run(home: TestHome, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fxhpc.cli.main", "task", *arguments],
-        env=home.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def asked(home: TestHome, *arguments: str) -> Any:
-    ended = run(home, *arguments, "--json")
+    ended = home.task(*arguments, "--json")
     assert ended.returncode == 0, ended
     return json.loads(ended.stdout)
 
@@ -124,31 +112,31 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
         ("local", {"success": 2, "failed": 1}),
     ]
     short = batches[0]["id"]
-    plain = run(home, "list")
+    plain = home.task("list")
     assert f"{short}:0-4" in plain.stdout
     assert "start it with: fxhpc endpoint start midway" in plain.stderr
     (row,) = [
-        line for line in run(home, "list", "--state", "failed").stdout.splitlines()[1:] if line
+        line for line in home.task("list", "--state", "failed").stdout.splitlines()[1:] if line
     ]
     assert row.split()[:5] == [f"{batches[1]['id']}:0", "divide", "local", "1", "failed"]
-    assert f"{batches[1]['id']}:2" in run(home, "list", "--all").stdout
+    assert f"{batches[1]['id']}:2" in home.task("list", "--all").stdout
     every = asked(home, "list", "--all", "--state", "failed")["tasks"]
     assert [(one["task_id"], one["function_name"]) for one in every] == [(done[0], "divide")]
-    assert "waiting-for-ep" not in run(home, "list", "--endpoint", "local").stdout
+    assert "waiting-for-ep" not in home.task("list", "--endpoint", "local").stdout
 
     shown = asked(home, "show", done[0])
     assert "ZeroDivisionError" in shown["error"]
     assert shown["endpoint"] == "local"
     assert asked(home, "show", done[1])["result"] == "1.0"
-    assert "result: 0.5" in run(home, "show", done[2]).stdout
-    explained = run(home, "explain", done[0]).stdout
+    assert "result: 0.5" in home.task("show", done[2]).stdout
+    explained = home.task("explain", done[0]).stdout
     assert "It failed" in explained
     assert "What to do: mend" in explained
 
-    refused = run(home, "cancel", "--all-pending")
+    refused = home.task("cancel", "--all-pending")
     assert refused.returncode == 2
     assert "5 tasks: fxhpc task cancel --all-pending --yes" in refused.stderr
-    refused = run(home, "cancel", "--endpoint", "midway", "--interrupt")
+    refused = home.task("cancel", "--endpoint", "midway", "--interrupt")
     assert "5 tasks: fxhpc task cancel --endpoint midway --interrupt --yes" in refused.stderr
 
     assert asked(home, "cancel", f"{short}:1-2", held[4]) == {"cancelled": 3, "running": 0}
@@ -158,7 +146,7 @@ def test_the_commands(client: FuncXClient, home: TestHome, endpoint: RunningEndp
         "waiting-for-ep",
         "cancelled",
     ]
-    assert "2 tasks cancelled" in run(home, "cancel", "--all-pending", "--yes").stdout
+    assert "2 tasks cancelled" in home.task("cancel", "--all-pending", "--yes").stdout
     assert asked(home, "list", "--state", "pending") == {"batches": [], "total": 0}
 
 
@@ -169,10 +157,9 @@ def test_a_new_forwarder_knows_the_names_of_endpoints(
     client.run(1, endpoint_id="midway", function_id=function)
     client.close()
     eventually(lambda: not list((home.path / "locals").glob("*")))  # the forwarder has heard it
-    for process in home.processes():
-        if "fxhpc: forwarder" in " ".join(process.cmdline()):
-            process.kill()
-            process.wait(10)
+    for process in titled(home, "fxhpc: forwarder"):
+        process.kill()
+        process.wait(10)
     (batch,) = asked(home, "list")["batches"]
     assert batch["endpoint"] == "midway"
     assert batch["reason"].startswith("endpoint midway was never started")
@@ -182,7 +169,7 @@ def test_a_result_that_is_too_large(client: FuncXClient, home: TestHome) -> None
     function = client.register_function(enlarge)
     task = client.run(6_000_000, endpoint_id="local", function_id=function)
     client.wait([task], timeout=30)
-    explained = run(home, "explain", task).stdout
+    explained = home.task("explain", task).stdout
     assert "exceeded current limit" in explained
     assert "raise `max_payload`" in explained
     assert "Traceback" not in explained
@@ -225,7 +212,7 @@ def test_what_ran_at_an_endpoint_that_is_away(
         assert "was running when the endpoint went away: if it has been ended" in told["reason"]
         (batch,) = asked(home, "list")["batches"]
         assert batch["states"] == {"waiting-for-ep": 1}
-        ended = run(home, "cancel", "--all-pending", "--yes")
+        ended = home.task("cancel", "--all-pending", "--yes")
         assert ended.returncode == 1
         assert "1 not, since they run, or ran when their endpoint went away" in ended.stderr
         endpoint.start_interchange()
@@ -254,18 +241,18 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
         (("cancel", "--group", "nonsense"), 1, "Task Group nonsense could not be resolved"),
         (("cancel", short, "00000000-0000-8000-8000-000000000000"), 1, "not found"),
     ):
-        ended = run(home, *arguments)
+        ended = home.task(*arguments)
         assert (ended.returncode, ended.stdout) == (code, ""), ended
         assert words in ended.stderr
         assert "Traceback" not in ended.stderr
-        assert words in json.loads(run(home, *arguments, "--json").stdout)["error"]
+        assert words in json.loads(home.task(*arguments, "--json").stdout)["error"]
 
 
 def test_a_look_makes_no_home(home: TestHome) -> None:
-    assert run(home, "list").stdout == "no tasks\n"
+    assert home.task("list").stdout == "no tasks\n"
     assert asked(home, "list") == {"batches": [], "total": 0}
     assert asked(home, "cancel", "--all-pending") == {"cancelled": 0, "running": 0}
-    ended = run(home, "show", "16aec339:1")
+    ended = home.task("show", "16aec339:1")
     assert ended.returncode == 1
     assert "nothing was ever submitted from" in ended.stderr
     assert not home.path.exists()
