@@ -135,11 +135,12 @@ class Seed:
             self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            sock_fd, page_fd, output_fd, stdout_fd, stderr_fd = fds
+            sock_fd, page_fd, kept_fd, output_fd, stdout_fd, stderr_fd = fds
             os.dup2(output_fd, 1)
             os.dup2(output_fd, 2)
             os.close(output_fd)
             os.set_inheritable(sock_fd, False)
+            os.set_inheritable(kept_fd, False)
             page = memoryview(mmap.mmap(page_fd, PAGE_BYTES))
             os.close(page_fd)
             set_title(f"fxhpc: worker {fork.worker}")
@@ -149,7 +150,8 @@ class Seed:
             from fxhpc.worker.loop import Worker
 
             sock = socket.socket(fileno=sock_fd)
-            Worker(sock, page, _SERIALIZER, self._spec, (stdout_fd, stderr_fd)).serve()
+            files = (stdout_fd, stderr_fd)
+            Worker(sock, page, _SERIALIZER, self._spec, files, kept_fd).serve()
             code = 0
         except BaseException:
             # Whatever it is, the manager finds it in what this process wrote last.
@@ -168,7 +170,13 @@ class Seed:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = os.fsdecode(value)
+        for name in fork.without:
+            os.environ.pop(name, None)
         os.environ.update(fork.environ)
+        if "PARSL_MPI_NODELIST" in fork.environ:
+            from fxhpc.manager import nodefile  # seldom needed
+
+            os.environ.update(nodefile.variables(fork.environ, os.environ))
         if spec.sys_path:
             sys.path[:] = map(os.fsdecode, spec.sys_path)
             importlib.invalidate_caches()
@@ -197,6 +205,7 @@ def run(sock: socket.socket) -> None:
         importlib.import_module(name)
     faulthandler.enable(2)
     channel = Channel(sock)
+    gc.collect()  # it takes some milliseconds, and the manager is not ready yet
     while (received := channel.receive()) is None:
         select.select([channel], [], [])
     spec = msgspec.msgpack.decode(received[0], type=SeedSpec)
@@ -204,7 +213,7 @@ def run(sock: socket.socket) -> None:
         from fxhpc.manager.preload import preload  # hardly anybody needs it
 
         preload(spec)
-    gc.collect()
+        gc.collect()
     gc.freeze()
     Seed(channel, spec).serve()
 
