@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import ids
-from fxhpc.client.adopting import adopt_files
-from fxhpc.client.futures import TaskFuture, complete, fail, set_running
-from fxhpc.client.resources import Declared
+from fxhpc.client.adopting import adopt_chunks, adopt_files
+from fxhpc.client.ending import complete, fail, set_running
+from fxhpc.client.futures import TaskFuture
+from fxhpc.client.resources import Declared, Default
 from fxhpc.client.sendable import check_stream
-from fxhpc.client.splitting import Chunks, divert
+from fxhpc.errors import TaskNotFound
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
@@ -20,33 +22,32 @@ from fxhpc.protocol.outcome import Outcome, OutcomeKind
 if TYPE_CHECKING:
     from fxhpc.client.submitter import Submitter
 
-#: An endpoint, a function's digest, a generation of options, and what the tasks are declared to be.
-Key = tuple[str, bytes, int, Declared]
+#: An endpoint, a function's digest, a generation of options, what a call is declared to be, and the
+#: most calls that a chunk has (0: the tasks are calls).
+Key = tuple[str, bytes, int, Declared, int]
 
 
 def new_stream(
-    key: Key, submitter: bytes, options: dict[str, Any], chunks: Chunks | None
+    key: Key, submitter: bytes, options: dict[str, Any], default: Default | None = None
 ) -> StreamInfo:
     """A stream for what has this key.
 
     Args:
         options: beside what the key says.
-        chunks: if its tasks are such, they are tried once more as a whole; then their calls are.
+        default: what the function says of its tasks.
 
     Raises:
-        UsageError: it cannot be sent.
+        UsageError: it cannot be sent, or does not fit together.
     """
-    endpoint, digest, _, declared = key
-    if chunks is not None:
-        options = {**options, "retries": min(1, options["retries"])}
+    endpoint, digest, _, declared, calls = key
+    declared = declared.settled(default)
     info = StreamInfo(
-        stream=ids.new_stream(),
+        stream=ids.new_stream(calls),
         endpoint=endpoint,
         function=digest,
         submitter=submitter,
         created=time.time(),
-        walltime_s=declared.walltime_s,
-        capture=declared.capture,
+        **declared.of_stream(calls),
         **options,
     )
     check_stream(info)
@@ -56,11 +57,8 @@ def new_stream(
 class Group:
     """The tasks of one function at one endpoint: a stream, its futures, and what is not sent."""
 
-    def __init__(
-        self, submitter: Submitter, info: StreamInfo, key: Key, chunks: Chunks | None = None
-    ) -> None:
+    def __init__(self, submitter: Submitter, info: StreamInfo, key: Key) -> None:
         self.submitter = submitter
-        self.chunks = chunks  # if its tasks are such
         self.key = key
         self.info = info
         self.stream = info.stream
@@ -74,7 +72,11 @@ class Group:
         self.next = 0
         self.tried: list[int] = []  # ends of attempts to send the first of them
         self.stored = 0
+        self.unasked: list[int] = []  # if it is kept: stored, and not asked for; and up to where
+        self._noted = 0  # that is known
+        self.is_reloaded = False  # others submitted it
         self.cancels: list[int] = []
+        self._cancelled = submitter.cancelled
 
     def take_off(self, end: int) -> None:
         """The tasks before this index were sent. The condition is held."""
@@ -99,22 +101,54 @@ class Group:
             for begin, end in zip([0, *ends], [*ends, len(pending)], strict=True)
         ]
 
-    # --- for its futures (the condition is held) ------------------------------------------------
+    def take_unasked(self, most: int) -> list[int]:
+        """Tasks that have not ended and are asked for next. The condition is held."""
+        if self._noted < self.stored:
+            noted, self._noted = self._noted, self.stored
+            self.unasked += [index for index in range(noted, self.stored) if index in self.futures]
+        asked = self.unasked[:most]
+        del self.unasked[:most]
+        return asked
+
+    def reload(self, future: TaskFuture) -> None:
+        """Take in the future of a task that was submitted before. The condition is held."""
+        self.futures[future._index] = future
+        self.submitter.open += 1
+        self.unasked.append(future._index)
+
+    def be_reloaded(self) -> None:
+        """Nothing of this stream is sent from here."""
+        self.is_reloaded = True
+        self.first = self.next = self.stored = self._noted = ids.STREAM_TASKS
+
+    # --- for its futures ------------------------------------------------------------------------
 
     def cancel_future(self, future: TaskFuture) -> bool:
-        """Cancel a pending task here, and ask for the same there."""
+        """Cancel a pending task here, and note that it is to be cancelled there. The condition is
+        held."""
         index = future._index
-        if self.futures.pop(index, None) is None:
-            return self.chunks is not None and index in self.chunks.split
-        if self.chunks is not None:
-            self.chunks.payloads.pop(index, None)
-        self.submitter.count_ended(1)
+        if future._extra is not None:
+            future._extra.untold = [*future._extra.waiters]
+        if index not in self.futures:
+            return False
+        # Ctrl-C comes after calls and turns of loops only: all of this is done, or nothing.
+        del self.futures[index]
+        future._state = CANCELLED_AND_NOTIFIED
+        self.submitter.open -= 1
+        self._cancelled[self] = None
+        self.cancels += [index]
         if index >= self.first:
             # Its number must be sent all the same, for the stream to have no gap. Without
             # arguments it cannot run, whatever comes first.
             self.pending[index - self.first] = b""
-        self.submitter.cancel(self, index)
         return True
+
+    def tell_cancelled(self, future: TaskFuture) -> None:
+        """Have it cancelled there, and tell those who wait here. Never waits."""
+        with self.lock:
+            self.submitter.tell_cancelled()
+        if future._extra is not None:
+            self.callbacks.call(future.tell_cancelled)
 
     def interrupt(self, indices: list[int]) -> None:
         """Ctrl-C: have tasks end that were sent, those that run too. Never waits.
@@ -147,7 +181,7 @@ class Group:
 
     def take_results(self, run: ResultRun) -> None:
         """Tasks of this stream have ended."""
-        self.end(run.outcomes)
+        self.end(run.outcomes, run.host)
 
     def take_started(self, indices: list[int]) -> None:
         """Tasks of this stream run."""
@@ -158,13 +192,12 @@ class Group:
         """Nobody knows of these tasks any more; what was not stored is on its way again."""
         self.fail_all(error, self.stored if stored_only else None)
 
-    def end(self, outcomes: Iterable[Outcome]) -> None:
-        """End futures by the outcomes of their tasks."""
-        if self.chunks is not None:
-            outcomes = divert(self, self.chunks, outcomes)
+    def end(self, outcomes: Iterable[Outcome], host: str = "") -> None:
+        """End futures by the outcomes of their tasks, which ran there."""
         if not self.info.keep and (self.info.spill or self.info.endpoint != LOCAL_ENDPOINT):
-            outcomes = adopt_files(outcomes)  # nobody else will ask for them, or remove them
-        self.submitter.ended(self, complete(self.futures, self, outcomes))
+            # Nobody else will ask for them, or remove them.
+            outcomes = adopt_chunks(outcomes) if self.info.calls else adopt_files(outcomes)
+        self.submitter.ended(self, complete(self.futures, self, outcomes, host))
 
     def end_cancelled(self) -> None:
         """End all futures as cancelled."""
@@ -180,9 +213,16 @@ class Group:
             else:
                 indices = [index for index in self.futures if index < before]
                 futures = [self.futures.pop(index) for index in indices]
-            self._drop_payloads(futures)
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
+
+    def lose(self, indices: list[int]) -> None:
+        """Nobody knows of these tasks any more."""
+        with self.lock:
+            lost = [self.futures.pop(index) for index in indices if index in self.futures]
+        for future in lost:
+            fail([future], self, TaskNotFound(future.task_id))
+        self.submitter.ended(self, len(lost))
 
     def fail_from(self, first: int, error: BaseException) -> None:
         """End the futures of this task and of all later ones: they were refused. Earlier ones are
@@ -192,11 +232,5 @@ class Group:
             futures = [self.futures.pop(index) for index in indices]
             self.first += len(self.pending)
             self.pending = []
-            self._drop_payloads(futures)
             fail(futures, self, error)
         self.submitter.ended(self, len(futures))
-
-    def _drop_payloads(self, futures: list[TaskFuture]) -> None:
-        if self.chunks is not None:
-            for future in futures:
-                self.chunks.payloads.pop(future._index, None)

@@ -13,7 +13,7 @@ import zmq
 from fxhpc.errors import HomeError
 
 #: What a key may be used for. Each acceptor's allow-list names keys of one role only.
-Role = Literal["client", "endpoint", "manager"]
+Role = Literal["client", "endpoint", "forwarder", "manager"]
 
 #: From this version on, wheels of pyzmq bring a libsodium with the processor's instructions.
 _FAST_PYZMQ = (27, 3, 0)
