@@ -14,7 +14,7 @@ from fxhpc.transport import tcp_sockets
 from fxhpc.transport.curve import CurveServer
 
 #: Interfaces whose addresses lead nowhere from another host.
-_PRIVATE = ("docker", "virbr", "veth", "cni", "lxc", "podman")
+_PRIVATE = ("docker", "br-", "virbr", "veth", "cni", "lxc", "lxd", "podman", "vboxnet", "vmnet")
 
 
 def bind(
@@ -68,6 +68,19 @@ def offered(bound: str, given: list[str]) -> list[str]:
 
 def host_addresses() -> list[str]:
     """The IPv4 addresses by which others may reach this host, the likelier ones first."""
+    return [address for _, address in _addresses()] or ["127.0.0.1"]
+
+
+def own_addresses() -> list[str]:
+    """Those of them that no other host has, as far as is known: networks of containers and virtual
+    machines have the same ones on many hosts.
+    """
+    found = [address for is_private, address in _addresses() if not is_private]
+    return found or host_addresses()
+
+
+def _addresses() -> list[tuple[bool, str]]:
+    """Addresses, and whether they lead nowhere from another host."""
     states = psutil.net_if_stats()
     found: list[tuple[bool, str]] = []
     for interface, addresses in psutil.net_if_addrs().items():
@@ -78,7 +91,7 @@ def host_addresses() -> list[str]:
                 continue
             if not ipaddress.ip_address(address.address).is_loopback:
                 found.append((interface.startswith(_PRIVATE), address.address))
-    return [address for _, address in sorted(set(found))] or ["127.0.0.1"]
+    return sorted(set(found))
 
 
 def _with_port(host: str, port: str) -> str:
