@@ -11,6 +11,8 @@ import os
 import threading
 from collections import Counter
 
+from fxhpc.interrupts import HeldBeyond
+
 #: Seconds that a fork waits at most: a disk may hang, and whoever forks may be waited for.
 LIMIT_S = 2.0
 
@@ -37,8 +39,9 @@ class _None:
     def __enter__(self) -> None:
         me = threading.get_ident()
         with self._condition:
-            if self._forks and me not in self._inside:
-                self._condition.wait_for(lambda: not self._forks, LIMIT_S)
+            waits = self._forks and me not in self._inside
+            if waits and not self._condition.wait_for(lambda: not self._forks, LIMIT_S):
+                self._forks = 0  # Ctrl-C came as `after` was called, it seems
             self._inside[me] += 1
 
     def __exit__(self, *exc: object) -> None:
@@ -53,14 +56,14 @@ class _None:
     def before(self) -> None:
         """A thread is about to fork: wait until no other is inside, and let none in."""
         me = threading.get_ident()
-        with self._condition:
+        with HeldBeyond(), self._condition:
             self._forks += 1
             self._condition.wait_for(lambda: not self._inside.keys() - {me}, LIMIT_S)
 
     def after(self) -> None:
         """It has forked, or failed to."""
-        with self._condition:
-            self._forks -= 1
+        with HeldBeyond(), self._condition:
+            self._forks = max(0, self._forks - 1)
             self._condition.notify_all()
 
 

@@ -32,10 +32,18 @@ class CellFailed(AssertionError):
 
 
 class Notebook:
-    """A kernel; use it as a context manager."""
+    """A kernel; use it as a context manager.
+
+    Attributes:
+        html: what the last line of the last cell was as HTML, if it had any.
+        displays: what cells show by now in places that they write to again, by the places' names.
+    """
+
+    html = ""
 
     def __init__(self, home: TestHome, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
+        self.displays: dict[str, str] = {}
         self._manager = KernelManager(
             kernel_spec_manager=_ThisPython(),
             connection_file=str(folder / "kernel.json"),
@@ -62,6 +70,14 @@ class Notebook:
         """Run a cell, and go on; the id is for `end`."""
         return str(self._client.execute(code))
 
+    def until_said(self, cell: str, within: float = LIMIT) -> None:
+        """Wait until a cell has printed something."""
+        deadline = time.monotonic() + within
+        while True:
+            message = self._client.get_iopub_msg(timeout=max(0.0, deadline - time.monotonic()))
+            if message["parent_header"].get("msg_id") == cell and message["msg_type"] == "stream":
+                return
+
     def end(self, cell: str, within: float = LIMIT) -> str:
         """Wait for a cell: what it printed, and what its last line was.
 
@@ -82,6 +98,10 @@ class Notebook:
                 said += content["text"]
             elif kind == "execute_result":
                 said += content["data"]["text/plain"]
+                self.html = content["data"].get("text/html", "")
+            elif kind in ("display_data", "update_display_data"):
+                place = content.get("transient", {}).get("display_id", message["header"]["msg_id"])
+                self.displays[place] = content["data"]["text/plain"]
             elif kind == "error":
                 error = f"{content['ename']}: {content['evalue']}"
             elif kind == "status" and content["execution_state"] == "idle":

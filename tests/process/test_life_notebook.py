@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,35 @@ def test_the_tutorials_cells(notebook: Notebook) -> None:
     ) == str([2 * x for x in range(10)])
 
 
+def test_what_a_cell_shows_is_a_table_without_anything_to_run(notebook: Notebook) -> None:
+    notebook.run(
+        "from fxhpc import FuncXClient, Executor\nfxc = FuncXClient(labels=['<script>'])\n"
+        "def one(x):\n    return '<img onerror=1>'\n"
+        "one.__name__ = '<b>one'\n"
+        "one_id = fxc.register_function(one, description='<i>')\n"
+        "task = fxc.run(1, endpoint_id='local', function_id=one_id)\n"
+        "batch = fxc.create_batch()\n"
+        "batch.add(1, endpoint_id='local', function_id=one_id)\n"
+        "executor = Executor(1)\nfuture = executor.submit(len, 'x')"
+    )
+    notebook.run("fxc.get_result(task), future.result()")
+    told = {
+        "fxc": "attached to fxhpc",
+        "batch": "Batch of 1 tasks",
+        "future": "finished",
+        "fxc.get_task(task)": "success",
+        "fxc.get_endpoint_status('local')": "idle workers",
+        "fxc.search_function('one')": "&lt;b&gt;one",
+        "fxc.group()": "task_group_id",
+    }
+    for cell, words in told.items():
+        notebook.run(cell)
+        assert notebook.html.startswith("<table>"), cell
+        assert words in notebook.html, cell
+        assert not any(tag in notebook.html for tag in ("<script", "<img", "<b>", "<i>")), cell
+    notebook.run("executor.shutdown()\nfxc.close()")
+
+
 def test_a_class_that_a_later_cell_defines_again(notebook: Notebook) -> None:
     cell = """
 class Point:
@@ -85,6 +115,7 @@ class Point:
 WAITS = {
     "get_result": "fxc.get_result(ids[0], timeout=1000)",
     "wait": "fxc.wait(ids)",
+    "as_completed": "list(fxc.as_completed(ids))",
     "result": "futures[0].result()",
     "map": "list(executor.map(hold, [folder] * 4, range(4)))",
 }
@@ -117,6 +148,67 @@ def test_the_stop_button(home: TestHome, notebook: Notebook, tmp_path: Path) -> 
         )
         == "(8, 10)"
     )
+
+
+#: Ways to look on: the stop button ends the look alone.
+LOOKS = {
+    "cf.wait": "cf.wait([future])",
+    "cf.as_completed": "list(cf.as_completed([future]))",
+    "progress": "fxhpc.progress([future])",
+}
+
+
+def test_the_stop_button_ends_a_look_and_not_the_tasks(notebook: Notebook, tmp_path: Path) -> None:
+    folder = tmp_path / "held"
+    folder.mkdir()
+    notebook.run(TASKS)
+    notebook.run(
+        "import fxhpc, concurrent.futures as cf\nexecutor = Executor(1)\n"
+        f"future = executor.submit(hold, {str(folder)!r})"
+    )
+    pids = held(folder, 1)
+    for way, code in LOOKS.items():
+        cell = notebook.begin(f"print('begin', flush=True)\n{code}")
+        notebook.until_said(cell)
+        at = time.monotonic()
+        notebook.interrupt()
+        with pytest.raises(CellFailed, match="KeyboardInterrupt"):
+            notebook.end(cell)
+        assert time.monotonic() - at < PROMPT_S, way
+        assert all(map(alive, pids)), way
+    notebook.run("executor.shutdown(wait=False, cancel_futures=True)\ndel executor, future")
+    before = len(notebook.displays)
+    notebook.run("with Executor(1) as ex: fxhpc.progress(ex.map(double, range(3)))")
+    assert len(notebook.displays) == before + 1  # a line, which was written again
+    *_, told = notebook.displays.values()
+    assert told.startswith("3 of 3 ended (100 %)")
+
+
+def test_a_kernel_is_killed_beside_another_on_its_home(
+    home: TestHome, notebook: Notebook, tmp_path: Path
+) -> None:
+    folder = tmp_path / "held"
+    folder.mkdir()
+    notebook.run(TASKS)
+    notebook.run("fxc = FuncXClient()\nfunction = fxc.register_function(double)")
+    with Notebook(home, tmp_path / "killed") as killed:
+        killed.run(TASKS)
+        task = killed.run(
+            "fxc, executor = FuncXClient(), Executor(2, endpoint_id='local')\n"
+            f"held = executor.submit(hold, {str(folder)!r})\n"
+            "waits = executor.submit(hold, '/nowhere')\n"
+            "fxc.run(4, endpoint_id='local', function_id=fxc.register_function(double))"
+        ).strip("'")
+        pids = held(folder, 1)
+        work = notebook.begin(
+            "ids = fxc.map_run(range(50), endpoint_id='local', function_id=function)\n"
+            "sum(fxc.get_result(one, timeout=30) for one in ids)"
+        )
+        os.kill(killed.pid, signal.SIGKILL)
+        assert notebook.end(work) == str(2 * sum(range(50)))  # the neighbour notices nothing
+        gone(pids)
+    # What was `run` is the home's, and can be had by its id; what an executor sent ends with it.
+    assert notebook.run(f"fxc.resume()\nfxc.get_result({task!r}, timeout=30)") == "8"
 
 
 def test_the_stop_button_while_a_client_is_made(home: TestHome, notebook: Notebook) -> None:
