@@ -64,6 +64,7 @@ def main() -> int:
     except ValueError:
         parser.error("--set is NAME=NUMBER")
     repeats = options.repeats or (1 if options.quick else 3)
+    environments.compile_checkout()
     suite = Suite(options, repeats, settings)
     parts: list[str] = []
 
@@ -121,10 +122,10 @@ class Suite:
         notes = self._notes.setdefault(row.name, [])
         missing = set()
         cases = []
-        for case in row.cases(list(self._systems(row)), self._options.quick):
+        for case in map(self._changed, row.cases(list(self._systems(row)), self._options.quick)):
             needs = (case.system.environment, case.system.needs)
             if environments.interpreter(*needs) is not None:
-                cases.append(self._changed(case))
+                cases.append(case)
                 found[case.system.name, case.label] = {}
             elif case.system not in missing:
                 missing.add(case.system)
@@ -207,9 +208,13 @@ class Suite:
                 yield system
 
     def _changed(self, case: Case) -> Case:
-        """The case with what `--set` says, as far as it has such settings."""
+        """The case with what `--set` says, as far as it has such settings, and named so."""
         changes = {name: value for name, value in self._settings.items() if name in case.settings}
-        return case._replace(settings={**case.settings, **changes})
+        label = case.label
+        for name, value in changes.items():
+            if label == f"{case.settings[name]:,}":
+                label = f"{value:,.0f}"
+        return case._replace(label=label, settings={**case.settings, **changes})
 
 
 if __name__ == "__main__":

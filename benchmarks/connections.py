@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import zmq
 
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol import codec
@@ -29,8 +28,10 @@ from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.protocol.provision import InterchangeSpec
 from fxhpc.testing.endpoint import RunningEndpoint
-from fxhpc.transport import sockets
+from fxhpc.transport import tcp_sockets, unix_sockets
+from fxhpc.transport.curve import CurveClient
 from fxhpc.transport.opener import Opener
+from fxhpc.transport.poller import Poller
 from fxhpc.version import __version__
 
 SLOTS = 64
@@ -55,34 +56,29 @@ class Fleet:
 
     def __init__(self, directory: EndpointDirectory, count: int, credit: int) -> None:
         addresses, key = directory.managers_address.read_text().split("\n")[:2]
-        curve = sockets.CurveClient(directory.keys("manager"), key.encode())
-        context = sockets.make_context()
+        curve = CurveClient(directory.keys("manager"), key.encode())
+        context = tcp_sockets.make_context()
         self._capacity = msg.Capacity(credit, 1 << 27, SLOTS)
-        self._poller = zmq.Poller()
+        self._poller = Poller()
         self._openers: dict[Any, Opener[msg.ToManager]] = {}
         self._names: dict[Any, str] = {}
         self._numbers: dict[Any, int] = {}
         for number in range(count):
-            socket = sockets.dealer(context, addresses.split()[0], curve=curve)
+            socket = tcp_sockets.dealer(context, addresses.split()[0], curve=curve)
             opener = self._openers[socket] = Opener(socket, codec.TO_MANAGER)
             self._names[socket], self._numbers[socket] = f"manager-{number}", 0
-            self._poller.register(socket, zmq.POLLIN)
+            self._poller.register(socket)
             self._greet(socket, opener)
 
     def run(self) -> None:
         """Serve until standard input ends."""
-        self._poller.register(sys.stdin.fileno(), zmq.POLLIN)
-        beat = time.monotonic() + 5.0
+        self._poller.register(sys.stdin.fileno())
         while True:
-            ready = dict(self._poller.poll(1000))
+            ready = self._poller.poll(1.0)
             if sys.stdin.fileno() in ready:
                 return
             for socket in ready:
                 self._hear(socket, self._openers[socket])
-            if time.monotonic() > beat:
-                beat = time.monotonic() + 5.0
-                for opener in self._openers.values():
-                    opener.send(msg.Heartbeat())
 
     def _greet(self, socket: Any, opener: Opener[msg.ToManager]) -> None:
         name = self._names[socket]
@@ -93,6 +89,8 @@ class Fleet:
         for message in opener.receive():
             if isinstance(message, msg.Welcome):
                 opener.send(self._capacity)
+            elif isinstance(message, msg.Heartbeat):
+                opener.send(msg.Heartbeat())  # as managers do
             elif isinstance(message, msg.Tasks):
                 runs += [
                     msg.ResultRun(
@@ -123,9 +121,10 @@ class Home:
         address = directory.read_address()
         assert address is not None
         self.process = psutil.Process(address.pid)
-        self._link = Opener(
-            sockets.dealer(sockets.make_context(), address.forwarder), codec.FROM_INTERCHANGE
-        )
+        socket = unix_sockets.dealer(address.forwarder)
+        self._poller = Poller()
+        self._poller.register(socket)
+        self._link = Opener(socket, codec.FROM_INTERCHANGE)
         self.status: msg.Status | None = None
         self.ended = 0
         self.messages = 0  # of outcomes
@@ -148,7 +147,7 @@ class Home:
             if time.monotonic() > self._beat:
                 self._beat = time.monotonic() + 5.0
                 self._link.send(msg.Heartbeat())
-            self._link.socket.poll(50)
+            self._poller.poll(0.05)
             stored: list[int] = []
             for message in self._link.receive():
                 if isinstance(message, msg.Window):
@@ -186,8 +185,8 @@ class Home:
 # --- what is measured -----------------------------------------------------------------------------
 
 
-def measure(managers: int, tasks: int, credit: int) -> Row:
-    """So many managers: registering, idling, and tasks that end at once."""
+def measure(managers: int, tasks: int, credit: int, idle_s: float = 10.0) -> Row:
+    """So many managers: registering, idling for so long, and tasks that end at once."""
     with tempfile.TemporaryDirectory(prefix="fxhpc-connections-") as home:
         endpoint = RunningEndpoint(Path(home), "large")
         try:
@@ -197,7 +196,7 @@ def measure(managers: int, tasks: int, credit: int) -> Row:
             assert table.wait(lambda: table.status is not None)
             rss = table.process.memory_info().rss
             cpu, begin = table.cpu_s(), time.monotonic()
-            fleet = _start_fleet(endpoint.directory, managers, credit)
+            fleet = start_fleet(endpoint.directory, managers, credit)
             try:
                 assert table.wait(lambda: table.managers == managers), table.managers
                 registered_s = time.monotonic() - begin
@@ -210,8 +209,8 @@ def measure(managers: int, tasks: int, credit: int) -> Row:
                     "descriptors": table.process.num_fds(),
                 }
                 cpu, begin = table.cpu_s(), time.monotonic()
-                table.wait(lambda: False, 10.0)
-                row["idle, % of a core"] = round(100 * (table.cpu_s() - cpu) / 10.0, 1)
+                table.wait(lambda: False, idle_s)
+                row["idle, % of a core"] = round(100 * (table.cpu_s() - cpu) / idle_s, 1)
                 # They fill up once, before it counts.
                 table.submit(managers * credit)
                 assert table.wait(lambda: table.ended == managers * credit), table.ended
@@ -227,7 +226,7 @@ def measure(managers: int, tasks: int, credit: int) -> Row:
                 row["MB"] = round(table.process.memory_info().rss / 1e6)
                 return row
             finally:
-                _end(fleet)
+                end_fleet(fleet)
         finally:
             endpoint.stop()
 
@@ -242,7 +241,7 @@ def too_many(managers: int, files: int) -> Row:
             table = Home(endpoint.directory)
             limits = resource.prlimit(table.process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(table.process.pid, resource.RLIMIT_NOFILE, (files, limits[1]))
-            fleet = _start_fleet(endpoint.directory, managers, SLOTS)
+            fleet = start_fleet(endpoint.directory, managers, SLOTS)
             try:
                 notices: list[str] = []
 
@@ -266,19 +265,19 @@ def too_many(managers: int, files: int) -> Row:
                     "all come once it is raised": mended,
                 }
             finally:
-                _end(fleet)
+                end_fleet(fleet)
         finally:
             endpoint.stop()
 
 
-def _start_fleet(directory: EndpointDirectory, count: int, credit: int) -> subprocess.Popen[bytes]:
+def start_fleet(directory: EndpointDirectory, count: int, credit: int) -> subprocess.Popen[bytes]:
     arguments = ["--fleet", str(directory.path), str(count), str(credit)]
     return subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), *arguments], stdin=subprocess.PIPE
     )
 
 
-def _end(fleet: subprocess.Popen[bytes]) -> None:
+def end_fleet(fleet: subprocess.Popen[bytes]) -> None:
     assert fleet.stdin is not None
     fleet.stdin.close()
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import NamedTuple
 
-from benchmarks.report import table, told
+from benchmarks.report import growth, table, told
 from benchmarks.rows import Found
 
-_BATCH, _MAP_RUN = "fxhpc batch_run, durable", "fxhpc map_run, durable"
+_BATCH, _MAP_RUN = "fxhpc batch_run, durable", "fxhpc map_run, chunked, durable"
 _EMBEDDED, _HOME = "fxhpc Executor, embedded", "fxhpc Executor, home, durable"
 _MAP, _LOOP = "fxhpc Executor.map, chunked", "fxhpc loop of run(), durable"
 _ANOTHER, _TWO = "fxhpc run(), attaching another", "fxhpc Executor, two managers"
@@ -107,12 +107,12 @@ def _values(found: Found, floor: Floor) -> list[float]:
 
 def _growth(found: Found) -> list[list[str]]:
     """The cost of a task among the most against that of one among the fewest."""
-    costs: dict[str, list[float]] = {}
+    costs: dict[str, list[list[float]]] = {}
     for (system, _), values in found.items():
-        costs.setdefault(system, []).append(statistics.median(values["cpu_us"]))
+        costs.setdefault(system, []).append(values["cpu_us"])
     lines = []
     for system, of_system in costs.items():
-        growth = of_system[-1] / max(of_system[0], 1e-9)
-        reached = "goal" if growth <= 1.1 else "floor" if growth <= 1.3 else "**below**"
-        lines.append(["scale", system, "x CPU/task", f"{growth:.2f}", "1.3", "1.1", reached])
+        times = growth(of_system[-1], of_system[0])
+        reached = "goal" if times <= 1.1 else "floor" if times <= 1.3 else "**below**"
+        lines.append(["scale", system, "x CPU/task", f"{times:.2f}", "1.3", "1.1", reached])
     return lines

@@ -39,7 +39,7 @@ def cpu_seconds() -> float:
 def busy_seconds() -> float:
     """The same in nanoseconds' resolution, of what lives alone."""
     total = 0
-    for task in _tasks():
+    for task in _tasks(family()):
         try:
             total += int((task / "schedstat").read_text().split()[0])
         except (OSError, ValueError, IndexError):
@@ -47,10 +47,12 @@ def busy_seconds() -> float:
     return total / 1e9
 
 
-def wake_ups() -> int:
-    """How often threads of this process and all below it have gone to sleep by themselves."""
+def wake_ups(pids: list[int] | None = None) -> int:
+    """How often all threads of these processes, by default of this one and all below it, have gone
+    to sleep by themselves.
+    """
     total = 0
-    for task in _tasks():
+    for task in _tasks(family() if pids is None else pids):
         try:
             for line in (task / "status").read_text().splitlines():
                 if line.startswith("voluntary_ctxt_switches"):
@@ -160,9 +162,9 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def _tasks() -> list[Path]:
+def _tasks(pids: list[int]) -> list[Path]:
     found: list[Path] = []
-    for pid in family():
+    for pid in pids:
         try:
             found += (_PROC / str(pid) / "task").iterdir()
         except OSError:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.environments import compile_checkout
 from benchmarks.report import machine, table
 
 _SLURM = Path(__file__).resolve().parents[1] / "tests" / "scheduler" / "slurm"
@@ -133,6 +134,7 @@ def main() -> None:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         return
+    compile_checkout()
     found: dict[str, list[float]] = {name: [] for name in SYSTEMS if options.only in name}
     numbers = (n for n in range(40, 50) if not Path(f"/sys/class/net/slurmbr{n}").exists())
     number = os.environ.get("SLURM_TEST_ID") or str(next(numbers))

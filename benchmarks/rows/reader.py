@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks import work
@@ -11,16 +11,39 @@ from benchmarks.report import plain_table
 from benchmarks.rows import Case, Figures, Found, Row
 from benchmarks.rows.queued import headings, sizes
 from benchmarks.systems import PATIENCE_S, System
+from benchmarks.systems.ours import SlowEcho
+
+
+class _Different(Sequence[bytes]):
+    """Bytes that are not the same twice, made when they are asked for.
+
+    Args:
+        count: how often.
+        size: how many bytes.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self._count = count
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= self._count:
+            raise IndexError(index)
+        return index.to_bytes(8, "little") * (self._size // 8)
 
 
 class Reader(Row):
     """Results of 1 MB, read one by one with a pause between them."""
 
     name = "reader"
-    title = "Large results and a slow reader"
+    title = "Large payloads and a slow reader"
     about = (
-        "A batch of tasks whose results have 1 MB each; they are read one by one, 5 ms after "
-        "another. MB of each kind of process at the end, and the most that one of them ever had."
+        "Tasks whose results have 1 MB each, and whose arguments have as much where that is said; "
+        "they are read one by one, 5 ms after another. MB of each kind of process at the end, and "
+        "the most that one of them ever had."
     )
     limit_s = 900.0
 
@@ -40,7 +63,11 @@ class Reader(Row):
         system.results(system.submit(work.noop, range(20)))
         began = time.perf_counter()
         fxc: Any = system.fxc  # type: ignore[attr-defined]  # clients alone are in this row
-        for task_id in system.submit(work.make, [size] * count):
+        if isinstance(system, SlowEcho):
+            handle = system.submit(work.echo, _Different(count, size))
+        else:
+            handle = system.submit(work.make, [size] * count)
+        for task_id in handle:
             assert len(fxc.get_result(task_id, timeout=PATIENCE_S)) == size
             time.sleep(settings["pause"])
         figures = {"mb_s": size * count / (time.perf_counter() - began) / 1e6, **sizes()}

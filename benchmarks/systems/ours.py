@@ -62,6 +62,22 @@ class MapRun(_Client):
         return self.fxc.map_run(values, endpoint_id="local", function_id=function_id)
 
 
+class ChunkedMapRun(MapRun):
+    """map_run(chunksize=), results(); the number of chunks is 32, as people choose it."""
+
+    name = "fxhpc map_run, chunked, durable"
+    tasks = (100_000, 100_000)
+
+    def submit(self, function: Callable[..., Any], values: Sequence[Any], *first: Any) -> Any:
+        function_id, size = self.registered(function), max(1, len(values) // 32)
+        return self.fxc.map_run(
+            values, endpoint_id="local", function_id=function_id, chunksize=size
+        )
+
+    def results(self, handle: Any) -> list[Any]:
+        return list(handle.results(PATIENCE_S))
+
+
 class RunLoop(_Client):
     """A loop of run(); for the round trip run() and get_result()."""
 
@@ -179,9 +195,17 @@ class SlowReader(_Client):
     submit = BatchRun.submit
 
 
+class SlowEcho(RunLoop):
+    """As many bytes go in as come out, by run()."""
+
+    name = "fxhpc loop of run(), in and out, a slow reader"
+    rows = ("reader",)
+
+
 ALL: tuple[type[System], ...] = (
     BatchRun,
     MapRun,
+    ChunkedMapRun,
     RunLoop,
     AnotherClient,
     EmbeddedExecutor,
@@ -189,4 +213,5 @@ ALL: tuple[type[System], ...] = (
     TwoManagers,
     ExecutorMap,
     SlowReader,
+    SlowEcho,
 )

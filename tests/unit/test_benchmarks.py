@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import apart, environments, processes
+from benchmarks import apart, connections, environments, processes
 from benchmarks.floors import FLOORS, against_floors
 from benchmarks.report import plain_table, told
 from benchmarks.rows import Row, all_rows
@@ -24,6 +25,18 @@ def test_each_row_has_cases_that_differ(row: Row, quick: bool) -> None:
     assert len({(case.system, case.label) for case in cases}) == len(cases)
     assert row.title
     assert row.about
+
+
+def test_a_case_has_the_name_of_what_it_measures() -> None:
+    suite = command.Suite(argparse.Namespace(), 1, {"tasks": 1200.0})
+    cases = {
+        row.name: suite._changed(case)
+        for row in all_rows()
+        for case in row.cases([one for one in all_systems() if row.name in one.rows], False)
+    }
+    told = {name: cases[name].label for name in ("reader", "queued", "throughput", "payload")}
+    assert told == {"reader": "1,200", "queued": "1,200", "throughput": "", "payload": "10 MB"}
+    assert cases["reader"].settings["tasks"] == 1200
 
 
 def test_systems_are_in_rows_that_exist_and_have_names_of_their_own() -> None:
@@ -107,3 +120,10 @@ def test_memory_and_time_of_this_process_are_found() -> None:
     assert processes.cpu_seconds() > 0
     assert processes.wake_ups() > 0
     assert "client" in processes.by_kind()
+
+
+def test_real_connections_in_small() -> None:
+    row = connections.measure(managers=3, tasks=500, credit=16, idle_s=0.1)
+
+    assert row["managers"] == 3
+    assert row["tasks per s"] > 0
