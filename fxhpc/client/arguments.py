@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import math
 import operator
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -141,6 +142,40 @@ def config(given: Any) -> None:
     if not isinstance(given, str | os.PathLike | Mapping):
         words = "it is the path of an endpoint's YAML file, or a dictionary of the same words"
         raise _refused("config", given, words)
+
+
+def initializer(given: Any, with_what: Any) -> tuple[Callable[..., object], tuple[Any, ...]]:
+    """An initializer, and what it is called with.
+
+    Raises:
+        UsageError: it cannot be called so.
+    """
+    if not callable(given):
+        raise _refused("initializer", given, "it is a function")
+    if isinstance(with_what, str | bytes) or not isinstance(with_what, Iterable):
+        raise _refused(
+            "initargs", with_what, "it is a tuple of the initializer's arguments, as (7,)"
+        )
+    return given, tuple(with_what)
+
+
+def futures(given: Any, call: str) -> list[cf.Future[Any]]:
+    """Futures as a list.
+
+    Raises:
+        UsageError: they are none; the text begins with the name of the call.
+    """
+    if not isinstance(given, Iterable):
+        kind = f"is of type {type(given).__name__}"
+        raise errors.UsageError(f"{call}() expects futures, and what it was given {kind}.")
+    found = list(given)
+    for future in found:
+        if not isinstance(future, cf.Future):
+            raise errors.UsageError(
+                f"{call}() expects futures, as submit returns them, and {reprlib.repr(future)} is "
+                f"none. For ids there is FuncXClient.{call}."
+            )
+    return found
 
 
 def client(given: Any) -> None:

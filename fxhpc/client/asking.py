@@ -5,14 +5,20 @@ from __future__ import annotations
 import concurrent.futures as cf
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client import arguments, cancelling, listing, outcomes
+from fxhpc.client import arguments, calls, cancelling, listing, outcomes
+from fxhpc.client.address import Afar
+from fxhpc.client.completions import Completions
+from fxhpc.client.names import group_id
 from fxhpc.client.results import Results
 from fxhpc.client.selection import Selection
 from fxhpc.client.session import Session
+from fxhpc.client.task_group import TaskGroup
+from fxhpc.client.values import value_of
 from fxhpc.protocol import service, states
 
 _Id = str | uuid.UUID
@@ -49,11 +55,17 @@ class Asking(Session):
             TaskNotFound: nobody knows it.
             SerializationError: its result cannot be unpacked here.
         """
+        from fxhpc.client import notebooks  # most clients ask for many at a time
+
         selection = Selection([task_id])
         state, summary = self._results.details(selection)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(selection.names[0])
-        return outcomes.task_dict(state, selection.names[0], summary)
+        if selection.has_calls:
+            told = calls.task_dict(state, selection.call(0), selection.names[0], summary)
+        else:
+            told = outcomes.task_dict(state, selection.names[0], summary)
+        return notebooks.TaskRecord(told)
 
     def get_result(
         self, task_id: _Id, timeout: float | None = None, wait: float | None = None
@@ -76,16 +88,8 @@ class Asking(Session):
         timeout = arguments.timeout(timeout)
         seconds = self._wait_s if wait is None else arguments.seconds("wait", wait)
         selection = Selection([task_id])
-        name = selection.names[0]
         state = self._results.await_one(selection, timeout, seconds)
-        if state.status == states.UNKNOWN:
-            raise errors.TaskNotFound(name)
-        if state.outcome is None:
-            raise errors.TaskPending(outcomes.pending_reason(state), name)
-        if state.status == states.SUCCESS:
-            return outcomes.value_of(state.outcome)
-        outcomes.failure_of(state.outcome, name).reraise()
-        raise AssertionError("unreachable")
+        return value_of(state, selection.call(0), selection.names[0])
 
     def get_batch_result(
         self, task_id_list: Iterable[_Id], timeout: float | None = None
@@ -123,8 +127,11 @@ class Asking(Session):
         selection = Selection(task_ids, "wait")
         return self._results.wait(selection, arguments.timeout(timeout), return_when)
 
-    def as_completed(self, task_ids: Iterable[_Id], timeout: float | None = None) -> Iterator[str]:
-        """The ids of tasks as they end; one that the home does not know comes at once.
+    def as_completed(
+        self, task_ids: Iterable[_Id], timeout: float | None = None
+    ) -> Completions[str]:
+        """The ids of tasks as they end, for `for` and for `async for`; one that the home does not
+        know comes at once.
 
         Raises:
             NotAList: it is one id, or no iterable.
@@ -132,7 +139,38 @@ class Asking(Session):
             TimeoutError: not all have ended within so many seconds.
         """
         selection = Selection(task_ids, "as_completed")
-        return self._results.as_completed(selection, arguments.timeout(timeout))
+        return Completions(self._results.as_completed(selection, arguments.timeout(timeout)))
+
+    def group(self, task_group_id: _Id | None = None) -> TaskGroup:
+        """The tasks of a group, whoever submitted them, also when their process is long gone.
+
+        Its `task_ids`, `len()` and `counts()`, its `results()` as they come, `wait()`, `cancel()`.
+        Who waits for them runs here what lies there for a `local` that is gone.
+
+        Args:
+            task_group_id: which; this client's own if nothing is said.
+
+        Raises:
+            InvalidUUID: it is no UUID.
+            TaskGroupNotFound: the home has no task of this group.
+        """
+        own = self.session_task_group_id
+        group = group_id(task_group_id) or own
+        found = TaskGroup(
+            group,
+            self._ask,
+            lambda: self._results,
+            lambda interrupt: self._cancel_group(group, interrupt),
+            group == own,
+            self._home if isinstance(self._home, Path) else None,
+        )
+        found.counts()  # whether it exists
+        return found
+
+    def _cancel_group(self, group: str, interrupt: bool) -> dict[str, bool]:
+        told = self.cancel(interrupt=interrupt, task_group_id=group)
+        assert isinstance(told, dict)
+        return told
 
     def cancel(
         self,
@@ -168,7 +206,16 @@ class Asking(Session):
         )
 
     def resume(self) -> None:
-        """Run the older work of `local` endpoints that are gone on this process's own."""
+        """Run the older work of `local` endpoints that are gone on this process's own.
+
+        Raises:
+            UsageError: the home is on another host.
+        """
+        if isinstance(self._home, Afar):
+            raise errors.UsageError(
+                f"resume() runs work of `local` endpoints on this process's own, and that of "
+                f"{self._home} belongs to its host: call resume() there."
+            )
         self._ask(service.Resume(0))
 
     def tasks(
@@ -176,25 +223,33 @@ class Asking(Session):
         endpoint: _Id | None = None,
         state: str | Iterable[str] | None = None,
         limit: int = 100,
+        *,
+        group: _Id | TaskGroup | None = None,
+        label: str | None = None,
     ) -> list[dict[str, Any]]:
         """The tasks that the home knows, the newest first: each a dictionary.
 
         It has `task_id`, `status`, `pending`, `function_name`, `function_id`, `endpoint` (its
-        name), `endpoint_id`, `submitted` (when its batch began, seconds since the epoch), `group`
-        and, if it is pending, `reason`.
+        name), `endpoint_id`, `submitted` (when its batch began, seconds since the epoch), `group`,
+        if it is pending `reason`, if it is a chunk of them `calls` (the most that it has), and as
+        far as they were given `labels`, `metadata` and `idempotency_key`.
 
         Args:
             endpoint: of this endpoint alone: a UUID, a name, or "local".
             state: in this state alone, or in one of these; "pending" are all that have not ended.
             limit: so many at most.
+            group: of this task group alone: its id, or what `group()` returned.
+            label: that have this label.
 
         Raises:
             EndpointNotFound: the home has none of this name.
-            UsageError: there is no such state, or limit is no number of tasks.
+            InvalidUUID: group is no UUID.
+            UsageError: there is no such state, limit is no number of tasks, or label is no text.
         """
         limit = arguments.whole("limit", limit, 0, "tasks at most")
         wanted = self._endpoint(endpoint) if endpoint is not None else ""
-        return listing.tasks(self._ask, wanted, state, limit)
+        label = arguments.text("label", label, "which the tasks were given")
+        return listing.tasks(self._ask, wanted, state, limit, group_id(group), label)
 
 
 def default_wait() -> float:

@@ -9,16 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fxhpc import errors
-from fxhpc.client import arguments, processes
+from fxhpc import errors, interrupts
+from fxhpc.client import processes
+from fxhpc.client.address import Afar, SshAddress, TcpAddress
 from fxhpc.client.connection import Connection
 from fxhpc.client.local import LocalEndpoint
 from fxhpc.client.open_files import check_open_files
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.service import Attached
+from fxhpc.version import __version__
 
 if TYPE_CHECKING:
     from fxhpc.client.cluster import PrivateEndpoint
+
+#: Versions of forwarders that need no words: ours, and those that this process has told of.
+_known_versions = {__version__}
 
 
 class Attachment:
@@ -35,6 +40,7 @@ class Attachment:
         remove: str = "",
         private: PrivateEndpoint | None = None,
         spill: str = "",
+        manager_key: str = "",
     ) -> None:
         attached = connection.attached
         assert attached is not None, "a connection is made only when it is attached"
@@ -51,6 +57,7 @@ class Attachment:
             self._on_local_failure,
             remove=remove,
             spill=spill,
+            key_file=manager_key,
         )
         connection.on_need_local = self.local.want
         connection.on_attached = self._on_attached
@@ -97,6 +104,14 @@ class Attachment:
 def _tell_notices(attached: Attached) -> None:
     for notice in attached.notices:
         print(f"fxhpc: {notice}", file=sys.stderr)
+    if attached.version not in _known_versions:
+        _known_versions.add(attached.version)
+        print(
+            f"fxhpc: the home's forwarder is fxhpc {attached.version}, and this is {__version__}: "
+            f"they work together. After an upgrade `fxhpc forwarder restart` takes it up, and "
+            f"loses nothing",
+            file=sys.stderr,
+        )
 
 
 class _Homes:
@@ -122,15 +137,57 @@ class _Homes:
 _homes = _Homes()
 
 
-def home_directory(home: str | os.PathLike[str] | None = None) -> Path:
-    """The home that is meant: the given one, FXHPC_HOME's, or ~/.fxhpc.
+def attach(home: Path | Afar, workers: int | None = None) -> Attachment:
+    """The attachment to a home, here or on another host: see `attach_home`.
 
     Raises:
-        UsageError: what is given is no path.
+        UsageError: this kind of address cannot be attached to.
+        FxhpcError: there is no forwarder, and none can be started.
     """
-    if home is not None:
-        home = arguments.path("home", home, "of a directory")
-    return Path(home or os.environ.get("FXHPC_HOME") or "~/.fxhpc").expanduser().absolute()
+    if isinstance(home, Path):
+        return attach_home(home, workers)
+    if isinstance(home, TcpAddress):
+        return _attach_by_tcp(home)
+    assert isinstance(home, SshAddress)
+    return _attach_by_ssh(home)
+
+
+def _attach_by_ssh(address: SshAddress) -> Attachment:
+    key = f"{address}?{address.command}"
+    with _homes.lock:
+        if (attachment := _shared(key)) is not None:
+            attachment.connection.ask_again()
+            return attachment
+        with interrupts.Held():
+            from fxhpc.client.ssh_connection import SshConnection
+
+        attachment = _homes.attachments[key] = Attachment(SshConnection(address), None, key)
+        return attachment
+
+
+def _attach_by_tcp(address: TcpAddress) -> Attachment:
+    key = f"{address.address} {address.file}"
+    with _homes.lock:
+        if (attachment := _shared(key)) is not None:
+            return attachment
+        with interrupts.Held():
+            from fxhpc.client.tcp_connection import TcpConnection
+
+        attachment = _homes.attachments[key] = Attachment(TcpConnection(address), None, key)
+        return attachment
+
+
+def _shared(key: str) -> Attachment | None:
+    """The attachment that others of this process hold, held once more; None: make one."""
+    if not _homes.hooked:
+        _homes.hooked = True
+        processes.add_resident(_homes)
+    attachment = _homes.attachments.get(key)
+    if attachment is not None and attachment.usable:
+        attachment.holders += 1
+        return attachment
+    check_open_files()
+    return None
 
 
 def attach_home(home: Path, workers: int | None = None) -> Attachment:
@@ -143,22 +200,28 @@ def attach_home(home: Path, workers: int | None = None) -> Attachment:
     """
     key = os.path.realpath(home)
     with _homes.lock:
-        if not _homes.hooked:
-            _homes.hooked = True
-            processes.add_resident(_homes)
-        attachment = _homes.attachments.get(key)
-        if attachment is not None and attachment.usable:
-            attachment.holders += 1
+        if (attachment := _shared(key)) is not None:
             return attachment
-        check_open_files()
-        from fxhpc.client.home import HomeConnection
-        from fxhpc.forwarder.attach import ensure_forwarder, last_words
-        from fxhpc.forwarder.home import Home
+        with interrupts.Held():
+            from fxhpc.client.dialing import dial
+            from fxhpc.client.home import HomeConnection
+            from fxhpc.forwarder.attach import ensure_forwarder, last_words
+            from fxhpc.forwarder.home import Home
 
         connection = HomeConnection(
-            lambda: ensure_forwarder(home), last_words=lambda: last_words(home), home=str(home)
+            lambda: ensure_forwarder(home),
+            last_words=lambda: last_words(home),
+            home=str(home),
+            connect=lambda address: dial(home, address),
         )
-        attachment = Attachment(connection, workers, key, spill=os.fspath(Home(home).spill))
+        paths = Home(home)
+        attachment = Attachment(
+            connection,
+            workers,
+            key,
+            spill=os.fspath(paths.spill),
+            manager_key=os.fspath(paths.manager_key),
+        )
         _homes.attachments[key] = attachment
         return attachment
 
@@ -179,8 +242,9 @@ def embed(
         ForwarderError: this process may open no more files.
     """
     check_open_files()
-    from fxhpc.client.embedded import EmbeddedConnection
-    from fxhpc.forwarder.embedded import EmbeddedForwarder
+    with interrupts.Held():
+        from fxhpc.client.embedded import EmbeddedConnection
+        from fxhpc.forwarder.embedded import EmbeddedForwarder
 
     private = make_private() if make_private is not None else None
     try:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import uuid
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors, ids
 from fxhpc.client import arguments
+from fxhpc.client.keys import Under, key_of, new_contents
+from fxhpc.client.labels import labels_of, metadata_of
 from fxhpc.client.names import endpoint_given, function_name, group_id
-from fxhpc.client.resources import Declared, capture_bytes, walltime_of
+from fxhpc.client.resources import Declared, capture_bytes, needed
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+
+if TYPE_CHECKING:
+    from fxhpc.serialize.content import Contents
 
 _Id = str | uuid.UUID
 
@@ -25,10 +30,14 @@ class Batch:
         on_exceed: "error", or "spill": larger ones are stored apart from their task.
         resource_specification: `{"walltime": ...}`: how long each of its tasks takes at most.
         capture_output: how much of what each task prints is kept: see Executor.
+        labels, metadata: of its tasks: see Executor.
+        idempotency_key: a text. The same batch under the same key, in whatever process, is
+            submitted once, and has the same ids.
         resolve: makes a UUID of an endpoint's name; without it that is left to batch_run.
 
     Raises:
-        UsageError: the specification, capture_output, max_payload or on_exceed cannot be meant so.
+        UsageError: the specification, capture_output, max_payload, on_exceed, labels, metadata or
+            the key cannot be meant so.
         InvalidUUID: task_group_id is no UUID.
     """
 
@@ -40,13 +49,24 @@ class Batch:
         on_exceed: str = "error",
         resource_specification: Mapping[str, Any] | None = None,
         capture_output: bool | int = False,
+        labels: Iterable[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: _Id | None = None,
         resolve: Callable[[Any], str] = endpoint_given,
         **ignored: Any,
     ) -> None:
         from fxhpc.serialize import ArgumentPacker
 
         self.task_group_id = group_id(task_group_id) or ids.new_id()
-        self.declared = Declared(walltime_of(resource_specification), capture_bytes(capture_output))
+        walltime_s, needs = needed(resource_specification)
+        self.declared = Declared(
+            walltime_s,
+            capture_bytes(capture_output),
+            needs,
+            labels=labels_of(labels),
+            metadata=metadata_of(metadata),
+        )
+        self.idempotency_key = key_of(idempotency_key)
         self._max_payload = arguments.payload_limit(max_payload)
         self._spills = arguments.spills(on_exceed)
         self._resolve = resolve
@@ -54,10 +74,12 @@ class Batch:
         self._keys: dict[tuple[Any, Any], int] = {}  # as they were given, to a part's number
         self._numbers: dict[tuple[str, str], int] = {}  # as they are sent, to a part's number
         self._parts: list[tuple[str, str, list[bytes]]] = []
+        self._contents: list[Contents] = []  # of each part, if there is a key
         self._order = array("I")  # the part of each task
 
     def add(
         self,
+        /,
         *args: Any,
         endpoint_id: _Id | None = None,
         function_id: _Id | None = None,
@@ -85,6 +107,8 @@ class Batch:
         number = self._keys.get((endpoint_id, function_id))
         if number is None:
             number = self._part(endpoint_id, function_id)
+        if self.idempotency_key:
+            self._contents[number].add(args, kwargs, payload)
         self._parts[number][2].append(payload)
         self._order.append(number)
 
@@ -94,6 +118,8 @@ class Batch:
         number = self._numbers.setdefault(sent_as, len(self._parts))
         if number == len(self._parts):
             self._parts.append((*sent_as, []))
+            if self.idempotency_key:
+                self._contents.append(new_contents())
         self._keys[endpoint_id, function_id] = number
         return number
 
@@ -122,6 +148,12 @@ class Batch:
             (endpoint, function, list(payloads)) for endpoint, function, payloads in self._parts
         ]
 
+    def under(self) -> Under | None:
+        """The key that it is submitted under, if it has one."""
+        if not self.idempotency_key:
+            return None
+        return Under(self.idempotency_key, [contents.digest() for contents in self._contents])
+
     def in_order(self, task_ids: Sequence[Sequence[str]]) -> list[str]:
         """Ids, given for each part, in the order in which the tasks were added."""
         if len(task_ids) == 1:
@@ -137,6 +169,12 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} tasks>"
+
+    def _repr_html_(self) -> str:
+        from fxhpc.client import notebooks
+
+        parts = [(endpoint, function, len(packed)) for endpoint, function, packed in self._parts]
+        return notebooks.of_batch(self.task_group_id, parts, len(self))
 
 
 def batch_arguments(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fxhpc.client import processes
+from fxhpc.client.conditions import Condition
 
 if TYPE_CHECKING:
     from fxhpc.client.futures import TaskFuture
@@ -25,7 +26,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._queue: list[TaskFuture | Callable[[], object]] = []
-        self._condition = threading.Condition()
+        self._condition = Condition()
         self._thread: threading.Thread | None = None
         self._busy = False
 
@@ -34,7 +35,10 @@ class Callbacks:
         self._add(future)
 
     def call(self, job: Callable[[], object]) -> None:
-        """Have something of our own called."""
+        """Have something of our own called, in a thread that Ctrl-C does not reach.
+
+        Ctrl-C may come in here: whether it is called is not known then.
+        """
         self._add(job)
 
     def _add(self, item: TaskFuture | Callable[[], object]) -> None:
@@ -50,8 +54,13 @@ class Callbacks:
             except RuntimeError:
                 self._thread = None
                 futures, self._queue = self._queue, []
-        if not processes.is_exiting():  # else nobody waits for them any more
-            _call_all(futures)  # no thread can be started now: rather in this one than never
+            except BaseException:
+                self._thread = None  # if it was started all the same, it sees to that itself
+                raise
+        # No thread can be started now: rather in this one than never. When the process ends, nobody
+        # waits for callbacks any more.
+        is_exiting = processes.is_exiting()
+        _call_all([item for item in futures if callable(item) or not is_exiting])
 
     def wait_until_idle(self, timeout: float | None) -> bool:
         """Whether all callbacks have returned within so many seconds."""
@@ -65,6 +74,11 @@ class Callbacks:
         self.__init__()  # type: ignore[misc]
 
     def _run(self) -> None:
+        me = threading.current_thread()
+        with self._condition:
+            self._thread = self._thread or me
+            if self._thread is not me:
+                return  # another was started, since Ctrl-C came when this one was
         while True:
             with self._condition:
                 self._busy = False
@@ -82,14 +96,14 @@ class Callbacks:
 def _call_all(items: list[TaskFuture | Callable[[], object]]) -> None:
     for item in items:
         if callable(item):
-            _call(lambda job: job(), item)
+            call_back(lambda job: job(), item)
             continue
         for callback in item._done_callbacks:
-            _call(callback, item)
+            call_back(callback, item)
         item._done_callbacks.clear()
 
 
-def _call(callback: Callable[[Any], object], future: Any) -> None:
+def call_back(callback: Callable[[Any], object], future: Any) -> None:
     """Call a user's callback. Not even SystemExit may end the thread that all others need."""
     try:
         callback(future)

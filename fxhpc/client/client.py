@@ -1,4 +1,4 @@
-"""FuncXClient: register functions, submit tasks, get results, as funcX scripts do it."""
+"""FuncXClient, as funcX scripts use it: submits tasks. The modules of its bases do the rest."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fxhpc import errors, ids
-from fxhpc.client import arguments, attachments, processes
+from fxhpc import errors, ids, interrupts
+from fxhpc.client import address, arguments, attachments, processes
 from fxhpc.client.asking import Asking, default_wait
 from fxhpc.client.batch import Batch, batch_arguments
-from fxhpc.client.connection import author
-from fxhpc.client.names import (
-    endpoint_given,
-    function_name,
-    group_id,
-)
+from fxhpc.client.given_out import GivenOut
+from fxhpc.client.keys import key_of, under_of_map
+from fxhpc.client.map_ids import MapIds
+from fxhpc.client.names import endpoint_given, function_name, group_id
+from fxhpc.client.registering import Registering
 from fxhpc.client.resources import Declaring
 from fxhpc.client.results import Results
-from fxhpc.client.search import FunctionSearchResults
+from fxhpc.client.sizes import result_terms
 from fxhpc.client.status import status_dict
 from fxhpc.client.submissions import Submissions
 from fxhpc.client.workers import local_share
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
-from fxhpc.protocol.service import FunctionRecord
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 log = logging.getLogger(__name__)
@@ -36,12 +34,14 @@ log = logging.getLogger(__name__)
 _Id = str | uuid.UUID
 
 
-class FuncXClient(Asking, Declaring):
+class FuncXClient(Registering, Asking, Declaring):
     """A client of one home, or of a forwarder of its own.
 
     Args:
-        home: a directory; FXHPC_HOME or ~/.fxhpc if there is none.
+        home: a directory; FXHPC_HOME or ~/.fxhpc if there is none. Or that of another host:
+            "ssh://login.cluster" (docs/laptop.md), or an access file (docs/places.md).
         embedded: have the forwarder in a thread of this process, with nothing left behind.
+        access: an access file, for "tcp://HOST:PORT"; FXHPC_ACCESS if there is none.
         path: a file for an embedded forwarder's store; in memory if there is none.
         workers: of the `local` endpoint; None takes what this process may use.
         wait: seconds from a task's submission that get_result waits for it (FXHPC_WAIT).
@@ -57,6 +57,13 @@ class FuncXClient(Asking, Declaring):
             TaskWalltimeExceeded if it takes longer. An attribute, too.
         capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
             stdout and to stderr: `get_task(...)["details"]`. An attribute, too.
+        labels: texts by which the tasks of `run`, `map_run` and of batches can be found: `tasks()`,
+            `fxhpc task list --label`. An attribute, too.
+        metadata: a dictionary of what JSON knows, at most 4 KB, that is shown with these tasks. An
+            attribute, too.
+        asynchronous: `run` and `batch_run` give out tasks of asyncio, to be awaited, in the place
+            of ids (docs/guide.md). An attribute, too.
+        loop: whose tasks these are; without it, of the loop that runs where they are called.
         ignored: what funcX and Globus Compute needed to log in and to find their service.
 
     Raises:
@@ -68,9 +75,10 @@ class FuncXClient(Asking, Declaring):
 
     def __init__(
         self,
-        *,
         home: str | os.PathLike[str] | None = None,
+        *,
         embedded: bool = False,
+        access: str | os.PathLike[str] | None = None,
         path: str = ":memory:",
         workers: int | None = None,
         wait: float | None = None,
@@ -80,13 +88,16 @@ class FuncXClient(Asking, Declaring):
         task_group_id: _Id | None = None,
         resource_specification: Mapping[str, Any] | None = None,
         capture_output: bool | int = False,
+        labels: Iterable[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         asynchronous: bool = False,
         loop: Any = None,
         **ignored: Any,
     ) -> None:
-        from fxhpc.serialize import ArgumentPacker
+        with interrupts.Held():
+            from fxhpc.serialize import ArgumentPacker
 
-        if ignored or asynchronous or loop:
+        if ignored:
             log.debug("options without a meaning here are ignored: %s", ", ".join(ignored))
         workers = arguments.workers("workers", workers)
         path = arguments.path("path", path, "or ':memory:'")
@@ -97,23 +108,25 @@ class FuncXClient(Asking, Declaring):
         self.retries = retries
         self.resource_specification = resource_specification
         self.capture_output = capture_output
+        self.labels = labels
+        self.metadata = metadata
         self.session_task_group_id = group_id(task_group_id) or ids.new_id()
         # What scripts read or set, without a meaning here.
         self.func_table: dict[str, Any] = {}
         self.throttling_enabled = False
         self.max_requests = 20
         self.max_request_size = self.max_payload
+        self.fx_serializer: Any = None
         self.asynchronous = asynchronous
         self.loop = loop
-        self.fx_serializer: Any = None
         self._packer = ArgumentPacker()
         self._pack_arguments = self._packer.pack
-        directory = None if embedded else attachments.home_directory(home)
-        if directory is None:
+        place = None if embedded else address.parse(home, access=access)
+        if place is None:
             attach = functools.partial(attachments.embed, path, workers)
         else:
-            attach = functools.partial(attachments.attach_home, directory, workers)
-        super().__init__(attach, directory)
+            attach = functools.partial(attachments.attach, place, workers)
+        super().__init__(attach, place)
         self._tell_older(self._attached())
 
     @property
@@ -135,6 +148,13 @@ class FuncXClient(Asking, Declaring):
         self._spills = arguments.spills(what)
 
     @property
+    def result_terms(self) -> tuple[int, bool]:
+        """How large the next tasks' results may be, in bytes, and whether larger ones go to files
+        of the home: of one on another host they cannot be read here.
+        """
+        return result_terms(self._max_payload, self._spills, self._home)
+
+    @property
     def retries(self) -> int:
         """How often a lost task is run again. May be set at any time, for the next submissions."""
         return self._retries
@@ -147,96 +167,68 @@ class FuncXClient(Asking, Declaring):
         super()._begin()
         self._submissions = Submissions(self._attached, self)
         self._results = Results(self._attached, self._submissions)
-
-    # --- functions ------------------------------------------------------------------------------
-
-    def register_function(
-        self,
-        function: Callable[..., Any],
-        function_name: str | None = None,
-        container_uuid: _Id | None = None,
-        description: str | None = None,
-        public: bool = False,
-        group: str | None = None,
-        searchable: bool = True,
-    ) -> str:
-        """Store a function, and return its id.
-
-        Raises:
-            SerializationError: the function cannot be packed.
-            UsageError: its name, description or group is no text.
-            ContainerNotFound: a container was given; functions run without them.
-        """
-        from fxhpc.serialize import pack_function
-
-        if container_uuid is not None:
-            raise errors.ContainerNotFound(str(container_uuid))
-        name = arguments.text("function_name", function_name, "what the function is found by")
-        description = arguments.text("description", description, "what the function does")
-        group = arguments.text("group", group, "who else may use the function")
-        packed = pack_function(function)
-        record = FunctionRecord(
-            function_id=ids.new_id(),
-            digest=packed.digest,
-            name=name or packed.name,
-            source=packed.source,
-            description=description,
-            author=author(),
-            public=bool(public),
-            searchable=bool(searchable),
-            group=group,
-            created=time.time(),
-        )
-        self._ask(service.RegisterFunction(0, record, packed.body))
-        self._submissions.digests[record.function_id] = packed.digest
-        return record.function_id
-
-    def search_function(
-        self, q: str, offset: int = 0, limit: int = 10, advanced: bool = False
-    ) -> FunctionSearchResults:
-        """Functions whose author, description, name or source match, best first.
-
-        Raises:
-            UsageError: q is no text; offset or limit is no number of functions.
-        """
-        q = arguments.text("q", q, "words to look for")
-        offset = arguments.whole("offset", offset, 0, "functions that are passed over")
-        limit = arguments.whole("limit", limit, 0, "functions at most")
-        answer: service.Functions = self._ask(service.Search(0, q, offset, limit))
-        return FunctionSearchResults(answer.records, answer.total, offset)
+        self._given_out = GivenOut(self._share, self._submissions)
 
     # --- submitting -----------------------------------------------------------------------------
 
     def run(
         self,
+        /,
         *args: Any,
         endpoint_id: _Id | None = None,
         function_id: _Id | None = None,
+        idempotency_key: _Id | None = None,
         **kwargs: Any,
     ) -> str:
         """Submit one task, and return its id when it is stored.
 
+        A client with `asynchronous=True` returns something to be awaited, which has its `task_id`.
+
+        Args:
+            idempotency_key: a text. The same call under the same key, in whatever process, is
+                submitted once, and has the same id.
+
         Raises:
             MissingArgument: endpoint_id or function_id is missing.
-            PayloadTooLarge: the packed arguments are larger than `max_payload`.
+            PayloadTooLarge: the packed arguments are larger than `max_payload`, or than the
+                endpoint's own limit.
             FunctionNotFound, EndpointNotFound: nobody knows it.
             WalltimeTooLong: no block of the endpoint lasts as long as was declared.
+            IdempotencyConflict: the key stands for something else.
         """
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
-        payload = self._pack_arguments(args, kwargs, self.max_payload, self._spills)
-        return self._submissions.submit_one(endpoint, function, payload)
+        loop = self._given_out.loop(self.loop) if self.asynchronous else None
+        if idempotency_key is not None:
+            batch = self.create_batch(idempotency_key=idempotency_key)
+            batch.add(function_id=function, endpoint_id=endpoint, args=args, kwargs=kwargs)
+            group = self.session_task_group_id
+            ((task_id,),) = self._submissions.submit_parts(
+                batch.parts(), group, under=batch.under()
+            )
+        else:
+            payload = self._pack_arguments(args, kwargs, self.max_payload, self._spills)
+            task_id = self._submissions.submit_one(endpoint, function, payload)
+        return task_id if loop is None else self._given_out.of([task_id], loop)[0]
 
     def create_batch(
         self,
         task_group_id: _Id | None = None,
         resource_specification: Mapping[str, Any] | None = None,
         capture_output: bool | int | None = None,
+        labels: Iterable[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: _Id | None = None,
         **ignored: Any,
     ) -> Batch:
         """An empty batch; what is not said of it here is as the client's attributes are now.
 
+        Args:
+            idempotency_key: a text. The same batch under the same key, in whatever process, is
+                submitted once, and has the same ids.
+
         Raises:
-            UsageError: the specification, or capture_output, cannot be meant so.
+            UsageError: the specification, capture_output, labels, metadata or the key cannot be
+                meant so.
             InvalidUUID: task_group_id is no UUID.
         """
         if resource_specification is None:
@@ -247,6 +239,9 @@ class FuncXClient(Asking, Declaring):
             on_exceed=self.on_exceed,
             resource_specification=resource_specification,
             capture_output=self.capture_output if capture_output is None else capture_output,
+            labels=self.labels if labels is None else labels,
+            metadata=self.metadata if metadata is None else metadata,
+            idempotency_key=idempotency_key,
             resolve=self._endpoint if self._home is not None else endpoint_given,
         )
 
@@ -256,15 +251,20 @@ class FuncXClient(Asking, Declaring):
         Returns, when all is stored, the ids in the order in which the tasks were added; in the
         second form a dictionary whose "tasks" has the ids by function.
 
+        A client with `asynchronous=True` returns what can be awaited in the place of each id.
+
         A batch is sent in messages of about 8 MB, each stored as a whole or not at all. If one is
-        refused, the tasks of those before it are cancelled.
+        refused, the tasks of those before it are cancelled; if it has an idempotency key, they stay
+        for the next time that it is submitted.
 
         Raises:
             NotABatch, EmptyBatch: there is nothing to submit.
             FunctionNotFound, EndpointNotFound: nobody knows it.
             WalltimeTooLong: no block of the endpoint lasts as long as was declared.
+            IdempotencyConflict: the batch's key stands for something else.
         """
         endpoint_id, batch = batch_arguments(*args, **kwargs)
+        loop = self._given_out.loop(self.loop) if self.asynchronous else None
         endpoint = None if endpoint_id is None else self._endpoint(endpoint_id)
         if not isinstance(batch, Batch):
             raise errors.NotABatch(type(batch).__name__)
@@ -278,12 +278,12 @@ class FuncXClient(Asking, Declaring):
         else:
             parts = [(self._endpoint(given), function, sent) for given, function, sent in parts]
         group = group_id(batch.task_group_id) or self.session_task_group_id
-        found = self._submissions.submit_parts(parts, group, batch.declared)
+        found = self._submissions.submit_parts(parts, group, batch.declared, batch.under())
         if endpoint is None:
-            return batch.in_order(found)
-        by_function: dict[str, list[str]] = {}
+            return self._given_out.of(batch.in_order(found), loop)
+        by_function: dict[str, list[Any]] = {}
         for (_, function, _), task_ids in zip(parts, found, strict=True):
-            by_function.setdefault(function, []).extend(task_ids)
+            by_function.setdefault(function, []).extend(self._given_out.of(task_ids, loop))
         return {
             "tasks": by_function,
             "request_id": ids.new_id(),
@@ -299,18 +299,68 @@ class FuncXClient(Asking, Declaring):
         endpoint_id: _Id | None = None,
         function_id: _Id | None = None,
         asynchronous: bool = False,
+        chunksize: int = 1,
+        idempotency_key: _Id | None = None,
         **kwargs: Any,
-    ) -> list[str]:
-        """Submit one task for each element, and return their ids when all are stored.
+    ) -> MapIds:
+        """Submit a call for each element, and return their ids when all are stored.
 
-        An element is its task's one positional argument; keyword arguments are shared.
+        An element is its call's one positional argument; keyword arguments are shared. The ids are
+        a list, whose `results()` gives the values in order.
+
+        Args:
+            chunksize: calls that make one task, which costs far less for short ones. They run one
+                after the other in one worker, and each has an id, a result and an error of its
+                own. If one ends the worker, its chunk runs again, at last without that call alone.
+                They are cancelled together. With `retries=0`, each call is a task.
+            idempotency_key: a text. The same calls under the same key, in whatever process, are
+                submitted once, and have the same ids.
+
+        Raises:
+            MissingArgument: endpoint_id or function_id is missing.
+            UsageError: chunksize is no number from 1 to 32,767, or the key none.
+            PayloadTooLarge: the packed arguments of a call are larger than `max_payload`, or than
+                the endpoint's own limit; the text says for which element.
+            SerializationError: an argument cannot be packed; likewise.
+            FunctionNotFound, EndpointNotFound: nobody knows it.
+            IdempotencyConflict: the key stands for something else.
         """
+        chunksize = arguments.whole("chunksize", chunksize, 1, "calls in a task", ids.CHUNK_CALLS)
         endpoint, function = self._endpoint(endpoint_id), function_name(function_id)
+        group = self.session_task_group_id
+        under = None
+        if key := key_of(idempotency_key):
+            iterable = [*iterable]
+            under = under_of_map(key, iterable, kwargs)
+        if chunksize > 1 and self.retries:
+            chunks = self._pack_chunks(endpoint, iterable, kwargs, chunksize)
+            if not chunks:
+                return MapIds([], self._results)
+            found = self._submissions.submit_chunks(endpoint, function, chunks, group, under)
+            return MapIds(found, self._results)
         payloads = self._packer.pack_each(iterable, kwargs, self.max_payload, self._spills)
         if not payloads:
-            return []
+            return MapIds([], self._results)
         parts = [(endpoint, function, payloads)]
-        return self._submissions.submit_parts(parts, self.session_task_group_id)[0]
+        found = self._submissions.submit_parts(parts, group, under=under)[0]
+        return MapIds(found, self._results)
+
+    def _pack_chunks(
+        self, endpoint: str, iterable: Iterable[Any], kwargs: dict[str, Any], size: int
+    ) -> list[tuple[bytes, int]]:
+        from fxhpc.serialize import pack_calls, rows_of
+
+        rows = rows_of(iterable)
+        known = self._attached().connection.limits
+        limit, spills = known.of(endpoint, self.max_payload, self._spills)
+        pack = functools.partial(self._packer.pack, spills=spills)
+        chunks: list[tuple[bytes, int]] = []
+        try:
+            for first in range(0, len(rows), size):
+                chunks += pack_calls(rows[first : first + size], kwargs, pack, limit, first)
+        except errors.PayloadTooLarge as error:
+            raise known.explained(endpoint, error) from None
+        return chunks
 
     # --- endpoints ------------------------------------------------------------------------------
 
@@ -320,10 +370,17 @@ class FuncXClient(Asking, Declaring):
         Raises:
             EndpointNotFound: nobody knows it.
         """
+        from fxhpc.client import notebooks
+
         answer = self._ask(service.GetStatus(0, self._endpoint(endpoint_uuid)))
-        return status_dict(answer, time.time())
+        return notebooks.EndpointRecord(status_dict(answer, time.time()))
 
     # --- the client's own life ------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give back what is held; `local` ends with the last client of this process."""
+        self._given_out.close()
+        super().close()
 
     def logout(self) -> None:
         """Nothing to do: nobody has logged in."""
@@ -331,15 +388,28 @@ class FuncXClient(Asking, Declaring):
     def version_check(self, endpoint_version: str | None = None) -> None:
         """Nothing to do: versions are compared when peers meet."""
 
+    def __repr__(self) -> str:
+        return f"<FuncXClient of {self._home or 'this process'}>"
+
+    def _repr_html_(self) -> str:
+        from fxhpc.client import notebooks
+
+        attachment = self._attachment
+        attached = None if attachment is None else attachment.connection.attached
+        forwarder = None if attached is None else (attached.version, attached.epoch)
+        return notebooks.of_client(
+            self._home, self.session_task_group_id, forwarder, self._is_closed
+        )
+
     def __enter__(self) -> FuncXClient:
         return self
 
     def abandon(self) -> None:
         """This is a forked child: it attaches anew at its next use, under streams of its own."""
-        processes.bury(self._submissions, self._results)
-        digests = self._submissions.digests
+        processes.bury(self._submissions, self._results, self._given_out)
+        functions = self._submissions.functions
         super().abandon()
-        self._submissions.digests.update(digests)
+        self._submissions.functions.update(functions)
 
 
 Client = FuncXClient  # Globus Compute's name

@@ -14,15 +14,17 @@ import logging
 import os
 import platform
 import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fxhpc import errors, hosts
+from fxhpc import errors, hosts, interrupts
 from fxhpc.client import processes
 from fxhpc.client.sendable import check_call
+from fxhpc.client.sizes import KnownLimits
 from fxhpc.ids import from_ranges
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import Refuse, ResultRun, Started
@@ -41,8 +43,10 @@ _ANSWERS = (
     | service.States
     | service.Cancelled
     | service.Functions
+    | service.Containers
     | service.EndpointStatus
     | service.TaskList
+    | service.GroupState
     | service.StoreUsage
     | service.Purged
 )
@@ -72,6 +76,11 @@ class Reply:
         self._lock = threading.Lock()
         self._lock.acquire()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a thread waits for it, and no function takes it."""
+        return self._then is None
+
     def complete(self, answer: Any) -> None:
         """Hand over the answer, or the error that stands for it."""
         self.answer = answer
@@ -86,8 +95,7 @@ class Reply:
             TimeoutError: it has not come within so many seconds.
             FxhpcError: the forwarder refused the call, or cannot be reached.
         """
-        limit = -1.0 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
-        if not self._lock.acquire(timeout=limit):
+        if not interrupts.acquire(self._lock, timeout):
             raise TimeoutError
         self._lock.release()
         if isinstance(self.answer, BaseException):
@@ -107,7 +115,8 @@ class Connection(abc.ABC):
         self.attached: service.Attached | None = None
         # Shared arguments that this forwarder was sent and told to keep, and their bytes.
         self.bodies: OrderedDict[bytes, int] = OrderedDict()
-        self.on_need_local: Callable[[], None] = _ignore
+        self.limits = KnownLimits()
+        self.on_need_local: Callable[[], object] = _ignore
         self.on_attached: Callable[[service.Attached], None] = _ignore
         self._numbers = itertools.count(1)
         self._calls: dict[int, tuple[Any, Reply]] = {}
@@ -161,6 +170,12 @@ class Connection(abc.ABC):
     def remove_sink(self, stream: bytes) -> None:
         """Nobody wants this stream's results any more."""
         self._sinks.pop(stream, None)
+
+    def ask_again(self) -> None:
+        """Another client wants this connection: if it needs somebody at a terminal, now is the
+        time. Most need nobody.
+        """
+        return
 
     @abc.abstractmethod
     def close(self, timeout: float = 1.0) -> None:
@@ -234,8 +249,13 @@ class Connection(abc.ABC):
                     sink.take_loss(error, stored_only=True)
         elif isinstance(message, service.NeedLocal):
             self.on_need_local()
+        elif isinstance(message, service.Limits):
+            self.limits.tell(message.limits)
+        elif isinstance(message, service.Notice):
+            print(f"fxhpc: {message.text}", file=sys.stderr)
         elif isinstance(message, service.Attached):
             self.attached = message
+            self.limits.tell(message.limits)
             self.bodies.clear()
             self.on_attached(message)
         elif isinstance(message, Refuse):

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Any, Protocol
 
-from fxhpc import errors
+from fxhpc import errors, interrupts
 from fxhpc.client import processes
 from fxhpc.client.connection import Connection
 from fxhpc.protocol import service
@@ -48,7 +48,7 @@ class EmbeddedConnection(Connection):
         with self._lock:
             self._transmit(self._greeting())
         try:
-            answered = self._answered.wait(10.0)
+            answered = interrupts.wait(self._answered, 10.0)
         except BaseException:  # Ctrl-C: nobody will ever close what is made here
             self.close()
             raise

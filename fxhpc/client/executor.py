@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import functools
-import logging
 import os
 import sys
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fxhpc import chunks, errors
-from fxhpc.client import allocation, arguments, attachments
+from fxhpc import errors, interrupts
+from fxhpc.client import arguments
 from fxhpc.client.attachments import Attachment
+from fxhpc.client.completions import Completions
+from fxhpc.client.contained import Contained
+from fxhpc.client.destination import Wish
 from fxhpc.client.mapping import Sender, Values, rows_of
 from fxhpc.client.names import endpoint_name, group_id
-from fxhpc.client.resources import Declaring
-from fxhpc.client.splitting import Pack
+from fxhpc.client.sizes import result_terms
 from fxhpc.client.status import status_dict
 from fxhpc.client.submitter import Submitter
+from fxhpc.client.workers import local_share
+from fxhpc.ids import CHUNK_CALLS, LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
+from fxhpc.protocol.sizes import LEAST_LIMIT
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
     from fxhpc.client.client import FuncXClient
-
-log = logging.getLogger(__name__)
+    from fxhpc.serialize.chunks import Pack
 
 T = TypeVar("T")
 
 
-class Executor(Declaring, cf.Executor):
+class Executor(Contained, cf.Executor):
     """Runs functions in other processes, as `concurrent.futures.ProcessPoolExecutor` does.
 
     `Executor()` and `Executor(4)` run them on this machine, with nothing outside this process but
@@ -62,8 +65,18 @@ class Executor(Declaring, cf.Executor):
         resource_specification: `{"walltime": "90m"}` declares how long a task takes at most: it
             is not started in a block that ends sooner, and ends as TaskWalltimeExceeded if it takes
             longer. May be set at any time, for the submissions that follow.
+        initializer: called once in each worker before it runs the first task of this executor, with
+            `initargs`, as `concurrent.futures` does. Globals of the script that it assigns are seen
+            by the functions that are submitted here. If it fails, tasks end as InitializerFailed.
+        initargs: what it is called with.
         capture_output: keep the last 64 KB (True), or so many bytes, that each task writes to
             stdout and to stderr: its future's `stdout` and `stderr`. May be set at any time.
+        labels: texts by which its tasks can be found: `FuncXClient.tasks`, `fxhpc task list
+            --label`. At most 16, of 100 characters each. May be set at any time.
+        metadata: a dictionary of what JSON knows, at most 4 KB, that is shown with its tasks. May
+            be set at any time.
+        container_id: what its tasks run in, as `FuncXClient.register_container` of the same home
+            returned it. May be set at any time.
         label, batch_size, user_endpoint_config: accepted for the sake of Globus Compute's callers,
             who may set them at any time; tasks run without them.
 
@@ -93,91 +106,62 @@ class Executor(Declaring, cf.Executor):
         batch_size: int = 128,
         resource_specification: Mapping[str, Any] | None = None,
         capture_output: bool | int = False,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        labels: Iterable[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         user_endpoint_config: dict[str, Any] | None = None,
+        container_id: str | uuid.UUID | None = None,
         funcx_client: FuncXClient | None = None,
     ) -> None:
-        from fxhpc.client.functions import FunctionCache
-        from fxhpc.serialize import ArgumentPacker
+        with interrupts.Held():
+            from fxhpc.client.functions import FunctionCache
+            from fxhpc.serialize import ArgumentPacker, pack_initializer
 
-        named = None
-        if isinstance(max_workers, str | uuid.UUID):  # Globus Compute's first argument
-            if endpoint_id is not None:
-                raise errors.UsageError(
-                    f"max_workers={max_workers!r}: a text there names an endpoint, and "
-                    f"endpoint_id={endpoint_id!r} names one, too. A number of workers is an int."
-                )
-            named, endpoint_id, max_workers = max_workers, max_workers, None
-        max_workers = _checked_workers(max_workers)
-        path = arguments.path("path", path, "or ':memory:'")
-        if config is not None:
-            arguments.config(config)
-        client = funcx_client if client is None else client
-        if client is not None:
-            arguments.client(client)
-        self._max_workers = _default_workers() if max_workers is None else max_workers
+        wish = Wish(
+            max_workers,
+            endpoint_id,
+            config,
+            funcx_client if client is None else client,
+            home,
+            path,
+            task_group_id is not None,
+            user_endpoint_config,
+        )
+        self._max_workers = local_share(os.environ, wish.workers).workers
         self._max_payload = arguments.payload_limit(max_payload)
         self._spills = arguments.spills(on_exceed)
-        pack = ArgumentPacker().pack
-        self._pack_arguments: Pack = functools.partial(pack, spills=True) if self._spills else pack
-        self._pack_strictly: Pack = pack
-        self._functions = FunctionCache()
+        self._packer = ArgumentPacker()
+        self._pack_arguments = self._packing(self._spills)
+        self._initializer = None
+        if initializer is not None:
+            self._initializer = pack_initializer(*arguments.initializer(initializer, initargs))
+        self._functions = FunctionCache(self._initializer)
         self.label = label
         self.batch_size = batch_size
         self.resource_specification = resource_specification
         self.capture_output = capture_output
+        self.labels = labels
+        self.metadata = metadata
         self.user_endpoint_config = user_endpoint_config
+        retries = arguments.retries(retries)
+        destination = wish.destination()
+        self._home = destination.home
+        result_limit, spills = result_terms(self._max_payload, self._spills, self._home)
         options = {
             "keep": task_group_id is not None,
             "group": group_id(task_group_id),
-            "retries": arguments.retries(retries),
-            "result_limit": self._max_payload,
-            "spill": self._spills,
+            "retries": retries,
+            "result_limit": result_limit,
+            "spill": spills,
         }
-        directory = None
-        found = None
-        if config is not None:
-            others = (max_workers, endpoint_id, client, task_group_id)
-            if any(given is not None for given in others):
-                raise ValueError(
-                    "config= says where tasks run and on how many workers (max_workers_per_node): "
-                    "give no max_workers, endpoint_id, client or task_group_id beside it"
-                )
-            attach = _private(path, home, config, user_endpoint_config)
-        elif client is not None:
-            attach, directory = client._share, client._home
-        elif endpoint_id is not None or home is not None or task_group_id is not None:
-            directory = attachments.home_directory(home)
-            attach = functools.partial(attachments.attach_home, directory, max_workers)
-        elif max_workers is None and (found := allocation.current()) is not None:
-            print(found.note, file=sys.stderr)
-            config = found.config(allocation.workers_per_node(os.environ))
-            attach = _private(path, home, config, None)
-        else:
-            attach = functools.partial(attachments.embed, path, max_workers)
-        self._home = directory
-        try:
-            endpoint = (
-                "" if config is not None else endpoint_name(endpoint_id or "local", directory)
-            )
-        except errors.EndpointNotFound as error:
-            if named is None:
-                raise
-            words = "A text as an Executor's first argument, max_workers, names an endpoint; a "
-            words += f"number of workers is an int. {error.ADVICE}"
-            raise errors.EndpointNotFound(error.uuid, words) from None
-        self._submitter = Submitter(attach, endpoint, options)
-        if config is not None:
-            try:
-                self._submitter.attachment()  # so that what is wrong is said here
-            except errors.HomeError as error:
-                if found is None:
-                    raise
-                raise errors.HomeError(
-                    f"{error}; or stay on this node: {allocation.SWITCH}=0"
-                ) from None
+        self._submitter = Submitter(destination.attach, destination.endpoint, options)
+        if not destination.endpoint:
+            self._submitter.attachment()  # so that what is wrong with its nodes is said here
         # An executor that is dropped finishes its work and then gives back its processes.
         self._finalizer = weakref.finalize(self, self._submitter.close_when_idle)
         self._finalizer.atexit = False
+        self.container_id = container_id
 
     # --- concurrent.futures ---------------------------------------------------------------------
 
@@ -187,13 +171,16 @@ class Executor(Declaring, cf.Executor):
         Raises:
             RuntimeError: the executor was shut down.
             SerializationError: the function or an argument cannot be packed.
-            PayloadTooLarge: the arguments are larger than `max_payload`.
+            PayloadTooLarge: the arguments are larger than `max_payload`, or than the endpoint's own
+                limit.
 
         The future raises WalltimeTooLong if no block of the endpoint lasts as long as was declared.
         """
         self._check_open()
         packed = self._functions.pack(fn)
         payload = self._pack_arguments(args, kwargs, self._max_payload)
+        if len(payload) > LEAST_LIMIT or type(payload) is not bytes:
+            payload = self._fitting(payload)
         return self._submitter.submit(packed, payload, self.declared)
 
     def map(
@@ -207,12 +194,12 @@ class Executor(Declaring, cf.Executor):
         """The values of `fn` for the elements of the iterables, in order.
 
         The iterables are read, and all calls are sent, at once; with `buffersize`, at most so many
-        calls are sent whose values were not read. With `chunksize`, so many calls make one task.
-        What a call raises is its own; if the worker dies, the chunk is run once more, and then
-        its calls each as a task, so that only the culprit fails. With `retries=0` nothing may be
-        run again, and each call is a task.
+        calls are sent whose values were not read. With `chunksize`, so many calls make one task
+        (at most 32,767). What a call raises is its own; if one ends the worker, its chunk is run
+        again, at last without that call alone. With `retries=0` nothing may be run again, and each
+        call is a task.
 
-        The iterator has the calls' futures, too: `map(...).futures`.
+        The iterator has the calls' futures, too, each with an id of its own: `map(...).futures`.
 
         Raises:
             UsageError: chunksize or buffersize is less than 1, or no number; timeout is no number
@@ -225,24 +212,44 @@ class Executor(Declaring, cf.Executor):
         timeout = arguments.timeout(timeout)
         self._check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
-        chunked = None
-        if chunksize > 1 and self._submitter.options["retries"]:
-            # A chunk of larger ones goes to one file.
-            limit = sys.maxsize if self._spills else self._max_payload
-            chunked = self._functions.pack(functools.partial(chunks.run_chunk, fn, limit))
+        most, spills, explained = self._max_payload, self._spills, None
+        if self.endpoint_id != LOCAL_ENDPOINT:
+            known = self._submitter.attachment().connection.limits
+            most, spills = known.of(self.endpoint_id, most, spills)
+            explained = functools.partial(known.explained, self.endpoint_id)
+        in_chunks = chunksize > 1 and self._submitter.options["retries"]
         sender = Sender(
             self._submitter,
             rows_of(iterables),
             self._functions.pack(fn),
-            chunked,
-            self._pack_arguments,
-            self._pack_strictly,
-            self._max_payload,
+            self._packing(spills),
+            most,
+            explained,
             self.declared,
-            chunksize,
+            min(chunksize, CHUNK_CALLS) if in_chunks else 0,
             buffersize,
         )
         return Values(sender, deadline)
+
+    def as_completed(
+        self, futures: Iterable[cf.Future[T]] | Values[T], timeout: float | None = None
+    ) -> Completions[cf.Future[T]]:
+        """Futures as they end, each once: for `for`, and for `async for`.
+
+        Raises:
+            UsageError: they are no futures, or timeout is no number of seconds.
+            TimeoutError: from the iterator: not all have ended within so many seconds.
+        """
+        timeout = arguments.timeout(timeout)
+        given = futures.futures if isinstance(futures, Values) else futures
+        waiting = arguments.futures(given, "as_completed")
+
+        def awaited() -> AsyncIterator[cf.Future[T]]:
+            from fxhpc.client.asynchronous import as_completed  # asyncio takes time to import
+
+            return as_completed(waiting, timeout)
+
+        return Completions(cf.as_completed(waiting, timeout), awaited)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more submissions, and give back processes when all futures have ended.
@@ -270,7 +277,7 @@ class Executor(Declaring, cf.Executor):
         )
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> bool | None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if kind is not None and (issubclass(kind, KeyboardInterrupt) or _is_cancelled(kind)):
             self._finalizer.detach()
             self._submitter.abort()
         else:
@@ -286,7 +293,7 @@ class Executor(Declaring, cf.Executor):
 
     @endpoint_id.setter
     def endpoint_id(self, endpoint: str | uuid.UUID) -> None:
-        self._submitter.endpoint = endpoint_name(endpoint, self._home)
+        self._submitter.endpoint = endpoint_name(endpoint, self._home, self._ask_home)
 
     @property
     def task_group_id(self) -> str | None:
@@ -307,11 +314,48 @@ class Executor(Declaring, cf.Executor):
 
         Raises:
             FunctionNotFound: the home does not know the function.
+            InvalidResourceSpecification: what was set, and what the function says, do not fit.
+            UsageError: the executor has an initializer, which would not be run.
         """
         self._check_open()
-        payload = self._pack_arguments(tuple(args or ()), dict(kwargs or {}), self._max_payload)
-        function = self._submitter.registered(str(function_id))
-        return self._submitter.submit(function, payload, self.declared)
+        if self._initializer is not None:
+            raise errors.UsageError(
+                f"submit_to_registered_function: this Executor has an initializer "
+                f"({self._initializer.name}), which goes along with functions that are submitted, "
+                f"and not with registered ones. Submit the function itself, or use an Executor "
+                f"without an initializer."
+            )
+        payload = self._fitting(
+            self._pack_arguments(tuple(args or ()), dict(kwargs or {}), self._max_payload)
+        )
+        function, default = self._submitter.registered(str(function_id))
+        return self._submitter.submit(function, payload, self.declared.settled(default))
+
+    def reload_tasks(self, task_group_id: str | uuid.UUID | None = None) -> list[cf.Future[Any]]:
+        """A future for each task of a group, whoever submitted it, in whatever process.
+
+        Those that have ended have their results. Older work for a `local` that is gone runs here.
+        Leaving the `with` waits for them as for others, but Ctrl-C ends none of them.
+
+        Args:
+            task_group_id: which; this executor's if nothing is said.
+
+        Raises:
+            UsageError: there is none.
+            InvalidUUID: it is no UUID.
+            TaskGroupNotFound: the home has no task of this group.
+            RuntimeError: the executor was shut down.
+        """
+        from fxhpc.client.reloading import futures_of_group
+
+        self._check_open()
+        group = group_id(task_group_id) or self.task_group_id
+        if not group:
+            raise errors.UsageError(
+                "reload_tasks() was told no group, and this executor has none: pass the "
+                "task_group_id that the tasks were submitted with."
+            )
+        return futures_of_group(self._submitter, group)
 
     # --- what goes on ---------------------------------------------------------------------------
 
@@ -327,9 +371,28 @@ class Executor(Declaring, cf.Executor):
         connection = self._submitter.attachment().connection
         return status_dict(connection.ask(service.GetStatus(0, self.endpoint_id)), time.time())
 
+    def _packing(self, spills: bool) -> Pack:
+        """What packs the arguments of a call; what is too large is refused, or goes apart."""
+        pack = self._packer.pack
+        return functools.partial(pack, spills=True) if spills else pack
+
+    def _fitting(self, payload: bytes) -> bytes:
+        """Packed arguments as the endpoint wants them.
+
+        Raises:
+            PayloadTooLarge: they are larger than its own limit.
+        """
+        if self.endpoint_id == LOCAL_ENDPOINT:
+            return payload
+        known = self._submitter.attachment().connection.limits
+        return known.fit(self.endpoint_id, [payload], self._spills)[0]
+
     def _check_open(self) -> None:
         if self._submitter.is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _ask_home(self, message: Any) -> Any:
+        return self._submitter.attachment().connection.ask(message)
 
     @property
     def _attachment(self) -> Attachment:
@@ -339,34 +402,9 @@ class Executor(Declaring, cf.Executor):
 FuncXExecutor = Executor
 
 
-def _private(
-    path: str,
-    home: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | Mapping[str, Any],
-    variables: dict[str, Any] | None,
-) -> Callable[[], Attachment]:
-    """What attaches to a forwarder in this process, with a private endpoint."""
-    from fxhpc.client.cluster import PrivateEndpoint
-
-    make = functools.partial(PrivateEndpoint, attachments.home_directory(home), config, variables)
-    return functools.partial(attachments.embed, path, None, make)
-
-
-def _checked_workers(given: Any) -> int | None:
-    """The number of workers, if one is given.
-
-    Raises:
-        UsageError: it is none.
+def _is_cancelled(kind: type[BaseException]) -> bool:
+    """Whether a coroutine is cancelled, by Ctrl-C for one: its loop is not held up until what runs
+    has ended.
     """
-    try:
-        return arguments.workers("max_workers", given)
-    except errors.UsageError:
-        if isinstance(given, int) and given <= 0:  # as concurrent.futures says it
-            raise errors.UsageError(f"max_workers must be greater than 0, not {given}.") from None
-        raise
-
-
-def _default_workers() -> int:
-    from fxhpc.client.workers import local_share
-
-    return local_share(os.environ).workers
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and issubclass(kind, asyncio.CancelledError)

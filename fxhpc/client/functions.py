@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fxhpc.serialize import FunctionPacker, PackedFunction, pack_function
+from fxhpc.serialize import FunctionPacker, Initializer, PackedFunction, pack_function
 
 _MISSING: Any = object()
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), range})
@@ -24,11 +24,16 @@ _LIMIT = 200  # things to watch: beyond, watching costs as much as packing
 
 
 class FunctionCache:
-    """Packed functions by object. Safe to use from several threads."""
+    """Packed functions by object. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        initializer: what workers run once before they call any of these.
+    """
+
+    def __init__(self, initializer: Initializer | None = None) -> None:
+        self._initializer = initializer
         self._entries: dict[int, tuple[weakref.ref[Any], PackedFunction, Watch | None]] = {}
-        self._packer = FunctionPacker()
+        self._packer = FunctionPacker(initializer)
 
     def pack(self, function: Callable[..., Any]) -> PackedFunction:
         """The function packed, as it is now.
@@ -44,7 +49,10 @@ class FunctionCache:
                 return packed
             self._entries.pop(key, None)
         watch = watch_of(function)
-        packed = pack_function(function) if watch is not None else self._packer.pack(function)
+        if watch is not None:
+            packed = pack_function(function, self._initializer)
+        else:
+            packed = self._packer.pack(function)
         if watch is not None and watch.holds():
             entries = self._entries
             forget = weakref.ref(function, lambda ref: _forget(entries, key, ref))

@@ -10,7 +10,7 @@ import concurrent.futures as cf
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -20,16 +20,20 @@ from concurrent.futures._base import (
 )
 from typing import Any, Protocol
 
-from fxhpc import ids
+from fxhpc import ids, interrupts
 from fxhpc.client.callbacks import Callbacks
-from fxhpc.client.outcomes import error_of, value_of
-from fxhpc.client.output import output_of
-from fxhpc.protocol.outcome import CANCELLED as CANCELLED_KIND
-from fxhpc.protocol.outcome import VALUE, Outcome
+from fxhpc.client.conditions import Condition
+from fxhpc.client.details import output_in, run_in
+from fxhpc.client.outcomes import unpacked
+from fxhpc.client.output import printed_in
+from fxhpc.protocol.outcome import Outcome
 
-_PACKED = cf.CancelledError("packed")  # in the place of an exception: the outcome is still packed
-_UNPACKING = cf.CancelledError("unpacking")  # a thread unpacks it now
-_ENDED = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
+PACKED = cf.CancelledError("packed")  # in the place of an exception: the outcome is still packed
+UNPACKING = cf.CancelledError("unpacking")  # a thread unpacks it now
+_here = [os.getpid()]  # this process: to ask the kernel costs as much as a future
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _here.__setitem__(0, os.getpid()))
+ENDED = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
 
 
 class FutureGroup(Protocol):
@@ -37,12 +41,17 @@ class FutureGroup(Protocol):
 
     stream: bytes
     lock: threading.RLock  # of the condition: held by itself it costs a fifth
-    condition: threading.Condition
+    condition: Condition
     callbacks: Callbacks
     pid: int  # of the process whose futures they are
 
     def cancel_future(self, future: TaskFuture) -> bool:
-        """Cancel one that is pending; the condition is held. False if it runs."""
+        """Cancel one that is pending: as a whole, or not at all, whenever Ctrl-C comes. The
+        condition is held. False if it runs.
+        """
+
+    def tell_cancelled(self, future: TaskFuture) -> None:
+        """Tell everybody that one was cancelled, also if Ctrl-C has ended an earlier try."""
 
     def interrupt(self, indices: list[int]) -> None:
         """Ctrl-C: have tasks end that were sent, those that run too. Never waits."""
@@ -54,16 +63,33 @@ class FutureGroup(Protocol):
         """Why this task has not begun."""
 
 
+#: What is told of a task beside how it ended, packed; how long it ran, and on which host.
+_NOTHING_TOLD = (b"", 0.0, "")
+
+
 class _Extra:
     """What few futures have: somebody who waits, or callbacks."""
 
-    __slots__ = ("blocked", "callbacks", "output", "waiters")
+    __slots__ = ("blocked", "callbacks", "told", "untold", "waiters")
 
     def __init__(self) -> None:
+        self.untold: list[Any] = []  # of the waiters, when it was cancelled
         self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
         self.callbacks: list[Callable[[Any], object]] = []
         self.blocked: list[threading.Lock] = []  # one for each thread in result() or exception()
-        self.output = b""  # what the task printed, packed
+        self.told = _NOTHING_TOLD
+
+
+def snapshot(future: cf.Future[Any]) -> tuple[bool, bool, Any, BaseException | None]:
+    """Whether it is done, whether cancelled, its value, its error: asyncio of Python 3.14 reads
+    these at once.
+    """
+    if not future.done():
+        return False, False, None, None
+    if future.cancelled():
+        return True, True, None, None
+    error = future.exception()
+    return True, False, None if error else future.result(), error
 
 
 class TaskFuture(cf.Future):  # type: ignore[type-arg]
@@ -77,6 +103,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     _group: FutureGroup
     _index: int
+    _unpacked = unpacked
 
     def __init__(self, group: FutureGroup, index: int) -> None:
         self._group = group
@@ -89,15 +116,17 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     # What the base class keeps in attributes.
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> Condition:  # type: ignore[override]
         return self._group.condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
+        self.check_process()
         return self._more().waiters
 
     @property
     def _done_callbacks(self) -> list[Callable[[Any], object]]:
+        self.check_process()
         return self._more().callbacks
 
     def _more(self) -> _Extra:
@@ -134,25 +163,45 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     @property
     def output(self) -> dict[str, Any]:
         """`stdout`, `stderr`, `stdout_bytes`, `stderr_bytes` of a task that has ended; or empty."""
-        return output_of(self._extra.output if self._extra is not None else b"")
+        return printed_in(output_in(self._extra.told[0])) if self._extra is not None else {}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """How a task that has ended ran, if that took 10 ms or longer; or empty.
+
+        `host`, `worker_pid`, `started` and `ended` (seconds since the epoch), `ran_s`, `cpu_s`,
+        `peak_memory` (bytes), `python`, `fxhpc` and `dill` (versions); if it was lost before
+        `attempt` and `attempts`: as `FuncXClient.get_task` has them.
+        """
+        if self._extra is None or not self._extra.told[0]:
+            return {}
+        packed, ran, host = self._extra.told
+        return {"host": host, "ran_s": ran, **run_in(output_in(packed), ran)}
 
     # Where the base class must not be used.
 
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
-        return self._state in _ENDED
+        return self._state in ENDED
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun to run."""
-        with self._group.lock:
-            if self._state in (RUNNING, FINISHED):
-                return False
-            if self._state in _ENDED:
-                return True
-            if not self._group.cancel_future(self):
-                return False
-            self._end(CANCELLED_AND_NOTIFIED)
-        self._tell()
+        """Cancel the task if it has not begun to run, and is this process's own."""
+        group = self._group
+        if self.is_of_parent:
+            return False
+        try:
+            with group.lock:
+                if self._state in (RUNNING, FINISHED):
+                    return False
+                if self._state in ENDED:
+                    return True
+                if not group.cancel_future(self):
+                    return False
+            group.tell_cancelled(self)
+        except BaseException:  # Ctrl-C
+            if self._state == CANCELLED_AND_NOTIFIED:
+                group.tell_cancelled(self)
+            raise
         return True
 
     def result(self, timeout: float | None = None) -> Any:
@@ -179,11 +228,49 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         self._await(timeout)
         return self._exception
 
-    def __repr__(self) -> str:
-        state = {CANCELLED_AND_NOTIFIED: "cancelled", CANCELLED: "cancelled"}.get(
-            self._state, self._state.lower()
+    def __await__(self) -> Generator[Any, None, Any]:
+        from fxhpc.client.asynchronous import awaiting  # asyncio takes time to import
+
+        self.check_process()
+        return awaiting(self)
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this is a forked child, and the task is its parent's and had not ended."""
+        return self._group.pid != _here[0] and self._state not in ENDED
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this is a forked child, and the task its parent's."""
+        return self._group.pid != _here[0]
+
+    def of_parent(self, task_id: str) -> RuntimeError:
+        """What is said to a forked child of its parent's task."""
+        return RuntimeError(
+            f"task {task_id} belongs to the parent process {self._group.pid}: "
+            f"a forked child gets no results of it"
         )
-        return f"<TaskFuture {self.task_id} {state}>"
+
+    def check_process(self) -> None:
+        """Make sure that it can be waited for here.
+
+        Raises:
+            RuntimeError: it is the parent process's, and has not ended.
+        """
+        if self.is_of_parent:
+            raise self.of_parent(self.task_id)
+
+    def __repr__(self) -> str:
+        return f"<TaskFuture {self.task_id} {self._words()}>"
+
+    def _repr_html_(self) -> str:
+        from fxhpc.client import notebooks
+
+        return notebooks.of_future(self.task_id, self._words())
+
+    def _words(self) -> str:
+        cancelled = self._state in (CANCELLED_AND_NOTIFIED, CANCELLED)
+        return "cancelled" if cancelled else self._state.lower()
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -191,14 +278,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
             f"task_id, by which a FuncXClient of the same home finds the task"
         )
 
-    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
-        # asyncio of Python 3.14 reads several facts at once by this.
-        if not self.done():
-            return False, False, None, None
-        if self.cancelled():
-            return True, True, None, None
-        error = self.exception()
-        return True, False, None if error else self._result, error
+    _get_snapshot = snapshot
 
     def set_result(self, result: Any) -> None:
         """Complete it from outside, as tests do."""
@@ -212,7 +292,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
 
     def _complete_locally(self, result: Any, exception: BaseException | None) -> None:
         with self._group.lock:
-            if self._state in _ENDED:
+            if self._state in ENDED:
                 raise cf.InvalidStateError(f"{self._state}: {self!r}")
             self._result = result
             self._exception = exception
@@ -244,6 +324,18 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
             except IndexError:
                 break  # another thread popped it
 
+    def tell_cancelled(self) -> None:
+        """Tell whoever waited when it was cancelled, each once. Not in a thread that Ctrl-C may
+        interrupt: a waiter of the standard library does not bear to be told twice, or by half.
+        """
+        extra = self._more()
+        with self._group.lock:
+            untold, extra.untold = extra.untold, []
+            for waiter in untold:
+                waiter.add_cancelled(self)
+            self._release()
+        self._tell()
+
     def _tell(self) -> None:
         """Have the callbacks called; the condition is not held."""
         if self._extra is not None and self._extra.callbacks:
@@ -259,66 +351,63 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
     def _wait(self, timeout: float | None) -> None:
         """Return when the future has ended and is unpacked."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with self._group.lock:
-                state = self._state
-                if state == FINISHED and self._exception is not _UNPACKING:
-                    if self._exception is not _PACKED:
-                        return
-                    outcome: Outcome = self._result
-                    self._exception = _UNPACKING
-                    break
-                if state in (CANCELLED, CANCELLED_AND_NOTIFIED):
-                    raise _cancelled(self.task_id)
-                if self._group.pid != os.getpid():
-                    raise RuntimeError(
-                        f"task {self.task_id} belongs to the parent process {self._group.pid}: "
-                        f"a forked child gets no results of it"
-                    )
-                lock = threading.Lock()
-                lock.acquire()
-                self._more().blocked.append(lock)
-                if state == FINISHED and self._exception is not _UNPACKING:
-                    continue  # unpacked just now, without the condition: see `_unpack`
-            limit = -1.0
-            if deadline is not None:
-                limit = max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))
-            ended = False
-            try:
-                # Not the condition: its notification would wake the waiters of all other futures.
-                ended = lock.acquire(timeout=limit)
-            finally:
-                if not ended:
-                    self._unblock(lock)
-            if not ended and not (self._state in _ENDED and self._exception is not _UNPACKING):
-                raise cf.TimeoutError
-        self._unpack(outcome)
+        mine: Outcome | None = None  # what this thread unpacks
+        result: Any = None
+        exception: BaseException | None = PACKED  # if Ctrl-C ends this, another may try
+        try:
+            while True:
+                with self._group.lock:
+                    state = self._state
+                    if state == FINISHED and self._exception is not UNPACKING:
+                        if self._exception is not PACKED:
+                            return
+                        # No call among these, so that Ctrl-C does not part them.
+                        mine = result = self._result
+                        self._exception = UNPACKING
+                        break
+                    if state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+                        raise _cancelled(self.task_id)
+                    self.check_process()
+                    lock = threading.Lock()
+                    lock.acquire()
+                    self._more().blocked.append(lock)
+                    if state == FINISHED and self._exception is not UNPACKING:
+                        continue  # unpacked just now, without the condition: see below
+                self._block(lock, deadline)
+            # Without the condition: a `__reduce__` that hangs stops this thread alone.
+            result, exception = self._unpacked(mine)
+        finally:
+            if mine is not None:
+                # Without the condition, which `concurrent.futures.wait` may hold while it waits for
+                # this. The order counts: whoever sees the exception's place changed reads the
+                # result.
+                self._result = result
+                self._exception = exception
+                if self._extra is not None:
+                    self._release()
+
+    def _block(self, lock: threading.Lock, deadline: float | None) -> None:
+        """Wait for a lock of those that are released when there is news.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        limit = None if deadline is None else deadline - time.monotonic()
+        ended = False
+        try:
+            # Not the condition: its notification would wake the waiters of all other futures.
+            ended = interrupts.acquire(lock, limit)
+        finally:
+            if not ended:
+                self._unblock(lock)
+        if not ended and not (self._state in ENDED and self._exception is not UNPACKING):
+            raise cf.TimeoutError
 
     def _unblock(self, lock: threading.Lock) -> None:
         try:
             self._more().blocked.remove(lock)
         except ValueError:
             pass  # released at this moment
-
-    def _unpack(self, outcome: Outcome) -> None:
-        """Unpack without the condition: a `__reduce__` that hangs stops this thread alone."""
-        result: Any = outcome
-        exception: BaseException | None = _PACKED  # if Ctrl-C ends this, another may try
-        try:
-            try:
-                if outcome.kind == VALUE:
-                    result, exception = value_of(outcome), None
-                else:
-                    result, exception = None, error_of(outcome, self.task_id)
-            except Exception as error:
-                result, exception = None, error
-        finally:
-            # Without the condition, which `concurrent.futures.wait` may hold while it waits for
-            # this. The order counts: whoever sees the exception's place changed reads the result.
-            self._result = result
-            self._exception = exception
-            if self._extra is not None:
-                self._release()
 
 
 def _cancelled(task_id: str) -> cf.CancelledError:
@@ -328,68 +417,12 @@ def _cancelled(task_id: str) -> cf.CancelledError:
     return error
 
 
-def complete(
-    futures: dict[int, TaskFuture], group: FutureGroup, outcomes: Iterable[Outcome]
-) -> int:
-    """End futures, all under one lock, and take them out of `futures`; return how many.
-
-    Those that are not in `futures` have ended before.
-    """
-    count = 0
-    with_more: list[TaskFuture] = []
-    with group.lock:
-        for outcome in outcomes:
-            future = futures.pop(outcome.index, None)
-            if future is None:
-                continue
-            count += 1
-            if future._state in _ENDED:
-                continue
-            kind = outcome.kind
-            if kind == CANCELLED_KIND:
-                state = CANCELLED_AND_NOTIFIED
-            else:
-                state = FINISHED
-                future._result = outcome
-                future._exception = _PACKED
-            if outcome.output:
-                future._more().output = outcome.output
-            if future._extra is None:
-                future._state = state
-            else:
-                future._end(state, kind != VALUE)
-                with_more.append(future)
-        group.condition.notify_all()
-    for future in with_more:
-        future._tell()
-    return count
-
-
-def fail(futures: Iterable[TaskFuture], group: FutureGroup, error: BaseException) -> None:
-    """End futures by an error that is not their task's own."""
-    with group.lock:
-        ended = [future for future in futures if future._state not in _ENDED]
-        for future in ended:
-            future._exception = error
-            future._end(FINISHED, True)
-    for future in ended:
-        future._tell()
-
-
 def interrupt(futures: Iterable[TaskFuture]) -> None:
     """Ctrl-C has ended a wait for these: cancel them, and end those that run."""
     groups: dict[int, tuple[FutureGroup, list[int]]] = {}
     for future in futures:
-        if future._state != FINISHED:
+        if future._state != FINISHED and not future.is_of_parent:
             future.cancel()
             groups.setdefault(id(future._group), (future._group, []))[1].append(future._index)
     for group, indices in groups.values():
         group.interrupt(indices)
-
-
-def set_running(futures: Iterable[TaskFuture], group: FutureGroup) -> None:
-    """Note that these run now."""
-    with group.lock:
-        for future in futures:
-            if future._state == PENDING:
-                future._state = RUNNING

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from fxhpc import errors, ids
+from fxhpc.client.labels import noted
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import StreamSummary, TaskList
 
@@ -23,6 +25,9 @@ STATES = (
 #: What stands for all that have not ended.
 PENDING = "pending"
 
+#: Tasks that are asked for at a time: as many as an answer has at most.
+_PAGE = 10_000
+
 Ask = Callable[[Any], Any]
 
 
@@ -34,6 +39,11 @@ def wanted_states(given: str | Iterable[str] | None) -> list[str]:
     """
     if given is None:
         return []
+    if not isinstance(given, Iterable):
+        raise errors.UsageError(
+            f"state={reprlib.repr(given)}: it is a state, or a list of them; there are "
+            f"{', '.join(STATES)}, and {PENDING} for all that have not ended."
+        )
     names = [given] if isinstance(given, str) else list(given)
     found: list[str] = []
     for name in names:
@@ -55,6 +65,8 @@ def streams(
     state: str | Iterable[str] | None = None,
     limit: int = 100,
     prefix: bytes = b"",
+    group: str = "",
+    label: str = "",
 ) -> TaskList:
     """Streams with their tasks by state, the newest first.
 
@@ -64,8 +76,11 @@ def streams(
         state: see `wanted_states`.
         limit: so many streams at most.
         prefix: of streams whose name begins so.
+        group: of this task group alone: its UUID.
+        label: with this label alone.
     """
-    call = service.ListTasks(0, endpoint, wanted_states(state), limit, prefix=prefix)
+    wanted = wanted_states(state)
+    call = service.ListTasks(0, endpoint, wanted, limit, False, prefix, group, label)
     answer: TaskList = ask(call)
     return answer
 
@@ -75,13 +90,32 @@ def tasks(
     endpoint: str = "",
     state: str | Iterable[str] | None = None,
     limit: int = 100,
-    prefix: bytes = b"",
+    group: str = "",
+    label: str = "",
 ) -> list[dict[str, Any]]:
     """Single tasks, the newest first: see `FuncXClient.tasks`."""
-    call = service.ListTasks(0, endpoint, wanted_states(state), limit, True, prefix)
-    answer: TaskList = ask(call)
+    wanted = wanted_states(state)
+    found: list[dict[str, Any]] = []
+    after: tuple[float, bytes, int] | None = None
+    while len(found) < limit:
+        page = min(limit - len(found), _PAGE)
+        call = service.ListTasks(0, endpoint, wanted, page, True, b"", group, label, after)
+        answer: TaskList = ask(call)
+        created = {summary.stream: summary.created for summary in answer.streams}
+        places = [(created[task.stream], task.stream, task.index) for task in answer.tasks]
+        if after is not None and places and places[0] >= after:
+            break  # a forwarder of an older version begins again
+        found += _told(ask, answer)
+        if len(places) < page:
+            break
+        after = places[-1]
+    return found
+
+
+def _told(ask: Ask, answer: TaskList) -> list[dict[str, Any]]:
+    """The tasks of an answer."""
     names = function_names(ask, answer.streams)
-    shared = {summary.stream: _shared(summary, names) for summary in answer.streams}
+    shared = {summary.stream: shared_by_tasks(summary, names) for summary in answer.streams}
     reasons = {summary.stream: summary.reason for summary in answer.streams}
     found = []
     for task in answer.tasks:
@@ -107,12 +141,16 @@ def function_names(ask: Ask, summaries: Iterable[StreamSummary]) -> dict[str, st
     return {record.function_id: record.name for record in answer.records}
 
 
-def _shared(summary: StreamSummary, names: dict[str, str]) -> dict[str, Any]:
+def shared_by_tasks(summary: StreamSummary, names: dict[str, str]) -> dict[str, Any]:
+    """What is told of each task of a stream; `names` has those of functions by their ids."""
+    chunks = {"calls": summary.calls} if summary.calls else {}
     return {
+        **chunks,
         "function_name": names.get(summary.function_id, ""),
         "function_id": summary.function_id,
         "endpoint": summary.endpoint_name,
         "endpoint_id": summary.endpoint,
         "submitted": summary.created,
         "group": summary.group,
+        **noted(summary),
     }

@@ -16,10 +16,10 @@ from typing import IO, Any
 import msgspec
 
 from fxhpc import errors, forks, hosts
-from fxhpc.client import allocation, processes
+from fxhpc.client import allocation, processes, standing_still
 from fxhpc.client.open_files import told
 from fxhpc.client.sparing import SparingLog
-from fxhpc.client.workers import local_share
+from fxhpc.client.workers import local_share, refusal
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.message_files import anonymous_file
 from fxhpc.protocol.pool import ManagerSpec, OsText
@@ -41,12 +41,14 @@ class LocalEndpoint:
 
     Args:
         endpoint: the id of this instance, random.
-        address: where its interchange listens for managers.
+        address: where its interchange listens for managers; on another host, with its public key in
+            a second line.
         workers: how many; None leaves it to affinity, cgroup and batch system.
         on_failure: told why, when managers fail to start again and again.
         command: what starts a manager; for tests.
         remove: a directory that must not outlive this process, whatever kills it.
         spill: the directory of results that go to files; empty: there is none.
+        key_file: the managers' key, with which they register on another host.
     """
 
     exit_rank = 1
@@ -60,6 +62,7 @@ class LocalEndpoint:
         command: list[str] | None = None,
         remove: str = "",
         spill: str = "",
+        key_file: str = "",
     ) -> None:
         self.failure: errors.FxhpcError | None = None
         self._endpoint = endpoint
@@ -68,6 +71,7 @@ class LocalEndpoint:
         self._on_failure = on_failure
         self._remove = remove
         self._spill = spill
+        self._key_file = key_file
         self._command = command or [sys.executable, "-m", "fxhpc.manager"]
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -77,13 +81,19 @@ class LocalEndpoint:
         self._failed_at = 0.0
         processes.add_resident(self)
 
-    def want(self) -> None:
-        """Work waits: start the manager if it is not there. Never waits."""
+    def want(self) -> bool:
+        """Work waits: start the manager if it is not there. Never waits.
+
+        Returns:
+            False if none will ever start, since the interpreter ends.
+        """
         if self._thread is not None:
-            return
+            return True
         with self._lock:
-            if self._thread is not None or self._stopping.is_set() or processes.is_exiting():
-                return
+            if self.is_over:
+                return False
+            if self._thread is not None or self._stopping.is_set():
+                return True
             delay = 0.0
             if self.failure is not None:
                 # Later, but by itself: nobody else would start it for work that comes meanwhile.
@@ -91,12 +101,20 @@ class LocalEndpoint:
             self._thread = threading.Thread(
                 target=self._run, args=(delay,), name="fxhpc-local", daemon=True
             )
+            why = refusal()
             try:
-                self._thread.start()
-                return
+                if not why:
+                    self._thread.start()
+                    return True
             except RuntimeError as error:  # a limit of processes, most often
                 why = f"no thread can be started to watch its manager: {error}"
         self._fail(f"this process's local endpoint cannot start: {why}", "")
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether none runs, and none will: the interpreter has begun to end."""
+        return self._thread is None and processes.is_exiting()
 
     @property
     def given_up(self) -> errors.FxhpcError | None:
@@ -189,7 +207,7 @@ class LocalEndpoint:
                 return False, "no start at all", told(error)
             finally:
                 os.close(writer)
-            status = process.wait()
+            status = standing_still.wait(process, self._stopping)
             with self._lock:
                 self._process = None
             os.set_blocking(reader, False)  # a child that it left behind may hold the other end
@@ -203,7 +221,9 @@ class LocalEndpoint:
         spec = ManagerSpec(
             endpoint=self._endpoint,
             workers=share.workers,
-            address=self._address.text if self._address.fd < 0 else "",
+            address=self._address.text.partition("\n")[0] if self._address.fd < 0 else "",
+            server_key=self._address.text.partition("\n")[2],
+            key_file=self._key_file,
             address_file=f"/proc/self/fd/{self._address.fd}" if self._address.fd >= 0 else "",
             cwd=_os_text(_current_directory()),
             sys_path=[_os_text(os.path.abspath(e)) for e in sys.path if isinstance(e, str)],

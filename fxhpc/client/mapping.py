@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import itertools
+import operator
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fxhpc import errors
-from fxhpc.chunks import Chunk
-from fxhpc.client.elements import element_futures
+from fxhpc.client.calls import value_in
+from fxhpc.client.elements import ChunkFuture, element_futures
 from fxhpc.client.futures import TaskFuture, interrupt
 from fxhpc.client.resources import Declared
-from fxhpc.client.splitting import Chunks, Pack, Singles
 from fxhpc.client.submitter import Submitter
-from fxhpc.serialize import PackedFunction
-from fxhpc.serialize.rows import pack_rows
+from fxhpc.serialize import Chunk, PackedFunction, pack_calls
+from fxhpc.serialize.chunks import Pack, Row
 
 T = TypeVar("T")
 
-Row = tuple[Any, ...]
-
 #: Tasks that are numbered and sent under one lock.
 _BATCH = 1000
-
-#: What one call more takes in a chunk than alone: a tuple around it.
-_ROOM = 100
 
 
 @dataclass(slots=True)
@@ -42,24 +37,23 @@ class Entry:
     def futures(self) -> list[cf.Future[Any]]:
         """One for each of its calls, the same each time."""
         if self.asked is None:
-            self.asked = element_futures(self.future, self.size) if self.size else [self.future]
+            future = self.future
+            if isinstance(future, ChunkFuture):
+                self.asked = element_futures(future, self.size)
+            else:
+                self.asked = [future]
         return self.asked
-
-    def split(self, singles: Singles) -> list[Entry]:
-        """What stands for a chunk whose calls were run again."""
-        if self.asked is None:
-            return [Entry(single) for single in singles]
-        return [Entry(single, 0, [one]) for single, one in zip(singles, self.asked, strict=True)]
 
 
 class Sender:
     """Packs and submits the calls of one map.
 
     Args:
-        chunked: calls the function for a chunk of rows; None if each call is a task of its own.
         pack: packs the arguments of one call.
-        pack_strictly: packs those of a chunk, and refuses what is too large.
-        size: calls in a chunk.
+        limit: bytes that these may take, and those of a chunk of several calls together.
+        explained: makes the error of larger ones one that says whose limit it is.
+        declared: what a call is declared to be.
+        calls: the most that a chunk has; 0: each call is a task of its own.
         buffersize: calls at most that are sent and not read; None sends all at once.
     """
 
@@ -68,12 +62,11 @@ class Sender:
         submitter: Submitter,
         rows: Iterator[Row],
         function: PackedFunction,
-        chunked: PackedFunction | None,
         pack: Pack,
-        pack_strictly: Pack,
         limit: int,
+        explained: Callable[[errors.PayloadTooLarge], BaseException] | None,
         declared: Declared,
-        size: int,
+        calls: int,
         buffersize: int | None,
     ) -> None:
         self.entries: deque[Entry] = deque()
@@ -81,12 +74,11 @@ class Sender:
         self._submitter = submitter
         self._rows: Iterator[Row] | None = rows
         self._function = function
-        self._chunked = chunked
         self._pack = pack
-        self._pack_strictly = pack_strictly
+        self._explained = explained
         self._limit = limit
         self._declared = declared
-        self._size = 1 if chunked is None else size
+        self._calls = calls
         self._buffersize = buffersize
         self._ahead = 0  # calls that are sent and not read
         self.fill()
@@ -100,7 +92,7 @@ class Sender:
 
     def fill(self) -> None:
         """Send as much as there is room for."""
-        size = self._size
+        size = self._calls or 1
         most = _BATCH * size
         while self._rows is not None:
             room = most
@@ -114,41 +106,29 @@ class Sender:
                 self._rows = None
                 return
             self._ahead += len(rows)
-            self._send(rows)
+            try:
+                self._send(rows)
+            except errors.PayloadTooLarge as error:
+                if self._explained is None:
+                    raise
+                raise self._explained(error) from None
 
     def _send(self, rows: list[Row]) -> None:
-        pack, limit, size = self._pack, self._limit, self._size
-        if self._chunked is None:
+        pack, limit, calls = self._pack, self._limit, self._calls
+        if not calls:
             payloads = [pack(row, {}, limit) for row in rows]
             futures = self._submitter.submit_many(self._function, payloads, self._declared)
             self.entries += map(Entry, futures)
             return
         packed: list[tuple[bytes, int]] = []
-        for first in range(0, len(rows), size):
-            packed += self._pack_chunk(rows[first : first + size])
-        futures = self._submitter.submit_many(
-            self._chunked,
-            [payload for payload, _ in packed],
-            self._declared,
-            chunks=Chunks(self._function, pack, limit, self._declared),
-        )
-        self.entries += map(Entry, futures, (count for _, count in packed))
-
-    def _pack_chunk(self, rows: list[Row]) -> list[tuple[bytes, int]]:
-        """A chunk's payload and size; of several chunks if it is too large for one."""
-        count = len(rows)
-        small = pack_rows(rows, self._limit)
-        if small is not None:
-            return [(small, count)]
-        try:
-            # One alone may go to where larger ones go.
-            pack = self._pack if count == 1 else self._pack_strictly
-            return [(pack(tuple(rows), {}, self._limit + _ROOM), count)]
-        except errors.PayloadTooLarge:
-            if count == 1:
-                raise
-        middle = count // 2
-        return self._pack_chunk(rows[:middle]) + self._pack_chunk(rows[middle:])
+        for first in range(0, len(rows), calls):
+            packed += pack_calls(rows[first : first + calls], {}, pack, limit)
+        # By their size: an id says how many calls its chunk has, and all of these have so many.
+        for size, alike in itertools.groupby(packed, operator.itemgetter(1)):
+            futures = self._submitter.submit_many(
+                self._function, [payload for payload, _ in alike], self._declared, size, calls
+            )
+            self.entries += (Entry(future, size) for future in futures)
 
 
 class Values(Iterator[T], Generic[T]):
@@ -199,23 +179,19 @@ def _values(sender: Sender, deadline: float | None, kept: list[bool]) -> Generat
             if not entries[0].size:
                 yield _take(sender, deadline)
                 continue
-            entry = entries[0]
-            found: Chunk | Singles = _result(sender, deadline)
-            if isinstance(found, Singles):
-                entries.popleft()
-                entries.extendleft(reversed(entry.split(found)))
-                del entry, found  # they have the futures, and these their values
-                continue
-            values = found.values()
+            size = entries[0].size
+            chunk: Chunk = _result(sender, deadline)
+            values = chunk.values()
             if values is None:
-                for place in range(len(found)):
-                    yield found.value(place)
+                for call in range(size):
+                    yield _value(sender, chunk, call)
             else:
                 values.reverse()
                 while values:
                     yield values.pop()
+            del chunk
             entries.popleft()
-            sender.read(entry.size)
+            sender.read(size)
     except KeyboardInterrupt:
         interrupt(entry.future for entry in entries)
         raise
@@ -234,7 +210,7 @@ def _take(sender: Sender, deadline: float | None) -> Any:
 
 
 def _result(sender: Sender, deadline: float | None) -> Any:
-    """The next future's value; if its task was lost, the error says which calls it had."""
+    """The next task's value; if it was lost, the error says which calls it had."""
     entry = sender.entries[0]
     try:
         return entry.future.result(_left(deadline))
@@ -242,6 +218,18 @@ def _result(sender: Sender, deadline: float | None) -> Any:
         if error.task_id != entry.future.task_id:  # the function's own error
             raise
         raise error.of_map(sender.place, entry.size or 1) from None
+
+
+def _value(sender: Sender, chunk: Chunk, call: int) -> Any:
+    """The value of a call of the next task; if the call was given up, the error says which."""
+    future = sender.entries[0].future
+    assert isinstance(future, ChunkFuture)
+    try:
+        return value_in(chunk, call, future.call_id)
+    except errors.TaskLost as error:
+        if call not in chunk.losses:  # the function's own error
+            raise
+        raise error.of_map(sender.place + call) from None
 
 
 def _left(deadline: float | None) -> float | None:

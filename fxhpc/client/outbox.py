@@ -50,6 +50,7 @@ class Outbox:
 
     Attributes:
         room: for more tasks. Whoever adds some has asked it, and tells it how many bytes they are.
+        cancelled: groups with cancels to send; `flush` is to come after.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Outbox:
         self._on_stored = on_stored
         self._on_body = on_body
         self._dirty: dict[Group, None] = {}  # groups with something to send, in turn
-        self._cancelled: dict[Group, None] = {}  # groups with cancels to send
+        self.cancelled: dict[Group, None] = {}
         self._in_flight = 0
         self._cancels_in_flight = 0
 
@@ -115,7 +116,7 @@ class Outbox:
                 group.take_off(first + count)
                 if not group.pending:
                     self._dirty.pop(group, None)
-        for group in [group for group in self._cancelled if not group.pending]:
+        for group in [group for group in self.cancelled if not group.pending]:
             if everything or self._cancels_in_flight < _IN_FLIGHT:
                 self.send_cancels(group)
 
@@ -157,12 +158,6 @@ class Outbox:
 
     # --- cancels --------------------------------------------------------------------------------
 
-    def cancel(self, group: Group, index: int) -> None:
-        """Have a task cancelled there, once it has been sent."""
-        self._cancelled[group] = None
-        group.cancels.append(index)
-        self.flush()
-
     def send_cancels(self, group: Group) -> None:
         """Send a group's cancels, however much is under way."""
         attachment = self._attachment()
@@ -176,11 +171,11 @@ class Outbox:
                 message.is_counted = True  # no call among these: see `flush`
                 self._cancels_in_flight += 1
         group.cancels = []
-        self._cancelled.pop(group, None)
+        self.cancelled.pop(group, None)
 
     def send_all_cancels(self) -> None:
         """Send all cancels, however much is under way."""
-        for group in list(self._cancelled):
+        for group in list(self.cancelled):
             self.send_cancels(group)
 
     def _on_cancels(self, message: _Message, answer: Any) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors
-from fxhpc.client.output import output_of
+from fxhpc.client.details import details_of
 from fxhpc.protocol import states
-from fxhpc.protocol.outcome import CANCELLED, ERROR, LOST, VALUE, LossCause, Outcome, unpack_loss
+from fxhpc.protocol.outcome import CANCELLED, ERROR, VALUE, LossCause, Outcome, unpack_loss
 from fxhpc.protocol.service import StreamSummary, TaskState
 from fxhpc.serialize import unpack_exception, unpack_result
+
+if TYPE_CHECKING:
+    from fxhpc.client.futures import TaskFuture
 
 
 class FailedTask:
@@ -71,6 +74,16 @@ def error_of(outcome: Outcome, task_id: str) -> BaseException:
     )
 
 
+def unpacked(task: TaskFuture, outcome: Outcome) -> tuple[Any, BaseException | None]:
+    """What the future of a task has: its result and its exception, of which one is None."""
+    try:
+        if outcome.kind == VALUE:
+            return value_of(outcome), None
+        return None, error_of(outcome, task.task_id)
+    except Exception as error:
+        return None, error
+
+
 def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
     loss = unpack_loss(outcome.data)
     try:
@@ -91,6 +104,7 @@ def _loss_error(outcome: Outcome, task_id: str) -> errors.TaskLost:
         ran_s=loss.ran_s,
         block_s=loss.block_s,
         limit_s=loss.limit_s,
+        limit_bytes=loss.limit_bytes,
         oom_evidence=loss.oom,
         counted=loss.counted,
         retries=loss.retries,
@@ -110,7 +124,7 @@ def task_dict(
 
     `pending` is a bool; a task that has ended has `completion_t` (a string of seconds since the
     epoch) and either `result` or `exception`, which has `.reraise()`; one that has not may have a
-    `reason`. `details` has what else is known, see `details_of`.
+    `reason`. `details` has what else is known, see `details.details_of`.
 
     Raises:
         SerializationError: what came back cannot be unpacked here.
@@ -132,7 +146,7 @@ def task_dict(
             "pending": False,
             "status": states.SUCCESS,
             "result": unpack_result(outcome.data),
-            "completion_t": _text_of(state.ended),
+            "completion_t": text_of(state.ended),
             "details": {"ran_s": outcome.ran},
         }
     told = {"pending": False, "status": state.status}
@@ -140,7 +154,7 @@ def task_dict(
         told["result"] = value_of(outcome)
     else:
         told["exception"] = failure_of(outcome, task_id)
-    told["completion_t"] = _text_of(state.ended)
+    told["completion_t"] = text_of(state.ended)
     if details := details_of(state, summary):
         told["details"] = details
     return told
@@ -148,40 +162,7 @@ def task_dict(
 
 #: Tasks that were stored together ended at one time, and a million may be told of at once: they
 #: share what says so.
-_text_of = functools.lru_cache(1024)(str)
-
-
-def details_of(state: TaskState, summary: StreamSummary | None) -> dict[str, Any]:
-    """What is known of a task beside its state: plain values, and only those that are known.
-
-    `endpoint` (its name), `endpoint_id`, `function_id`, `task_group_id`, `submitted` (seconds since
-    the epoch: when the first of its batch was), `walltime_s` (declared), `host`, while it runs
-    `manager` (its name) and `started` (as `submitted`), `ran_s`, `stdout`, `stderr` with
-    `stdout_bytes` and `stderr_bytes`, and of a lost task `attempts`.
-    """
-    outcome = state.outcome
-    found: dict[str, Any] = {}
-    if summary is not None:
-        found = {
-            "endpoint": summary.endpoint_name,
-            "endpoint_id": summary.endpoint,
-            "function_id": summary.function_id,
-            "task_group_id": summary.group,
-            "submitted": summary.created,
-            "walltime_s": summary.walltime_s,
-            "host": state.host,
-            "manager": state.manager,
-            "started": state.started,
-        }
-    if outcome is not None:
-        found["ran_s"] = outcome.ran
-        found.update(output_of(outcome.output))
-        if outcome.kind == LOST:
-            loss = unpack_loss(outcome.data)
-            found["attempts"] = list(loss.attempts)
-            found["ran_s"] = loss.ran_s
-    keep = ("stdout", "stderr", "stdout_bytes", "stderr_bytes")
-    return {name: value for name, value in found.items() if value or name in keep}
+text_of = functools.lru_cache(1024)(str)
 
 
 def task_dict_in_batch(state: TaskState, task_id: str) -> dict[str, Any]:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from fxhpc.protocol.outcome import Output
 
-_decode = msgspec.msgpack.Decoder(Output).decode
 
-
-def output_of(packed: bytes) -> dict[str, Any]:
+def printed_in(output: Output) -> dict[str, Any]:
     """`stdout` and `stderr`, and how many bytes of each the task wrote in all.
 
     The texts are the ends of what was written, where more was written than is kept. An empty
     dictionary if nothing was kept.
     """
-    if not packed:
+    if not (output.stdout_bytes or output.stderr_bytes or output.stdout or output.stderr):
         return {}
-    try:
-        output = _decode(packed)
-    except msgspec.DecodeError:
-        return {}  # of a version that packs it otherwise: the result matters more
     return {
         "stdout": _text(output.stdout, output.stdout_bytes),
         "stderr": _text(output.stderr, output.stderr_bytes),

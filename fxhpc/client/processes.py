@@ -8,9 +8,11 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds that the end of the interpreter may take on our account.
 EXIT_LIMIT_S = 2.0
@@ -44,6 +46,11 @@ def add_resident(resident: Resident) -> None:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_abandon_all)
     _residents.add(resident)
+
+
+def residents(kind: type[T]) -> list[T]:
+    """Those of this kind that are there."""
+    return [resident for resident in list(_residents) if isinstance(resident, kind)]
 
 
 def is_exiting() -> bool:

@@ -47,8 +47,10 @@ class FunctionSearchResults(list[dict[str, Any]]):
         rows = [[str(entry[column]) for column in COLUMNS] for entry in self]
         return draw_table(COLUMNS, rows)
 
-    def _repr_html_(self) -> None:
-        return None  # a notebook shows the table as it is
+    def _repr_html_(self) -> str:
+        from fxhpc.client import notebooks
+
+        return notebooks.of_functions(self, COLUMNS, self.total - self.offset)
 
 
 def _entry(record: FunctionRecord) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from fxhpc import errors
-from fxhpc.protocol import service
-from fxhpc.protocol.codec import FROM_CLIENT, DecodeError
+from fxhpc.protocol import codec, service
 from fxhpc.protocol.link import Envelope
 from fxhpc.protocol.messages import StreamInfo
 
@@ -16,6 +15,7 @@ from fxhpc.protocol.messages import StreamInfo
 _WITH_TEXTS = (
     service.RegisterFunction
     | service.GetFunctions
+    | service.RegisterContainer
     | service.Search
     | service.GetStatus
     | service.ListTasks
@@ -45,8 +45,8 @@ def check_stream(info: StreamInfo) -> None:
 
 def _check(message: Any) -> None:
     try:
-        FROM_CLIENT.decode(FROM_CLIENT.encode(Envelope(0, 0, message)))
-    except (UnicodeError, OverflowError, TypeError, DecodeError) as error:
+        codec.FROM_CLIENT.decode(codec.FROM_CLIENT.encode(Envelope(0, 0, message)))
+    except (UnicodeError, OverflowError, TypeError, codec.DecodeError) as error:
         raise errors.UsageError(
             f"{type(message).__name__} cannot be sent: {error}. Nothing was sent. Give text that "
             f"is valid Unicode (no lone surrogates), and integers of at most 64 bits."

@@ -11,6 +11,7 @@ from typing import Any
 
 from fxhpc import errors
 from fxhpc.client import attachments, processes
+from fxhpc.client.address import Afar
 from fxhpc.client.attachments import Attachment
 from fxhpc.client.names import endpoint_name
 
@@ -20,12 +21,12 @@ class Session:
 
     Args:
         attach: makes the attachment, at the first use and whenever there is none that is usable.
-        home: the directory of the forwarder's home; None if it is embedded.
+        home: the forwarder's, a directory or an address; None if it is embedded.
     """
 
     exit_rank = 1
 
-    def __init__(self, attach: Callable[[], Attachment], home: Path | None) -> None:
+    def __init__(self, attach: Callable[[], Attachment], home: Path | Afar | None) -> None:
         self._attach = attach
         self._home = home
         self._begin()
@@ -73,8 +74,26 @@ class Session:
             if self._is_closed:
                 raise errors.ForwarderError("this client was closed; make another")
             if self._attachment is None or not self._attachment.usable:
-                self._attachment = self._attach()
+                late = processes.is_exiting()
+                self._attachment = self._attach_late() if late else self._attach()
             return self._attachment
+
+    def _attach_late(self) -> Attachment:
+        """The interpreter has begun to end: to a home, if threads can still be started.
+
+        Python 3.12 starts none then. What was embedded has gone with all that it knew.
+        """
+        cause = None
+        if self._home is not None:
+            try:
+                return self._attach()
+            except RuntimeError as error:
+                cause = error
+        raise errors.ForwarderError(
+            "the interpreter has begun to end, and this client has given up its connection. Use it "
+            "before that: handlers of atexit, and threads that go on after the main one, are too "
+            "late"
+        ) from cause
 
     def _share(self) -> Attachment:
         """The attachment, held once more: for an executor."""
@@ -87,6 +106,8 @@ class Session:
         attached = attachment.connection.attached
         if attached is None or not attached.older or attachment.told_older:
             return
+        if isinstance(self._home, Afar):
+            return  # it is that of processes of its own host
         attachment.told_older = True
         print(
             f"fxhpc: {attached.older:,} older tasks of `local` endpoints that are gone wait in "
@@ -100,4 +121,4 @@ class Session:
         Raises:
             MissingArgument, InvalidUUID, EndpointNotFound: it cannot be meant.
         """
-        return endpoint_name(endpoint, self._home)
+        return endpoint_name(endpoint, self._home, self._ask)

@@ -35,9 +35,13 @@ def status_dict(status: EndpointStatus, now: float) -> dict[str, Any]:
     The entry has its numbers flat, and once more under `info`. `outstanding_tasks` counts what
     has not ended; `pending_tasks` what has not begun. `reason` says why nothing runs, in the words
     that tasks have too. `total_mem` is in GB; `blocks` has a dictionary for each batch job,
-    `failed_blocks` one for each of the last that failed (`block`, `why`, `when`), and `node_info`
-    for each job or host a list of its managers. What is not known is None.
+    `failed_blocks` one for each of the last that failed (`block`, `why`, `when`), `waiting` one for
+    each size of tasks that have reached the endpoint and wait there for more than a worker
+    (`needs`, `tasks`, `reason`), and `node_info` for each job or host a list of its managers. What
+    is not known is None.
     """
+    from fxhpc.protocol.waiting_words import waiting  # here: few clients ask
+
     outstanding = status.pending + status.running
     told = status.report or EndpointReport()
     details: dict[str, Any] = {
@@ -65,6 +69,7 @@ def status_dict(status: EndpointStatus, now: float) -> dict[str, Any]:
         "scheduler_trouble": told.scheduler_trouble,
         "blocks": [msgspec.to_builtins(block) for block in told.blocks],
         "failed_blocks": [msgspec.to_builtins(block) for block in told.failed_blocks],
+        "waiting": waiting(told.waiting),
         "node_info": _nodes(told),
     }
     entry = {"task_id": -2, **details, "info": details, "timestamp": status.seen or now}

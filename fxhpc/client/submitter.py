@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -13,21 +11,17 @@ from fxhpc import errors, ids
 from fxhpc.client import processes
 from fxhpc.client.attachments import Attachment, release
 from fxhpc.client.callbacks import Callbacks
+from fxhpc.client.conditions import Condition
+from fxhpc.client.elements import ChunkFuture
 from fxhpc.client.following import Following
 from fxhpc.client.futures import TaskFuture
-from fxhpc.client.groups import Group, Key, new_stream
+from fxhpc.client.group_table import GroupTable
+from fxhpc.client.groups import Group
 from fxhpc.client.outbox import Outbox
-from fxhpc.client.resources import NOTHING_DECLARED, Declared
-from fxhpc.client.splitting import Chunks
-from fxhpc.ids import LOCAL_ENDPOINT
+from fxhpc.client.resources import NOTHING_DECLARED, Declared, Default, default_of
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
 from fxhpc.serialize import PackedFunction
-
-log = logging.getLogger(__name__)
-
-#: Streams kept open for functions that are not in use at the moment.
-_IDLE_GROUPS = 64
 
 
 class Submitter:
@@ -55,24 +49,19 @@ class Submitter:
         # An RLock: see `concurrent.futures.wait`. Taken by itself, not by the condition: that costs
         # five times as much, and Ctrl-C inside it may leave the lock taken for good.
         self.lock = threading.RLock()
-        self.condition = threading.Condition(self.lock)
+        self.condition = Condition(self.lock)
         self.callbacks = Callbacks()
         self.is_shut = False
-        self._is_over = False  # nor is what was lost run again
-        self._submitter_id = os.urandom(16)
         self._attachment: Attachment | None = None
-        self._generation = 0  # of the options: streams of earlier ones get no more tasks
-        self._groups: dict[Key, Group] = {}
-        self._streams: dict[bytes, Group] = {}  # the same groups
+        self.groups = GroupTable(self, self._on_body)
         self._recent: tuple[PackedFunction, Declared, str, Group] | None = None  # of `submit`
         over, attached = lambda: self.is_shut, lambda: self._attachment
         self._following = Following(
-            self.condition, lambda: self._streams.values(), attached, self._forget
+            self.condition, lambda: self.groups.by_stream.values(), attached, self._forget
         )
         self._outbox = Outbox(self.lock, attached, self._on_stored, self._on_body, over)
         self._room = self._outbox.room
-        self._sent_bodies: set[bytes] = set()
-        self._open = 0  # tasks that have not ended
+        self.open = 0  # tasks that have not ended
         self._closing = False
         self._closed = False
 
@@ -96,7 +85,7 @@ class Submitter:
             ):
                 group = recent[3]
             else:
-                group = self._group(function, declared)
+                group = self.groups.take(function, declared)
                 self._recent = function, declared, self.endpoint, group
             outbox = self._outbox
             outbox.add(group)
@@ -105,7 +94,7 @@ class Submitter:
             future._index = index = group.next
             group.futures[index] = future
             room.bytes += size
-            self._open += 1
+            self.open += 1
             group.next = index + 1
             group.pending.append(payload)
             outbox.flush_if_idle()
@@ -116,83 +105,37 @@ class Submitter:
         function: PackedFunction,
         payloads: list[bytes],
         declared: Declared = NOTHING_DECLARED,
-        *,
-        chunks: Chunks | None = None,
-        again: bool = False,
+        calls: int = 0,
+        most: int = 0,
     ) -> list[TaskFuture]:
         """Submit many tasks of one function. Waits as `submit` does.
 
         Args:
-            chunks: what is to be known of them if they are chunks of a map.
-            again: these were submitted before as parts of chunks, which have not ended.
+            declared: what a call is declared to be.
+            calls: how many each of these makes, if they are chunks; 0: each is a call.
+            most: with how large chunks they may share a stream, if there are many streams.
         """
         room = self._room
         if room.bytes > room.limit:
             room.wait()
         with self.lock:
-            group = self._group(function, declared, chunks, again=again)
+            group = self.groups.take(function, declared, calls, len(payloads), most)
             self._outbox.add(group)
-            whole = group.chunks.payloads if group.chunks is not None else None
-            futures = [TaskFuture(group, 0) for _ in payloads]
+            kind = ChunkFuture if calls else TaskFuture
+            futures = [kind(group, 0) for _ in payloads]
             room.bytes += sum(map(len, payloads))
             for future, payload in zip(futures, payloads, strict=True):
                 # Ctrl-C in between submits those before it: see `submit`.
                 future._index = index = group.next
                 group.futures[index] = future
-                if whole is not None:
-                    whole[index] = payload
-                self._open += 1
+                self.open += 1
                 group.next = index + 1
                 group.pending.append(payload)
             self._outbox.flush_if_idle()
         return futures
 
-    def _group(
-        self,
-        function: PackedFunction,
-        declared: Declared,
-        chunks: Chunks | None = None,
-        *,
-        again: bool = False,
-    ) -> Group:
-        """The stream of a function, which is opened if there is none. The condition is held."""
-        if self.is_shut and (self._is_over or not again):
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        key = (self.endpoint, function.digest, self._generation, declared)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._open_group(function, declared, chunks)
-        return group
-
-    def _open_group(
-        self, function: PackedFunction, declared: Declared, chunks: Chunks | None
-    ) -> Group:
-        if processes.is_exiting():
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        attachment = self.attachment()
-        private = attachment.private
-        if private is not None and private.failure is not None and self.endpoint == self._private:
-            raise private.failure
-        key = (self.endpoint, function.digest, self._generation, declared)
-        group = Group(self, new_stream(key, self._submitter_id, self.options, chunks), key, chunks)
-        if function.digest not in self._sent_bodies:
-            attachment.connection.call(
-                service.PutBody(0, function.digest, function.body),
-                functools.partial(self._on_body, group),
-            )
-            self._sent_bodies.add(function.digest)  # now: Ctrl-C may have come before the call
-        attachment.connection.add_sink(group.stream, group)
-        if self.endpoint == LOCAL_ENDPOINT:
-            attachment.local.want()
-            if (failure := attachment.local.given_up) is not None:
-                attachment.connection.remove_sink(group.stream)
-                raise failure
-        self._groups[key] = group
-        self._streams[group.stream] = group
-        return group
-
-    def registered(self, function_id: str) -> PackedFunction:
-        """A registered function, by its id; its body is stored already.
+    def registered(self, function_id: str) -> tuple[PackedFunction, Default | None]:
+        """A registered function, by its id, and what it says of its tasks; its body is stored.
 
         Raises:
             FunctionNotFound: nobody knows it.
@@ -203,15 +146,30 @@ class Submitter:
             raise errors.FunctionNotFound(function_id)
         record = answer.records[0]
         with self.lock:
-            self._sent_bodies.add(record.digest)
-        return PackedFunction(body=b"", digest=record.digest, name=record.name, source="")
+            self.groups.sent_bodies.add(record.digest)
+        packed = PackedFunction(
+            b"", record.digest, record.name, "", record.walltime_s, record.wants_ranks
+        )
+        return packed, default_of(record)
+
+    def follow(self) -> None:
+        """Ask for what becomes of kept tasks, if that is not asked for yet."""
+        with self.lock:
+            self._following.ask()
+
+    def fail_open(self, error: BaseException) -> None:
+        """End all futures by an error."""
+        with self.lock:
+            groups = list(self.groups.by_stream.values())
+        for group in groups:
+            group.fail_all(error)
 
     def set_option(self, **options: Any) -> None:
         """Change options for what is submitted from now on."""
         with self.lock:
             self._recent = None
             self.options = {**self.options, **options}
-            self._generation += 1
+            self.groups.begin_generation()
 
     def attachment(self) -> Attachment:
         """The attachment, made at the first use."""
@@ -229,9 +187,21 @@ class Submitter:
 
     # --- for groups and their futures -----------------------------------------------------------
 
-    def cancel(self, group: Group, index: int) -> None:
-        """Have a task cancelled there, once it has been sent. The condition is held."""
-        self._outbox.cancel(group, index)
+    @property
+    def cancelled(self) -> dict[Group, None]:
+        """Groups with tasks that are to be cancelled there, once they have been sent."""
+        return self._outbox.cancelled
+
+    def tell_cancelled(self) -> None:
+        """Tasks were cancelled here: have them cancelled there. The condition is held."""
+        if self.open == 0:
+            self.count_ended(0)
+        self._outbox.flush()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether tasks go to the endpoint that came with the attachment."""
+        return self.endpoint == self._private
 
     @property
     def attached(self) -> Attachment | None:
@@ -243,7 +213,7 @@ class Submitter:
     def _on_body(self, group: Group, answer: Any) -> None:
         if isinstance(answer, BaseException):
             with self.lock:
-                self._sent_bodies.discard(group.info.function)
+                self.groups.sent_bodies.discard(group.info.function)
                 self._forget(group)
             group.fail_all(answer)
 
@@ -251,7 +221,7 @@ class Submitter:
         failed: dict[Group, int] = {}  # and from which task on
         with self.lock:
             for submission in sent:
-                group = self._streams.get(submission.info.stream)
+                group = self.groups.by_stream.get(submission.info.stream)
                 if group is None:
                     continue
                 if isinstance(answer, BaseException):
@@ -262,8 +232,7 @@ class Submitter:
                 self._recent = None
                 # Its numbers have a gap now: no more tasks, but the results of the earlier ones.
                 self._outbox.drop_tasks(group)
-                if self._groups.get(group.key) is group:
-                    del self._groups[group.key]
+                self.groups.retire(group)
             self._outbox.flush()
             if self.options["keep"]:
                 self._following.ask()
@@ -275,16 +244,12 @@ class Submitter:
         self._recent = None
         self._outbox.drop_tasks(group)
         self._outbox.send_cancels(group)
-        if self._groups.get(group.key) is group:
-            del self._groups[group.key]
-        self._streams.pop(group.stream, None)
-        if self._attachment is not None:
-            self._attachment.connection.remove_sink(group.stream)
+        self.groups.forget(group)
 
     def _on_failure(self, error: errors.FxhpcError, endpoint: str) -> None:
         """An endpoint of this process cannot run anything."""
         with self.lock:
-            groups = [g for g in self._streams.values() if g.info.endpoint == endpoint]
+            groups = [g for g in self.groups.by_stream.values() if g.info.endpoint == endpoint]
             for group in groups:
                 group.cancels += group.futures
                 self._forget(group)
@@ -295,15 +260,13 @@ class Submitter:
         """Tasks of a group have ended."""
         with self.lock:
             self.count_ended(count)
-            is_idle = not group.futures and not group.pending
-            is_current = self._groups.get(group.key) is group
-            if is_idle and (len(self._groups) > _IDLE_GROUPS or not is_current):
+            if not group.futures and not group.pending and self.groups.is_spare(group):
                 self._forget(group)
 
     def count_ended(self, count: int) -> None:
         """Count tasks that have ended. The condition is held."""
-        self._open -= count
-        if self._open == 0:
+        self.open -= count
+        if self.open == 0:
             self.condition.notify_all()
             if self._closing:
                 self._close_aside()
@@ -314,13 +277,12 @@ class Submitter:
         """Take no more submissions; `cancel` ends what has not begun."""
         with self.lock:
             self.is_shut = True
-            self._is_over = self._is_over or cancel
             if cancel:
                 self._cancel_unbegun()
             self._outbox.flush()  # what Ctrl-C may have left
 
     def _cancel_unbegun(self, *, spare_kept: bool = False) -> None:
-        for group in list(self._streams.values()):
+        for group in list(self.groups.by_stream.values()):
             if spare_kept and group.info.keep:
                 continue
             unsent = range(group.first, group.first + len(group.pending))
@@ -337,7 +299,7 @@ class Submitter:
     def _on_cancelled(self, answer: Any) -> None:
         if isinstance(answer, service.Cancelled):
             for part in answer.tasks:
-                group = self._streams.get(part.stream)
+                group = self.groups.by_stream.get(part.stream)
                 if group is not None:
                     indices = ids.from_ranges(part.ranges)
                     group.end([Outcome(index, OutcomeKind.CANCELLED) for index in indices])
@@ -345,20 +307,19 @@ class Submitter:
     def wait(self) -> None:
         """Return when all futures have ended and their callbacks have returned."""
         with self.lock:
-            self.condition.wait_for(lambda: self._open == 0)
+            self.condition.wait_for(lambda: self.open == 0)
         self.callbacks.wait_until_idle(None)
 
     def close(self) -> None:
         """Give back what is held; futures that have not ended are cancelled."""
         with self.lock:
-            self.is_shut = self._is_over = True
+            self.is_shut = True
             if self._closed:
                 return
             self._closed = True
             self._outbox.send_all_cancels()
             attachment, self._attachment = self._attachment, None
-            groups = list(self._streams.values())
-            self._groups, self._streams, self._recent = {}, {}, None
+            groups, self._recent = self.groups.clear(), None
         for group in groups:
             group.end_cancelled()
             if attachment is not None:
@@ -371,7 +332,7 @@ class Submitter:
         """As `close`, in another thread, when all futures have ended. Never waits."""
         self.is_shut = True
         self._closing = True
-        if self._open == 0:
+        if self.open == 0:
             self._close_aside()
 
     def _close_aside(self) -> None:
@@ -384,13 +345,14 @@ class Submitter:
     def abort(self) -> None:
         """End everything now, running tasks too, without waiting for it: Ctrl-C."""
         with self.lock:
-            self.is_shut = self._is_over = True
+            self.is_shut = True
             attachment = self._attachment
-            groups = list(self._streams.values())
+            groups = list(self.groups.by_stream.values())
             tasks = [
                 service.StreamRanges(group.stream, ids.to_ranges(sent))
                 for group in groups
-                if (sent := [index for index in group.futures if index < group.first])
+                if not group.is_reloaded
+                and (sent := [index for index in group.futures if index < group.first])
             ]
             for group in groups:
                 self._outbox.drop_tasks(group)
@@ -407,20 +369,19 @@ class Submitter:
     def leave(self, deadline: float) -> None:
         """The interpreter ends: what has not begun is cancelled, but for the tasks of a group."""
         with self.lock:
-            self.is_shut = self._is_over = True
+            self.is_shut = True
             self._cancel_unbegun(spare_kept=True)
             self._outbox.flush(everything=True)
-            groups = list(self._streams.values())
+            groups = list(self.groups.by_stream.values())
         for group in groups:
             group.end_cancelled()
 
     def abandon(self) -> None:
         """This is a forked child: futures and streams are the parent's."""
-        processes.bury(self._attachment, self._streams, self.condition, self.callbacks)
+        processes.bury(self._attachment, self.groups, self.condition, self.callbacks)
         was_shut = self.is_shut
-        for group in self._streams.values():
-            group.lock = threading.RLock()
-            group.condition = threading.Condition(group.lock)
+        self.condition.renew()  # which futures of the parent that have ended have, too
+        for group in self.groups.by_stream.values():
             group.callbacks = Callbacks()
         self._begin()
         self.is_shut = was_shut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import functools
 import itertools
 import math
 import time
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from fxhpc import ids
+from fxhpc.client.collector import MANY, without_collecting
 from fxhpc.client.connection import Connection, Reply
 from fxhpc.client.selection import Piece, Selection, to_ranges
 from fxhpc.protocol import service, states
@@ -60,6 +62,13 @@ def _without(
     )
 
 
+def _pop_told(
+    asked: dict[int, list[int]], told: list[TaskState]
+) -> list[tuple[list[int], TaskState]]:
+    """The positions of those that are told of, by their indices, and their states."""
+    return [(asked.pop(state.index), state) for state in told if state.index in asked]
+
+
 class Reader:
     """Asks a forwarder for tasks.
 
@@ -86,8 +95,13 @@ class Reader:
         outcomes: bool = True,
         adopt: bool = True,
         details: bool = False,
+        ended: bool = False,
     ) -> dict[bytes, dict[int, TaskState]]:
-        """The states of tasks, when `need` of them have ended or after `wait_s` seconds."""
+        """The states of tasks, when `need` of them have ended or after `wait_s` seconds.
+
+        Args:
+            ended: of those alone that have ended, or that nobody knows.
+        """
         found: dict[bytes, dict[int, TaskState]] = {stream: {} for stream in tasks}
         asked = to_ranges(tasks)
         questions = deque(_pieces(asked) if outcomes and not wait_s else [asked])
@@ -95,7 +109,7 @@ class Reader:
         while questions or replies:
             while questions and len(replies) < _AHEAD:
                 asked = questions.popleft()
-                question = service.Fetch(0, asked, wait_s, need, outcomes, adopt, details)
+                question = service.Fetch(0, asked, wait_s, need, outcomes, adopt, details, ended)
                 replies.append((asked, self._connection.call(question)))
             asked, reply = replies.popleft()
             answer: service.States = reply.wait()
@@ -130,11 +144,15 @@ class Reader:
         order = selection.in_order()
         if adopt and len(order) > _AHEAD * _PIECE:
             self._connection.call(service.Fetch(0, selection.ranges(), outcomes=False))
-        starts = iter(range(0, len(order), _PIECE))
+        parts = selection.parts(order, _PIECE)
+        piece_of, pop_told = selection.piece, _pop_told
+        if len(order) > MANY:
+            piece_of = functools.partial(without_collecting, selection.piece)
+            pop_told = functools.partial(without_collecting, _pop_told)
         replies: deque[tuple[Piece, Reply]] = deque()
         while True:
-            for start in itertools.islice(starts, _AHEAD - len(replies)):
-                piece = selection.piece(order[start : start + _PIECE])
+            for positions in itertools.islice(parts, _AHEAD - len(replies)):
+                piece = piece_of(positions)
                 replies.append((piece, self._question(piece, deadline, outcomes)))
             if not replies:
                 return
@@ -149,7 +167,7 @@ class Reader:
                     told = [state for state in told if state.status not in states.PENDING]
                     any_pending = any_pending or len(told) < len(part.states)
                 any_told = any_told or bool(told)
-                yield [(asked.pop(state.index), state) for state in told if state.index in asked]
+                yield pop_told(asked, told)
             rest = {stream: asked for stream, asked in piece.items() if asked}
             if any_pending and self._check is not None:
                 self._check(rest)
@@ -168,7 +186,7 @@ class Reader:
         self, tasks: dict[bytes, list[int]], *, wait_s: float = 0.0, need: int = 0
     ) -> tuple[dict[bytes, list[int]], dict[bytes, dict[int, TaskState]]]:
         """The tasks that have not ended, and the states of those that have."""
-        found = self.fetch(tasks, wait_s=wait_s, need=need, outcomes=False)
+        found = self.fetch(tasks, wait_s=wait_s, need=need, outcomes=False, ended=True)
         rest: dict[bytes, list[int]] = {}
         ended: dict[bytes, dict[int, TaskState]] = {}
         for stream, indices in tasks.items():
@@ -219,17 +237,18 @@ def as_completed(reader: Reader, selection: Selection, timeout: float | None) ->
     Raises:
         TimeoutError: not all have ended within so many seconds.
     """
-    names = dict(zip(selection.places, selection.names, strict=True))
+    places = selection.piece(range(len(selection)))
+    names = selection.names
     deadline = deadline_of(timeout)
-    count = len(names)
+    count = left = len(set(names))
     for ended in reader.progress(selection.by_stream(), deadline):
         if not ended:
-            raise cf.TimeoutError(f"{len(names)} (of {count}) tasks have not ended")
+            raise cf.TimeoutError(f"{left} (of {count}) tasks have not ended")
         for stream, found in ended.items():
             for index in found:
-                name = names.pop((stream, index), None)
-                if name is not None:
-                    yield name
+                here = dict.fromkeys(names[at] for at in places[stream].pop(index, ()))
+                left -= len(here)
+                yield from here
 
 
 def wait(
@@ -272,6 +291,11 @@ def wait(
         [name for name, has_ended in zip(names, ended, strict=True) if has_ended],
         [name for name, has_ended in zip(names, ended, strict=True) if not has_ended],
     )
+
+
+def left(deadline: float | None) -> float:
+    """Seconds until then, to wait for; without an end if there is none."""
+    return math.inf if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def deadline_of(timeout: float | None) -> float | None:

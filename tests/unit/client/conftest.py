@@ -16,7 +16,7 @@ from fxhpc.client.local import LocalEndpoint
 
 @pytest.fixture(autouse=True)
 def _no_managers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalEndpoint, "want", lambda self: None)
+    monkeypatch.setattr(LocalEndpoint, "want", lambda self: True)
 
 
 @pytest.fixture

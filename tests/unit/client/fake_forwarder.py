@@ -9,20 +9,25 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from fxhpc import serialize
+from fxhpc.client.chunk_sizes import ChunkSizes
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT
 from fxhpc.protocol.link import Link, Verdict
-from fxhpc.protocol.messages import Bye, Heartbeat, Reset, ResultRun, Started, TaskRefs
+from fxhpc.protocol.messages import Bye, GivenUp, Heartbeat, Reset, ResultRun, Started, TaskRefs
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.pool import WORD_BYTES
 from fxhpc.serialize import (
     load_arguments,
     pack_exception,
     pack_function,
     pack_result,
 )
+from fxhpc.serialize.bodies import Bodies
 from fxhpc.transport.ipc import ipc_address, make_ipc_directory
 from fxhpc.transport.unix_sockets import router
+from fxhpc.worker.calls import CallMaker
 from tests.waiting import readable
 
 KIND_STATUS = {
@@ -40,6 +45,20 @@ class Task:
         self.payload = payload
         self.outcome: Outcome | None = None
         self.running = False
+        self.given_up: list[GivenUp] = []  # calls that it is not to make, if it is a chunk
+
+
+class ChunkRunner:
+    """As a worker's `Runner`, but that modules of this process are let alone."""
+
+    serializer = serialize
+
+    def __init__(self) -> None:
+        self.loader = self
+        self.bodies = Bodies()
+
+    def pack_error(self, error: BaseException, limit: int) -> bytes:
+        return pack_exception(error, limit)
 
 
 class FakeService:
@@ -48,6 +67,7 @@ class FakeService:
     def __init__(self) -> None:
         self.functions: dict[bytes, Callable[..., Any]] = {}  # by digest, see `teach`
         self.records: dict[str, service.FunctionRecord] = {}
+        self.containers: dict[str, service.ContainerRecord] = {}
         self.bodies: dict[bytes, bytes] = {}
         self.tasks: dict[bytes, dict[int, Task]] = {}
         self.seen: list[Any] = []
@@ -58,6 +78,7 @@ class FakeService:
         self.owners: dict[bytes, Any] = {}
         self.pushes = 0
         self.older = 0
+        self.epoch = 1
 
     def teach(self, function: Callable[..., Any]) -> None:
         """Let the fake know what a packed function does."""
@@ -69,11 +90,18 @@ class FakeService:
         if refusal is not None:
             peer(service.Failed(message.call, refusal.error, refusal.arguments))
         elif isinstance(message, service.Attach):
-            peer(service.Attached(1, "fake", 1, "ipc:///nowhere", self.older))
+            peer(service.Attached(self.epoch, "fake", 1, "ipc:///nowhere", self.older))
         elif isinstance(message, service.RegisterFunction):
             self.records[message.record.function_id] = message.record
             self.bodies[message.record.digest] = message.body
             peer(service.Done(message.call))
+        elif isinstance(message, service.RegisterContainer):
+            self.containers[message.record.container_id] = message.record
+            peer(service.Done(message.call))
+        elif isinstance(message, service.GetContainers):
+            wanted = message.container_ids or list(self.containers)
+            known = [self.containers[i] for i in wanted if i in self.containers]
+            peer(service.Containers(message.call, known))
         elif isinstance(message, service.PutBody):
             self.bodies[message.digest] = message.body
             peer(service.Done(message.call))
@@ -96,6 +124,8 @@ class FakeService:
         elif isinstance(message, service.ListTasks):
             streams, tasks = self.listed(message)
             peer(service.TaskList(message.call, streams, tasks, len(streams)))
+        elif isinstance(message, service.GroupTasks):
+            self.tell_group(peer, message)
         elif isinstance(message, service.Resume):
             peer(service.Done(message.call))
         elif isinstance(message, Heartbeat):
@@ -111,12 +141,44 @@ class FakeService:
             counts = Counter(state.status for state in found)
             streams.append(
                 service.StreamSummary(
-                    stream, info.endpoint, "local", info.function_id, info.created, counts
+                    stream,
+                    info.endpoint,
+                    "local",
+                    info.function_id,
+                    info.created,
+                    counts,
+                    calls=info.calls,
+                    sizes=info.sizes,
                 )
             )
-            listed += [service.ListedTask(stream, state.index, state.status) for state in found]
+            places = [(info.created, stream, state.index) for state in found]
+            listed += [
+                service.ListedTask(stream, state.index, state.status)
+                for place, state in zip(places, found, strict=True)
+                if message.after is None or place < message.after
+            ]
+        made = {summary.stream: summary.created for summary in streams}
+        listed.sort(key=lambda task: (made[task.stream], task.stream, task.index), reverse=True)
         wanted = [task for task in listed if not message.states or task.status in message.states]
         return streams, wanted[: message.limit] if message.each else []
+
+    def tell_group(self, peer: Any, message: service.GroupTasks) -> None:
+        found = []
+        for summary in self.listed(service.ListTasks(0))[0]:
+            known = self.tasks[summary.stream]
+            if known[0].info.group == message.group and summary.stream > message.after:
+                ended = [index for index, task in known.items() if task.outcome is not None]
+                if summary.calls:  # of chunks it counts the calls
+                    sizes, summary.counts = ChunkSizes(summary.stream, summary.sizes), Counter()
+                    for index in known:
+                        status = self.state(summary.stream, index, service.Fetch(0, [])).status
+                        summary.counts[status] += sizes[index]
+                found.append(service.GroupStream(summary, len(known), to_ranges(ended)))
+        if not found and not message.after:
+            peer(service.Failed(message.call, "TaskGroupNotFound", [message.group]))
+            return
+        found.sort(key=lambda part: part.summary.stream)
+        peer(service.GroupState(message.call, found[:1], len(found) > 1))
 
     def submit(self, peer: Any, message: service.Submit) -> None:
         for row in message.submissions:
@@ -149,8 +211,15 @@ class FakeService:
             self.owners[stream](Started([TaskRefs(stream, to_ranges(indices))]))
 
     def run(self, tasks: list[Task]) -> None:
+        runner: Any = ChunkRunner()
+        calls = CallMaker(runner, memoryview(bytearray(WORD_BYTES)).cast("Q"))
         for task in tasks:
             function = self.functions[task.info.function]
+            if task.info.calls:
+                limit, given_up = task.info.result_limit, task.given_up
+                ended = calls.run(function, task.payload, limit, given_up, None)
+                task.outcome = Outcome(task.index, *ended)
+                continue
             try:
                 args, kwargs = load_arguments(task.payload)
                 data = pack_result(function(*args, **kwargs), task.info.result_limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import uuid
@@ -14,11 +13,10 @@ from typing import Any
 import pytest
 from fake_forwarder import FakeForwarder
 
-from fxhpc import Executor, FuncXClient, chunks, errors
+from fxhpc import Executor, FuncXClient, errors
 from fxhpc.client import arguments
 from fxhpc.client.batch import Batch
-from fxhpc.client.resources import capture_bytes, walltime_of
-from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
+from fxhpc.client.resources import capture_bytes, needed
 
 
 class Int64:
@@ -54,7 +52,7 @@ def test_a_number_is_taken_whatever_its_type() -> None:
     assert arguments.whole("n", Int64(3), 0, "cats") == 3
     assert arguments.seconds("s", Fraction(1, 2)) == 0.5
     assert capture_bytes(Int64(70)) == 70  # type: ignore[arg-type]
-    assert walltime_of({"walltime": Int64(90)}) == 90
+    assert needed({"walltime": Int64(90)}) == (90, b"")
     for nonsense in (-1, 2**30, "x", 1.5):
         with pytest.raises(errors.UsageError, match="capture_output is"):
             capture_bytes(nonsense)  # type: ignore[arg-type]
@@ -94,12 +92,12 @@ def test_workers_of_executors_and_clients(forwarder: FakeForwarder, given: Any) 
 
 def test_numbers_of_other_types_work(forwarder: FakeForwarder) -> None:
     numbers: Any = Int64(2)
-    forwarder.service.teach(functools.partial(chunks.run_chunk, abs, DEFAULT_PAYLOAD_LIMIT))
+    forwarder.service.teach(abs)
     with Executor(numbers, retries=numbers) as executor:
         values = executor.map(abs, [-1, -2, -3], chunksize=numbers, timeout=10)
         assert list(values) == [1, 2, 3]
     tasks = [task for known in forwarder.service.tasks.values() for task in known.values()]
-    assert [task.info.retries for task in tasks] == [1, 1]  # as chunks; then their calls have 2
+    assert [(task.info.retries, task.info.calls) for task in tasks] == [(2, 2), (2, 1)]
 
 
 @pytest.mark.parametrize("given", [0, 1.5, "2", None, True])

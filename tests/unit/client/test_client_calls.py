@@ -215,6 +215,18 @@ def test_map_run(client: FuncXClient, function: str) -> None:
     assert client.map_run([], endpoint_id=ENDPOINT, function_id=function) == []
 
 
+def test_a_keyword_may_be_named_self(client: FuncXClient, forwarder: FakeForwarder) -> None:
+    def name_of(**given: str) -> str:
+        return given["self"]
+
+    forwarder.service.teach(name_of)
+    function = client.register_function(name_of)
+    batch = client.create_batch()
+    batch.add(self="a", endpoint_id="local", function_id=function)
+    assert client.get_result(client.batch_run(batch)[0]) == "a"
+    assert client.get_result(client.run(self="b", endpoint_id="local", function_id=function)) == "b"
+
+
 def test_wait_and_as_completed(
     client: FuncXClient, function: str, forwarder: FakeForwarder
 ) -> None:
@@ -337,11 +349,6 @@ def test_after_close(client: FuncXClient, function: str) -> None:
     client.close()
     with pytest.raises(errors.ForwarderError, match="closed"):
         client.run(1, endpoint_id=ENDPOINT, function_id=function)
-
-
-def test_containers_are_refused(client: FuncXClient) -> None:
-    with pytest.raises(errors.ContainerNotFound):
-        client.register_function(double, container_uuid=uuid.uuid4())
 
 
 @pytest.mark.parametrize(

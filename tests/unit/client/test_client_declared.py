@@ -11,8 +11,9 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.output import output_of
-from fxhpc.client.resources import MAX_CAPTURE_BYTES, capture_bytes, walltime_of
+from fxhpc.client.details import output_in
+from fxhpc.client.output import printed_in
+from fxhpc.client.resources import MAX_CAPTURE_BYTES, capture_bytes
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Output
 
@@ -32,28 +33,6 @@ def infos(forwarder: FakeForwarder) -> list[tuple[float, int]]:
     """Duration and capture of each task, in the order in which they came."""
     known = forwarder.service.tasks.values()
     return [(task.info.walltime_s, task.info.capture) for tasks in known for task in tasks.values()]
-
-
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [(90, 90), (1.5, 1.5), ("90m", 5400), ("01:00:00", 3600), ("1-06", 30 * 3600), (None, 0)],
-)
-def test_durations(given: Any, seconds: float) -> None:
-    assert walltime_of({"walltime": given}) == seconds
-
-
-@pytest.mark.parametrize("given", [0, -1, float("nan"), float("inf"), True, "soon", "", [1]])
-def test_what_is_no_duration(given: Any) -> None:
-    with pytest.raises(errors.UsageError, match="'walltime'"):
-        walltime_of({"walltime": given})
-
-
-def test_what_is_not_known_is_named_with_what_is() -> None:
-    assert walltime_of(None) == walltime_of({}) == 0
-    with pytest.raises(errors.UsageError, match=r"has 'num_nodes'.*It knows 'walltime'"):
-        walltime_of({"num_nodes": 2, "walltime": 1})
-    with pytest.raises(errors.UsageError, match="is a dictionary, not str"):
-        walltime_of("walltime")  # type: ignore[arg-type]
 
 
 def test_how_much_is_kept() -> None:
@@ -88,7 +67,7 @@ def test_what_is_wrong_is_told_where_it_is_set(forwarder: FakeForwarder) -> None
         Executor(2, resource_specification={"walltime": "x"})
     with Executor(2, resource_specification={"walltime": 5}) as executor:
         with pytest.raises(errors.UsageError):
-            executor.resource_specification = {"cores": 1}
+            executor.resource_specification = {"walltime": -1}
         assert executor.resource_specification == {"walltime": 5}
         assert list(executor.map(square, [1, 2])) == [1, 4]
     assert infos(forwarder) == [(5, 0), (5, 0)]
@@ -170,9 +149,9 @@ def test_text_that_was_cut_is_not_cut_inside_a_character() -> None:
     whole = "aéz".encode()
     for begin, text in ((0, "aéz"), (1, "éz"), (2, "z"), (3, "z")):
         packed = msgspec.msgpack.encode(Output(whole[begin:], b"", len(whole), 0))
-        assert output_of(packed)["stdout"] == text
-    assert output_of(msgspec.msgpack.encode(Output(b"\xff\x80a", b"", 3, 0)))["stdout"] == "��a"
-    assert output_of(b"") == output_of(b"nonsense") == {}
+        assert printed_in(output_in(packed))["stdout"] == text
+    assert printed_in(Output(b"\xff\x80a", b"", 3, 0))["stdout"] == "��a"
+    assert printed_in(output_in(b"")) == printed_in(output_in(b"nonsense")) == {}
 
 
 def test_lists_of_tasks(client: FuncXClient, forwarder: FakeForwarder) -> None:

@@ -214,7 +214,7 @@ def test_a_reduce_that_hangs_stops_its_own_thread_alone(executor: Executor) -> N
     cf.wait([future], 10)
     started, go_on = threading.Event(), threading.Event()
 
-    import fxhpc.client.futures as module
+    import fxhpc.client.outcomes as module
 
     unpack = module.value_of
 

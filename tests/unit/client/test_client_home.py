@@ -16,6 +16,7 @@ from fake_forwarder import FakeHome
 
 from fxhpc import errors, ids
 from fxhpc.client import home as home_module
+from fxhpc.client import patience
 from fxhpc.client.home import HomeConnection
 from fxhpc.client.sparing import SparingLog
 from fxhpc.protocol import service
@@ -177,7 +178,7 @@ def test_no_descriptor_is_told_at_once_to_whoever_attaches_and_waited_for_later(
         monkeypatch.setattr(connection, "_locate", full)
         home.kill()
         reply = connection.call(service.GetStatus(0, "x"))
-        eventually(lambda: connection._failures > 1)
+        eventually(lambda: connection._patience.failures > 1)
         monkeypatch.setattr(connection, "_locate", home.locate)
         assert isinstance(reply.wait(10), service.EndpointStatus)
     finally:
@@ -267,7 +268,7 @@ def test_forwarders_that_die_at_once_are_told_to_whoever_waits_for_the_first(
 def test_forwarders_that_die_at_once_are_not_started_without_end(
     home: FakeHome, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(home_module, "_NEXT_S", 0.05)
+    monkeypatch.setattr(patience, "_NEXT_S", 0.05)
     forwarder = _Stillborn(home.locate().clients)
     connection = HomeConnection(home.locate, patience=1.0)
     try:
@@ -299,3 +300,23 @@ def test_a_warning_that_recurs_is_shown_now_and_then(caplog: pytest.LogCaptureFi
     sparing.warning(0.0, "again")
     shown = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert shown == ["the forwarder is gone", "again"]
+
+
+def test_a_forwarder_of_a_lower_epoch_is_not_listened_to(
+    home: FakeHome, connection: HomeConnection
+) -> None:
+    """One that was taken over, and does not know yet: the one that answered last owns the home."""
+    home.service.epoch = 2
+    home.kill()
+    assert connection.ask(service.Search(0, ""), timeout=5)
+    home.service.epoch = 1
+    home.kill()
+    before = home.starts
+    reply = connection.call(service.Search(0, ""))
+    eventually(lambda: home.starts > before)
+    greeted = home.greetings
+    eventually(lambda: home.greetings > greeted + 1)
+    with pytest.raises(TimeoutError):
+        reply.wait(0)
+    home.service.epoch = 3
+    assert reply.wait(10)

@@ -91,6 +91,21 @@ def test_all_are_told_by_a_few_questions_at_a_time(monkeypatch: pytest.MonkeyPat
     assert max(sum(part.ranges[1] for part in fetch.tasks) for fetch in forwarder.asked) == 10
 
 
+def test_a_question_ends_where_a_chunk_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_PIECE", 10)
+    chunks = ids.new_stream(7)
+    given = [*names(A, *range(8)), *names(chunks, *range(33)), *names(B, *range(11))]
+    for asked in (given, [*reversed(given)]):
+        selection = Selection(asked)
+        reader = tasks.Reader(Forwarder())  # type: ignore[arg-type]
+        told = [at for answer in reader.read(selection, later()) for at, _ in answer]
+        of_chunks = [sorted(selection.names[at] for at in some) for some in told if len(some) > 1]
+        assert sorted(of_chunks) == [given[8:][first : first + 7] for first in (0, 7, 14, 21)] + [
+            given[36:41]
+        ]
+        assert len(told) == 8 + 5 + 11
+
+
 def test_ids_in_any_order_and_spelling_are_asked_for_in_theirs() -> None:
     forwarder = Forwarder()
     one, two = names(A, 7)[0], names(A, 7)[0].upper()

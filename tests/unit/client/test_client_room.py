@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def numbered(self) -> int:
-        return sum(group.next for group in self.submitter._streams.values())
+        return sum(group.next for group in self.submitter.groups.by_stream.values())
 
     def waits(self, thread: threading.Thread) -> bool:
         """Whether a thread waits for room."""

@@ -17,9 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fxhpc import Executor
-from fxhpc.chunks import run_chunk
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
-from fxhpc.serialize import pack_exception, pack_result
+from fxhpc.serialize import Chunk, pack_exception, pack_result
 from tests.waiting import LIMIT, eventually
 
 Future = cf.Future[Any]
@@ -99,8 +98,12 @@ class InChunk:
             group.take_started([index])
             return
         was_done = self.chunk.done()
-        chunk = run_chunk(int, 10_000, ("5",) if step == "return" else ("so",))
-        group.end([Outcome(index, OutcomeKind.VALUE, pack_result(chunk, 10_000))])
+        if step == "return":
+            chunk = Chunk(1, pack_result([5], 100))
+            group.end([Outcome(index, OutcomeKind.VALUE, chunk.pack())])
+        else:
+            chunk = Chunk(1, failures={0: pack_exception(ValueError("so"), 10_000)})
+            group.end([Outcome(index, OutcomeKind.ERROR, chunk.pack())])
         if not was_done:
             eventually(self.future.done)  # it is told in the thread of the callbacks
 
@@ -206,19 +209,34 @@ def test_many_futures_go_without_the_collector(
 def test_asyncio_waits_for_calls_of_a_map(
     executor: Executor, forwarder: FakeForwarder, chunksize: int
 ) -> None:
-    import functools
-
-    from fxhpc import chunks
-    from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
-
     forwarder.service.teach(abs)  # type: ignore[arg-type]
-    forwarder.service.teach(functools.partial(chunks.run_chunk, abs, DEFAULT_PAYLOAD_LIMIT))
 
     async def main() -> list[int]:
         futures = executor.map(abs, range(-6, 0), chunksize=chunksize).futures
         return await asyncio.gather(*map(asyncio.wrap_future, futures))
 
     assert asyncio.run(main()) == [6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_what_asyncio_of_python_3_14_reads_at_once(
+    executor: Executor, forwarder: FakeForwarder, chunksize: int
+) -> None:
+    forwarder.service.teach(abs)  # type: ignore[arg-type]
+    forwarder.service.hold = True
+    given: list[Any] = [-1, "no number", -2]
+    value, error, last = futures = executor.map(abs, given, chunksize=chunksize).futures
+    read: Any = [future._get_snapshot for future in futures]  # type: ignore[attr-defined]
+    assert read[0]() == (False, False, None, None)
+    forwarder.do(forwarder.service.run_held)
+    cf.wait(futures, LIMIT)
+    assert read[0]() == (True, False, value.result(), None)
+    assert read[1]() == (True, False, None, error.exception())
+    assert read[2]() == (True, False, last.result(), None)
+    forwarder.service.hold = True
+    gone: Any = executor.submit(abs, -3)
+    gone.cancel()
+    assert gone._get_snapshot() == (True, True, None, None)
 
 
 def test_a_callback_that_waits_for_another_task(executor: Executor) -> None:
