@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fxhpc.forwarder import causes
@@ -11,7 +12,9 @@ from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State, error_words
-from fxhpc.forwarder.streams import DELIVERED, Stream
+from fxhpc.forwarder.streams import DELIVERED, RUNNING, Stream
+from fxhpc.ids import to_ranges
+from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 
 
@@ -50,8 +53,21 @@ class Answering:
         if waiter.satisfied or waiter.deadline <= self._state.now:
             self._answer(waiter)
             return
-        for name in waiter.pending:
+        for name, indices in waiter.pending.items():
             self._waiters.setdefault(name, []).append(waiter)
+            stream = self._state.streams[name]
+            if waiter.begun and RUNNING in stream.states:
+                self._tell_begun(waiter, name, [i for i in indices if stream.state(i) == RUNNING])
+
+    def started(self, stream: bytes, indices: list[int]) -> None:
+        """These tasks of a stream run: tell who wants to know that of them."""
+        for waiter in self._waiters.get(stream, ()):
+            if waiter.begun and (waits := waiter.pending.get(stream)):
+                self._tell_begun(waiter, stream, waits.intersection(indices))
+
+    def _tell_begun(self, waiter: Waiter, stream: bytes, indices: Iterable[int]) -> None:
+        if begun := sorted(indices):
+            self._state.say(waiter.peer, msg.Started([msg.TaskRefs(stream, to_ranges(begun))]))
 
     def stored(self, rows: list[StoredRow]) -> None:
         """Outcomes are durable: tell whoever waits for them."""
@@ -155,12 +171,12 @@ class Answering:
                 doubts[name] = Doubt(doubtful, causes.in_doubt(stream, endpoint))
         summaries = None
         if waiter.details:
-            streams = [self._state.streams.get(name) for name, _ in waiter.wanted]
-            summaries = {
-                stream.info.stream: self._listing.summary(stream, known, count=False)
-                for stream in streams
-                if stream is not None
-            }
+            summaries = {}
+            for name, indices in waiter.wanted:
+                if (stream := self._state.streams.get(name)) is not None:
+                    summary = self._listing.summary(stream, known, count=False)
+                    summary.queued = stream.queued(indices[0]) if len(indices) == 1 else 0
+                    summaries[name] = summary
         reply, missing = answer(
             waiter,
             self._state.streams,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fxhpc import forks
 from fxhpc.errors import ForwarderUnreachable, HomeError
+from fxhpc.forwarder.claim import TAKE_OVER
 from fxhpc.forwarder.home import ForwarderAddress, Home
 from fxhpc.hosts import boot_id, is_alive
 
@@ -25,6 +26,9 @@ STARTS = 3
 
 _DISK_ERRORS = frozenset({errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT})
 
+#: Seconds that one which takes over may take: it may copy the store.
+_TAKE_OVER_S = 600.0
+
 _POLL_S = 0.02
 _LOG_BYTES = 5 * 2**20
 
@@ -32,7 +36,7 @@ _children: set[int] = set()  # forwarders that this process started, and has not
 
 
 def find_forwarder(home: Home) -> ForwarderAddress | None:
-    """The home's forwarder, if one is alive on this host.
+    """The home's forwarder, if one is alive: on this host, or on another that answers.
 
     Raises:
         ForwarderUnreachable: one may be alive on another host.
@@ -41,18 +45,23 @@ def find_forwarder(home: Home) -> ForwarderAddress | None:
     if address is None:
         return None
     if address.host != platform.node():
-        raise ForwarderUnreachable(
-            str(home.path),
-            f"its forwarder runs on host {address.host} (pid {address.pid}), this is "
-            f"{platform.node()}: work there, end it there, or name another home in FXHPC_HOME",
-        )
+        with forks.none:  # a child that was forked meanwhile would find the import half done
+            from fxhpc.forwarder.elsewhere import find_elsewhere
+
+        return find_elsewhere(home, address)
     if address.boot != boot_id() or not is_alive(address.pid, address.started):
         return None
     return address
 
 
-def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAddress:
+def ensure_forwarder(
+    path: str | os.PathLike[str] | None = None, *, take_over: bool = False
+) -> ForwarderAddress:
     """The home's forwarder, started if there is none. May take a few hundred milliseconds.
+
+    Args:
+        take_over: start one here though another may be alive on another host. That one writes
+            nothing any more, and ends as soon as it can see that.
 
     Raises:
         HomeError: the home cannot be used; the text says why and what to do.
@@ -64,10 +73,17 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
     deadline = time.monotonic() + READY_S
     died = 0
     while True:
-        address = find_forwarder(home)
+        before = home.read_owner()
+        if take_over and before is not None and before.host != platform.node():
+            address = None
+        else:
+            address = find_forwarder(home)
         if address is not None:
             return address
-        said = _start(home, max(1.0, deadline - time.monotonic()))
+        if take_over:
+            said = _start(home, _TAKE_OVER_S, TAKE_OVER)
+        else:
+            said = _start(home, max(1.0, deadline - time.monotonic()))
         if said == "ready":
             continue
         if not said and (died := died + 1) < STARTS:
@@ -76,6 +92,11 @@ def ensure_forwarder(path: str | os.PathLike[str] | None = None) -> ForwarderAdd
             said = said or f"it dies as it starts; {last_words(home.path)}"
             raise ForwarderUnreachable(str(home.path), said)
         if time.monotonic() > deadline:
+            if before is not None and before.host != platform.node():
+                with forks.none:
+                    from fxhpc.forwarder.elsewhere import lock_is_held
+
+                raise lock_is_held(home, before)
             raise ForwarderUnreachable(
                 str(home.path),
                 f"another process holds {home.lock}, and does not become ready: it is stopped or "
@@ -96,10 +117,10 @@ def module_environment() -> dict[str, str]:
     return environment
 
 
-def _start(home: Home, patience: float) -> str:
+def _start(home: Home, patience: float, *arguments: str) -> str:
     """Start a forwarder: "ready", "busy" if there is one already, "" if it died, or an error."""
     with forks.none:  # a child would keep the pipe open, whose end is waited for
-        process, reader = _launch(home)
+        process, reader = _launch(home, arguments)
     try:
         said = _read_line(reader, patience)
     finally:
@@ -112,7 +133,7 @@ def _start(home: Home, patience: float) -> str:
     return said
 
 
-def _launch(home: Home) -> tuple[subprocess.Popen[bytes], int]:
+def _launch(home: Home, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], int]:
     """Start one; and the end of a pipe, to be closed, where it says how it is."""
     reader, writer = os.pipe()
     try:
@@ -128,7 +149,7 @@ def _launch(home: Home) -> tuple[subprocess.Popen[bytes], int]:
             if os.fstat(log).st_size > _LOG_BYTES:
                 os.ftruncate(log, 0)
             process = subprocess.Popen(
-                [sys.executable, "-m", "fxhpc.forwarder", str(home.path), str(writer)],
+                [sys.executable, "-m", "fxhpc.forwarder", str(home.path), str(writer), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fxhpc.forwarder import argument_limits
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
@@ -19,7 +20,12 @@ from fxhpc.ids import LOCAL_ENDPOINT, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
+from fxhpc.protocol.versions import PROTOCOL, common_protocol
 from fxhpc.version import __version__
+
+#: Seconds that a client on another host, which has no process and no `local` here, is waited for:
+#: laptops sleep, and their users do.
+AFAR_S = 24 * 3600.0
 
 
 class Attaching:
@@ -46,16 +52,19 @@ class Attaching:
         self._cancelling = cancelling
         self._keeping = keeping
         self._managers = managers
+        self._left_until = 0.0  # work of before a restart, of clients elsewhere, waits for them
         # A closing instance: which client asks for which tasks of which stream of it.
         self._adopters: dict[bytes, list[tuple[bytes, bytes, list[int] | None]]] = {}
 
     def attach(self, peer: bytes, message: service.Attach) -> None:
         """A client greets, for the first time or again."""
-        if message.oldest_protocol > msg.PROTOCOL or message.protocol < msg.OLDEST_PROTOCOL:
+        protocol = common_protocol(message.protocol, message.oldest_protocol)
+        if protocol is None:
             reason = (
                 f"this client is fxhpc {message.version} (protocol {message.protocol}), the "
-                f"forwarder of this home is fxhpc {__version__} (protocol {msg.PROTOCOL}): "
-                f"use the same version, or another home (FXHPC_HOME)"
+                f"forwarder of this home is fxhpc {__version__} (protocol {PROTOCOL}): "
+                f"use the same version, or another home (FXHPC_HOME); after an upgrade `fxhpc "
+                f"forwarder restart` takes it up, and loses nothing"
             )
             self._state.say(peer, msg.Refuse(reason))
             return
@@ -85,21 +94,26 @@ class Attaching:
                 service.Attached(
                     self._state.epoch,
                     __version__,
-                    msg.PROTOCOL,
+                    protocol,
                     self._managers,
                     older,
                     self._state.notices,
+                    argument_limits.told(self._state),
+                    self._state.home,
                 ),
             )
         )
         self._state.notices = []
-        self.open_local(message.local)
+        if message.local:
+            self.open_local(message.local)
         forgotten: list[bytes] = []
         for name in message.streams:
             stream = self._state.streams.get(name)
             if stream is None:
                 forgotten.append(name)
                 continue
+            if stream.info.keep:
+                continue  # it is asked for, by whomever, and does not end with this client
             stream.pusher = peer
             rows = {
                 stream.rows_of[index] for index, state in enumerate(stream.states) if state == ENDED
@@ -189,13 +203,33 @@ class Attaching:
         if streams and self._state.durable:
             self._keeping.forget(streams)
 
+    def end_left(self) -> None:
+        """After a restart: end work whose process did not outlive the forwarder of before."""
+        streams = self._unheld()
+        self.end_streams(s for s in streams if s.owner and s.owner not in self._state.endpoints)
+        self._left_until = self._state.now + AFAR_S
+
+    def tick(self) -> None:
+        """Time has passed: clients elsewhere that have not come back after a restart are gone."""
+        if self._left_until and self._state.now > self._left_until:
+            self._left_until = 0.0
+            self.end_streams(stream for stream in self._unheld() if not stream.owner)
+
+    def _unheld(self) -> list[Stream]:
+        """Streams that end with their client, which is not attached."""
+        return [
+            stream
+            for stream in self._state.streams.values()
+            if not stream.info.keep and stream.pusher not in self._state.clients
+        ]
+
     def _drop_calls(self, peer: bytes) -> None:
         self._answering.forget(peer)
         self._cancelling.forget(peer)
 
     def adopt(self, stream: Stream, indices: list[int] | None, client: Client) -> None:
         """Run tasks whose own `local` is gone, or those of them that are asked for, here."""
-        if not is_local(stream) or not stream.pending:
+        if not is_local(stream) or not stream.pending or not client.instance:
             return
         owner = self._state.endpoints.get(stream.owner)
         if owner is not None and owner.closing:

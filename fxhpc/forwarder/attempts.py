@@ -6,8 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from fxhpc.forwarder.streams import RUNNING, SENT, Stream
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.outcome import ERROR, VALUE, Outcome, Output
 
 #: Tasks that are remembered; the oldest are forgotten first. And of each, so many last attempts.
 TASKS = 2000
@@ -26,6 +29,9 @@ class Running(NamedTuple):
 
 
 _NOWHERE = Running("", "", 0.0)
+
+_decode = msgspec.msgpack.Decoder(Output).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class _Story:
@@ -97,6 +103,17 @@ class Attempts:
         while len(self._stories) > TASKS:
             self._stories.popitem(last=False)
 
+    def ended(self, stream: bytes, outcomes: Iterable[Outcome]) -> None:
+        """Tasks of a stream have ended: those that were lost before carry with them how often, and
+        what became of these attempts. That of one which is lost for good says so itself.
+        """
+        if not self._stories:
+            return  # as nearly always
+        for outcome in outcomes:
+            story = self._stories.pop((stream, outcome.index), None)
+            if story is not None and outcome.kind in (VALUE, ERROR):
+                outcome.output = _told(outcome.output, story)
+
     def tell(self, stream: bytes, index: int, reason: str, running: bool = False) -> str:
         """Why a task is pending, with what became of its earlier attempts, if it had any."""
         story = self._stories.get((stream, index)) if self._stories else None
@@ -111,3 +128,13 @@ class Attempts:
             told = f"it was lost {times}{', at last' if first > 1 else ''}: {each}"
         then = f"{'now' if running else 'next'} it runs {story.then}" if story.then else ""
         return "; ".join(filter(None, (reason, told, then)))
+
+
+def _told(packed: bytes, story: _Story) -> bytes:
+    """What is told of a task, and of its earlier attempts."""
+    try:
+        output = _decode(packed) if packed else Output()
+    except msgspec.DecodeError:
+        return packed  # of another version
+    output.lost, output.attempts = story.times, list(story.last)
+    return _encode(output)

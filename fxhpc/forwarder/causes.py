@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.streams import Stream
 from fxhpc.protocol import states
+from fxhpc.protocol.needs import needs_of
 from fxhpc.units import format_duration
 
 #: Of tasks whose own `local` is gone.
@@ -55,6 +56,9 @@ class Causes:
         if never := _never(stream, endpoint):
             status = states.WAITING_FOR_NODES if endpoint.connected else cause.status
             cause = cause._replace(status=status, reason=never)
+        elif stream.info.needs:
+            waits = _waits_for_more(stream, endpoint) or cause.reason + _inside(stream, cause)
+            cause = cause._replace(reason=waits)
         if not cause.begun:
             return cause
         again = "it runs again" if stream.info.retries else "it is lost, as its retries=0 wants"
@@ -77,6 +81,25 @@ def _never(stream: Stream, endpoint: Endpoint) -> str:
         f"its configuration and restart it (fxhpc endpoint restart {title}), or cancel them, and "
         f"split them or declare less (resource_specification)"
     )
+
+
+def _waits_for_more(stream: Stream, endpoint: Endpoint) -> str:
+    """What tasks that need more than a worker wait for, as their interchange tells it."""
+    status = endpoint.status
+    if not endpoint.connected or status is None or status.report is None:
+        return ""
+    if status.reason and status.managers:
+        return ""  # without managers, only what no block will be asked for has a reason of its own
+    needs = stream.info.needs
+    return next((one.reason for one in status.report.waiting if one.needs == needs), "")
+
+
+def _inside(stream: Stream, cause: Cause) -> str:
+    """What else those wait for that are about to be launched in a container, or nothing."""
+    container = needs_of(stream.info.needs).container
+    if container is None or cause.status != states.WAITING_FOR_LAUNCH:
+        return ""
+    return f"; it runs in {container}, which may have to be fetched and started first"
 
 
 def _of_stream(stream: Stream, endpoint: Endpoint | None, trouble: str) -> Cause:

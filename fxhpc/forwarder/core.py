@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from fxhpc.forwarder import argument_limits, grouping, naming
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import naming
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
 from fxhpc.forwarder.attaching import Attaching
 from fxhpc.forwarder.cancelling import Cancelling
+from fxhpc.forwarder.causes import Causes
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.gathering import Gathering, StoredRow
@@ -49,6 +50,7 @@ class Forwarder:
         durable: whether what is not kept is stored too. A private forwarder in memory does not.
         notices: what a person is to be told of the store: the first client that comes is.
         company_s: see `Sending`.
+        home: the store's identity, which is told to clients.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Forwarder:
         durable: bool = True,
         notices: Iterable[str] = (),
         company_s: float = 0.0,
+        home: str = "",
     ) -> None:
-        self._state = State(epoch, durable, notices)
+        self._state = State(epoch, durable, notices, home)
         self._gathering = Gathering(self._state)
         self._keeping = Keeping(self._state)
         self._sending = Sending(self._state, self._gathering, company_s)
@@ -80,6 +83,7 @@ class Forwarder:
             self._keeping,
             managers,
         )
+        self._submitting.adopt = self._attaching.adopt
         self._gathering.on_ended = self._ended
         self._gathering.on_stored = self._stored
         self._gathering.wall = lambda: self._keeping.wall
@@ -133,6 +137,11 @@ class Forwarder:
     def due(self) -> float:
         """When it is to be told of the end of a turn at the latest, monotonic."""
         return self._sending.due
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether a client has just submitted in a loop, and probably goes on in a moment."""
+        return self._sending.expects_more
 
     @property
     def has_clients(self) -> bool:
@@ -221,8 +230,9 @@ class Forwarder:
             if endpoint := state.endpoints.get(event.key):
                 endpoint.away, endpoint.deleted = event.away, event.deleted
                 endpoint.seen, endpoint.longest_s = event.seen, event.longest_s
+                argument_limits.change(state, event.key, event.limits)
         elif isinstance(event, ev.StoreLimits):
-            self._keeping.set_limits(event.max_bytes, event.retention_s)
+            self._keeping.set_limits(event.max_bytes, event.retention_s, event.groups)
         elif isinstance(event, ev.Begun):
             self._keeping.begin(event.wall)
         elif isinstance(event, ev.InterchangeUp):
@@ -282,6 +292,10 @@ class Forwarder:
                 op.AddFunction(message.record),
             ]
             state.store_for(client, message.call, operations)
+        elif isinstance(message, service.RegisterContainer):
+            state.store_for(client, message.call, [op.AddContainer(message.record)])
+        elif isinstance(message, service.GetContainers):
+            self._load_records(client, message.call, "containers", (message.container_ids,))
         elif isinstance(message, service.PutBody):
             if full := self._keeping.refusal(len(message.body)):
                 state.fail(client, message.call, "StoreFull", [full])
@@ -302,6 +316,9 @@ class Forwarder:
             naming.tell_status(state, client, message)
         elif isinstance(message, service.ListTasks):
             state.say(peer, self._listing.answer(message))
+        elif isinstance(message, service.GroupTasks):
+            known = Causes(self._gathering.trouble)
+            state.say(peer, grouping.answer(state, self._listing, known, message))
         elif isinstance(message, service.GetStoreUsage):
             self._keeping.usage(client, message)
         elif isinstance(message, service.PurgeTasks):
@@ -322,6 +339,9 @@ class Forwarder:
             if error is not None:
                 self._state.fail(client, call, *error_words(error))
                 return
+            if method == "containers":
+                self._state.say(client.peer, service.Containers(call, value))
+                return
             records, total = value if method == "search" else (value, len(value))
             self._state.say(client.peer, service.Functions(call, records, total))
 
@@ -334,7 +354,7 @@ class Forwarder:
             self._gathering.results(endpoint.key, message)
         elif isinstance(message, msg.Window):
             endpoint.window_tasks, endpoint.window_bytes = message.tasks, message.bytes
-            self._sending.feed(endpoint)
+            self._sending.feed_again(endpoint)
         elif isinstance(message, msg.Started):
             self._started(endpoint, message)
         elif isinstance(message, msg.Lost):
@@ -355,6 +375,7 @@ class Forwarder:
                 cancel = msg.Cancel(ended, interrupt=True, forget=True)
                 self._state.actions.append(ev.ToInterchange(endpoint.key, cancel))
             endpoint.reconnect(streams, message.held)
+            endpoint.incomplete = message.incomplete
             self._cancelling.reconnected(endpoint)
             self._sending.feed(endpoint)
 
@@ -378,6 +399,7 @@ class Forwarder:
             self._state.attempts.started(ref.stream, indices, message, self._keeping.wall)
             if stream.pusher in self._state.clients:
                 pushes.setdefault(stream.pusher, []).append(ref)
+            self._answering.started(ref.stream, indices)
             self._cancelling.started(ref.stream, indices)
         for peer, tasks in pushes.items():
             self._state.say(peer, msg.Started(tasks))
@@ -392,7 +414,7 @@ class Forwarder:
     def _end_of_turn(self) -> None:
         for key in self._gathering.flush():
             if endpoint := self._state.endpoints.get(key):
-                self._sending.feed(endpoint)
+                self._sending.feed_again(endpoint)
         self._sending.feed_held()
         self._tell_backlogs(at_once=True)
 
@@ -416,20 +438,16 @@ class Forwarder:
         state = self._state
         self._keeping.tick(wall)
         if self._recovered:
-            # Those whose process did not outlive the forwarder before this one.
             self._recovered = False
-            self._attaching.end_streams(
-                [
-                    stream
-                    for stream in state.streams.values()
-                    if not stream.info.keep and stream.owner not in state.endpoints
-                ]
-            )
+            self._attaching.end_left()
+        self._attaching.tick()
         self._answering.tick()
         self._settling.tick()
         self._cancelling.tick()
         for endpoint in state.endpoints.values():
             if endpoint.connected and endpoint.queue:
                 self._sending.feed(endpoint)  # what the store refused to note as sent
+            if endpoint.connected and endpoint.incomplete:
+                self._sending.tell_if_all_is_there(endpoint)
         self._gathering.tick()
         self._tell_backlogs(at_once=False)

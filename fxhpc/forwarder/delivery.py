@@ -92,6 +92,8 @@ class Waiter:
         self.call = fetch.call
         self.outcomes = fetch.outcomes
         self.details = fetch.details
+        self.ended = fetch.ended
+        self.begun = fetch.begun
         self.deadline = deadline
         self.need = fetch.need
         self.wanted = [(part.stream, from_ranges(part.ranges)) for part in fetch.tasks]
@@ -175,11 +177,13 @@ def answer(
             if tasks >= ANSWER_TASKS or size >= ANSWER_BYTES:
                 more = True
                 break
-            tasks += 1
             if stream is None:
                 state = DELIVERED
             else:
                 state = states_of[index] if index < len(states_of) else stream.state(index)
+            if waiter.ended and state <= STORING:
+                continue
+            tasks += 1
             if stream is None or state == DELIVERED:
                 found.append(service.TaskState(index, states.UNKNOWN))
                 continue

@@ -61,7 +61,7 @@ class Dropping:
         self._stuck: list[_Going] = []  # which the store has refused to drop
         self._retry_at = 0.0
         self._trouble: Exception | None = None  # why
-        self._busy = False
+        self._current: _Going | None = None  # the one that is being dropped
         self._when_done: list[Gone] = []
         self._is_littered = False  # something went: bodies may be left that nothing refers to
         self._began: float | None = None
@@ -81,6 +81,8 @@ class Dropping:
         for stream in list(streams):
             name = stream.info.stream
             self._state.forget_stream(stream)
+            if stream.info.key and stream.pending:
+                self._state.abandoned.add(name)
             self.on_forgotten(stream)
             if any(client.instance == stream.owner for client in self._state.clients.values()):
                 self._state.purged[name] = stream.accepted  # its client may go on with it
@@ -99,6 +101,13 @@ class Dropping:
             self._state.store([op.ForgetStream(going.name) for going in marked], stored)
         self._go_on()
         return bool(marked)
+
+    def is_going(self, stream: bytes) -> bool:
+        """Whether rows of a forgotten stream of this name may be left."""
+        current = self._current
+        if current is not None and current.name == stream:
+            return True
+        return any(going.name == stream for going in (*self._going, *self._stuck))
 
     def go_on_with(self, streams: Iterable[bytes]) -> None:
         """An earlier forwarder did not come to the end of these."""
@@ -122,7 +131,7 @@ class Dropping:
         self._stuck.clear()
 
     def _go_on(self) -> None:
-        if self._busy:
+        if self._current is not None:
             return
         if not self._going:
             waiting, self._when_done = self._when_done, []
@@ -130,8 +139,7 @@ class Dropping:
             for then in waiting:
                 then(trouble)
             return
-        self._busy = True
-        going = self._going.popleft()
+        going = self._current = self._going.popleft()
 
         def listed(value: Any, error: Exception | None) -> None:
             if error is not None:
@@ -168,7 +176,7 @@ class Dropping:
             if not is_last:
                 self._drop_step(going, submissions, results)
                 return
-            self._busy = False
+            self._current = None
             self._go_on()
 
         self._state.store(operations, dropped)
@@ -179,7 +187,7 @@ class Dropping:
         self._going.clear()
         self._retry_at = self._state.now + RETRY_S
         self._trouble = error
-        self._busy = False
+        self._current = None
         self._go_on()
 
     def sweep(self) -> None:

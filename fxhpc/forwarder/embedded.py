@@ -46,7 +46,7 @@ class EmbeddedForwarder:
         self._waker = Waker()
         durable = path != MEMORY
         with forks.none:  # SQLite has locks that all stores of a process share
-            store = Store(path)
+            store = self._store = Store(path)
             epoch = store.raise_epoch()
         self._writer = (
             Writer(store, self._waker.wake, inline=True) if durable else DirectWriter(store)
@@ -63,8 +63,10 @@ class EmbeddedForwarder:
             None,
         )
         # Another process may lose what it was sent: it is stored too, in memory as the case may be.
-        core = Forwarder(epoch, managers=managers, durable=durable or endpoint is not None)
-        core.recover(store.recover())
+        is_durable = durable or endpoint is not None
+        recovered = store.recover()  # which replaces a store that turns out to be damaged
+        core = Forwarder(epoch, managers=managers, durable=is_durable, home=store.identity)
+        core.recover(recovered)
         self._spilled = SpilledFiles(lambda: [self.spill])
         self._clients = _Threads()
         remotes = None
@@ -103,6 +105,7 @@ class EmbeddedForwarder:
             while not self._stopping:
                 self._loop.turn()
                 self._spilled.tick(time.monotonic(), self._loop.core.knows_stream)
+                self._store.beside = self._spilled.size
                 if self._loop.broken is not None and not self._loop.is_told:
                     raise self._loop.broken  # who waits for what it was about never hears of it
             self._loop.turn()  # what was said last is still handled
@@ -111,7 +114,7 @@ class EmbeddedForwarder:
             reason = ForwarderError(f"the forwarder in this process has failed: {error!r}")
         for _, on_closed in list(self._clients.peers.values()):
             on_closed(reason)
-        self._loop.host.shut_down(keep_journals=False)
+        self._loop.host.shut_down(lambda _: False)
         if self._remotes is not None:
             self._remotes.close()
         self._writer.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
 
 from fxhpc.forwarder.operations import Operation
 from fxhpc.protocol import messages, service
+from fxhpc.protocol.sizes import SizeLimits
 
 
 class ClientSaid(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ class EndpointTold(msgspec.Struct, frozen=True):
     seen: float = 0.0  # wall clock: when it was alive last; 0: never, as far as is known
     longest_s: float = 0.0  # of its longest block; 0: no limit, or nobody knows
     deleted: bool = False
+    limits: SizeLimits = SizeLimits()
 
 
 class InterchangeUp(msgspec.Struct, frozen=True):
@@ -102,6 +105,7 @@ class StoreLimits(msgspec.Struct, frozen=True):
 
     max_bytes: int
     retention_s: float
+    groups: Mapping[str, float] = {}  # how long the results of some task groups are kept instead
 
 
 class Begun(msgspec.Struct, frozen=True):

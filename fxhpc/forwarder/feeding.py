@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 from fxhpc.forwarder.streams import QUEUED, RUNNING, SENT, Segment, Stream
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.turns import SharedTurns
+from fxhpc.protocol.needs import DEFAULT_PRIORITY, needs_of, priority_of
+from fxhpc.protocol.sizes import SizeLimits
+from fxhpc.protocol.turns import QUANTUM, UrgentTurns
 
 #: Bytes of arguments in one message to an interchange.
 MESSAGE_BYTES = 8 * 2**20
@@ -37,6 +40,7 @@ class Endpoint:
         self.deleted = False  # its directory is gone
         self.away = ""  # why its interchange is, a sentence with what to do about it
         self.longest_s = 0.0  # of its blocks, as its directory says; 0: no limit
+        self.limits = SizeLimits()  # likewise
         self.connected = False  # the interchange has answered Hello
         self.closing = False
         self.greetings = 0  # how often the interchange has said what it holds
@@ -44,12 +48,20 @@ class Endpoint:
         self.epochs = 0  # how many of them there were
         self.settles_at = 0.0  # when its managers have told it what they run, after a restart
         self.doubtful = False  # managers of before may have what waits to be sent again
+        self.incomplete = False  # it waits for the word that all of that was sent again
         self.left_at = 0.0  # since when it is not connected, if it is not
-        self.queue: SharedTurns[Segment] = SharedTurns(lambda segment: segment.count, Segment.split)
+        self.queue: UrgentTurns[Segment] = UrgentTurns(
+            lambda segment: segment.count, Segment.split, _priority
+        )
         self.window_tasks = 0
         self.window_bytes = 0
         self.out_tasks = 0  # at the interchange, or being loaded for it
         self.out_bytes = 0.0
+        self._out: dict[Hashable, int] = {}  # of these tasks: how many of each submitter's
+        self._newcomers: dict[Hashable, None] = {}  # submitters that wait, and have none there
+        # The same of streams, to those of their submitters that have others there.
+        self._streams_out: dict[bytes, int] = {}
+        self._new_streams: dict[bytes, Hashable] = {}
         self.dropped_bytes = 0  # of segments in memory that left the queue without being taken
         self.bodies: set[bytes] = set()  # what its interchange was sent
         self.status: msg.Status | None = None
@@ -110,28 +122,75 @@ class Endpoint:
         """Queue tasks that were just stored."""
         info = segment.stream.info
         self.queue.push(info.submitter, info.stream, segment)
+        if info.submitter not in self._out:
+            self._newcomers[info.submitter] = None
+        elif info.stream not in self._streams_out:
+            self._new_streams[info.stream] = info.submitter
 
     def push_front(self, segment: Segment) -> None:
         """Queue tasks again that were at an interchange which is gone."""
         info = segment.stream.info
         self.queue.push_front(info.submitter, info.stream, segment)
+        if info.submitter not in self._out:
+            self._newcomers[info.submitter] = None
 
     def take(self) -> list[Segment]:
         """What the interchange may have now; it counts as being there from here on."""
         if not (self.connected and len(self.queue)):
             return []
-        if self.out_tasks and self.out_bytes >= self.window_bytes:
-            return []
         taken: list[Segment] = []
-        # What was cancelled meanwhile, or has ended after all, takes no room: on to what waits.
-        while len(self.queue) and (room := self.window_tasks - self.out_tasks) > 0:
-            segments = self.queue.take(room)
-            if not self._take(segments, taken):
-                break
+        if not (self.out_tasks and self.out_bytes >= self.window_bytes):
+            # What was cancelled meanwhile, or has ended after all, takes no room: on to what waits.
+            while len(self.queue) and (room := self.window_tasks - self.out_tasks) > 0:
+                room_bytes = self.window_bytes - self.out_bytes
+                if not self._take(self.queue.take(room), taken, room_bytes, not self.out_tasks):
+                    break
+        if self._newcomers and self.window_tasks > 0:
+            self._take_newcomers(taken)
+        if self._new_streams and self.window_tasks > 0:
+            self._take_new_streams(taken)
         return taken
 
-    def _take(self, segments: list[Segment], taken: list[Segment]) -> bool:
-        """Take what waits of these, as far as there is room for its bytes; whether there was."""
+    def _take_newcomers(self, taken: list[Segment]) -> None:
+        """Take some of each submitter that has none there, though there is no room.
+
+        The window was filled when nobody else was waiting; and since then its tasks may have turned
+        out to take hours.
+        """
+        submitters = len(self._out) + len(self._newcomers)
+        share = max(1, min(QUANTUM, self.window_tasks // submitters))
+        share_bytes = self.window_bytes / submitters
+        for submitter in list(self._newcomers):
+            while submitter not in self._out and (
+                segments := self.queue.take_from(submitter, share)
+            ):
+                self._take(segments, taken, share_bytes, True)
+        self._newcomers.clear()
+
+    def _take_new_streams(self, taken: list[Segment]) -> None:
+        """Likewise of each stream, so that a call goes before the long tasks of its own submitter.
+
+        All of these together get no more than a second window: those beyond wait for their turn.
+        """
+        streams = len(self._streams_out) + len(self._new_streams)
+        share = max(1, min(QUANTUM, self.window_tasks // streams))
+        share_bytes = self.window_bytes / streams
+        for stream, submitter in self._new_streams.items():
+            if len(self._streams_out) >= self.window_tasks:
+                break
+            if stream not in self._streams_out:
+                segments = self.queue.take_from(submitter, share, stream)
+                self._take(segments, taken, share_bytes, True)
+        self._new_streams.clear()
+
+    def _take(
+        self, segments: list[Segment], taken: list[Segment], room_bytes: float, alone: bool
+    ) -> bool:
+        """Take what waits of these, as far as there is room for its bytes; whether there was.
+
+        Args:
+            alone: a task that is larger than that may go, if it is the first.
+        """
         left: list[Segment] = []
         for segment in segments:
             parts = segment.waiting()
@@ -139,31 +198,64 @@ class Endpoint:
                 self.dropped_bytes += segment.memory - sum(part.memory for part in parts)
             for part in parts:
                 stream = part.stream
-                size = stream.mean_bytes * part.count
-                fits = int((self.window_bytes - self.out_bytes) / max(1.0, stream.mean_bytes))
-                if not self.out_tasks:
-                    fits = max(1, fits)  # a task larger than the window goes alone
+                fits = int(room_bytes / max(1.0, stream.mean_bytes))
+                if alone:
+                    fits = max(1, fits)
                 if fits < part.count:
                     if fits <= 0:
                         left.append(part)
                         continue
                     part, rest = part.split(fits)
                     left.append(rest)
-                    size = stream.mean_bytes * part.count
                 stream.states[part.first : part.first + part.count] = bytes([SENT]) * part.count
-                self.out_tasks += part.count
-                self.out_bytes += size
+                room_bytes -= self._goes_out(stream, part.count)
+                alone = False
                 taken.append(part)
         for part in reversed(left):  # in their order
             self.push_front(part)
         return not left
 
+    def _goes_out(self, stream: Stream, count: int) -> float:
+        """So many tasks of a stream are at the interchange; returns their bytes."""
+        size = stream.mean_bytes * count
+        submitter = stream.info.submitter
+        self.out_tasks += count
+        self.out_bytes += size
+        self._out[submitter] = self._out.get(submitter, 0) + count
+        self._newcomers.pop(submitter, None)
+        name = stream.info.stream
+        self._streams_out[name] = self._streams_out.get(name, 0) + count
+        return size
+
     def came_back(self, stream: Stream, count: int) -> None:
         """So many tasks of a stream are not at the interchange any more."""
+        submitter = stream.info.submitter
         self.out_tasks -= count
         self.out_bytes = max(0.0, self.out_bytes - stream.mean_bytes * count)
+        left = self._out.get(submitter, 0) - count
+        if left > 0:
+            self._out[submitter] = left
+        else:
+            self._out.pop(submitter, None)
+            if submitter in self.queue.owners:
+                self._newcomers[submitter] = None
+        name = stream.info.stream
+        left = self._streams_out.get(name, 0) - count
+        if left > 0:
+            self._streams_out[name] = left
+        else:
+            self._streams_out.pop(name, None)
+            if submitter in self._out and self.queue.has(submitter, name):
+                self._new_streams[name] = submitter
         if self.out_tasks <= 0:
-            self.out_tasks, self.out_bytes = 0, 0.0
+            self._nothing_is_out()
+
+    def _nothing_is_out(self) -> None:
+        self.out_tasks, self.out_bytes = 0, 0.0
+        self._out.clear()
+        self._streams_out.clear()
+        self._new_streams.clear()
+        self._newcomers = dict.fromkeys(self.queue.owners)
 
     def reconnect(self, streams: list[Stream], held: list[msg.TaskRefs]) -> None:
         """The interchange has said what it holds: queue again what it should hold, and does not."""
@@ -171,7 +263,7 @@ class Endpoint:
         self.greetings += 1
         self.backlog = 0  # it may be another interchange
         self.bodies.clear()
-        self.out_tasks, self.out_bytes = 0, 0.0
+        self._nothing_is_out()
         there = {stream.info.stream: bytearray(stream.count) for stream in streams}
         for ref in held:
             marks = there.get(ref.stream)
@@ -194,8 +286,7 @@ class Endpoint:
                 # Of a queued one `waiting` will pass over it in the queue. One that was running is
                 # known to run when the interchange says so, which it does at once if it knows.
                 states[index] = SENT
-                self.out_tasks += 1
-                self.out_bytes += stream.mean_bytes
+                self._goes_out(stream, 1)
             elif state != QUEUED:
                 states[index] = QUEUED
                 missing.add(index)
@@ -219,6 +310,13 @@ class Endpoint:
             if segment.sent_before and segment.stream is stream
         ]
 
+    @property
+    def sends_again(self) -> bool:
+        """Whether anything in the queue was sent before, or its interchange is asked about it."""
+        return any(segment.sent_before and segment.waiting() for segment in self.queue) or any(
+            stream.asked for stream in self.streams.values()
+        )
+
     def ask(self, stream: Stream, indices: list[int]) -> None:
         """Its interchange is asked about these, which wait to be sent again: they do not leave the
         queue until it has answered.
@@ -226,8 +324,7 @@ class Endpoint:
         for index in indices:
             stream.states[index] = SENT
         stream.asked.update(indices)
-        self.out_tasks += len(indices)
-        self.out_bytes += stream.mean_bytes * len(indices)
+        self._goes_out(stream, len(indices))
 
     def give_back(self, stream: Stream, indices: set[int]) -> None:
         """Queue again what its interchange was asked about."""
@@ -272,6 +369,11 @@ class Endpoint:
         return ended
 
 
+def _priority(segment: Segment) -> int:
+    needs = segment.stream.info.needs
+    return priority_of(needs_of(needs)) if needs else DEFAULT_PRIORITY
+
+
 def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:
     """A segment as the interchange gets it."""
     info = segment.stream.info
@@ -287,4 +389,6 @@ def to_run(segment: Segment, payloads: list[bytes]) -> msg.TaskRun:
         walltime_s=info.walltime_s,
         capture=info.capture,
         spill=info.spill,
+        calls=info.calls,
+        needs=info.needs,
     )

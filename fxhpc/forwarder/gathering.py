@@ -175,6 +175,7 @@ class Gathering:
             ]
         if not outcomes:
             return
+        self._state.attempts.ended(stream.info.stream, outcomes)
         self.add(stream, outcomes, run.ended, run.host)
 
     def _push_at_once(self, stream: Stream, runs: list[msg.ResultRun]) -> None:

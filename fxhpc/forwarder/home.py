@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -27,6 +28,10 @@ class ForwarderAddress(msgspec.Struct, frozen=True):
     managers: str  # where local managers register
     epoch: int = 0
     version: str = ""
+    hosts: str = ""  # where clients on other hosts attach: tcp, several with spaces between
+    server_key: str = ""  # its public key there
+    since: float = 0.0  # wall clock: when it was started
+    access: int = 0  # when the `access.json` was changed that it knows; in ns
 
 
 #: The directory of large results in files, in a home and with each endpoint's state.
@@ -43,14 +48,61 @@ class Home:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         chosen = path or os.environ.get(HOME_VARIABLE) or os.path.expanduser("~/.fxhpc")
         self.path = Path(os.path.abspath(chosen))
-        self.store = self.path / "store.db"
+        self.store_place = self.path / "store.path"  # names the store's directory, if elsewhere
+        self._store: Path | None = None
         self.limits = self.path / "store.json"
         self.lock = self.path / "lock"
         self.owner = self.path / "forwarder.json"
+        self.claim = self.path / "claim"  # which forwarder owns the store: see `claim`
+        self.access = self.path / "access.json"  # who may attach from other hosts
+        self.access_seen = self.path / "access.seen"
+        self.forwarder_key = self.path / "forwarder.key"
+        self.client_key = self.path / "client.key"  # of the home's own clients on other hosts
+        self.manager_key = self.path / "manager.key"  # of the managers of their `local` endpoints
         self.log = self.path / "forwarder.log"
         self.locals = self.path / "locals"
         self.endpoints = self.path / "endpoints"
         self.spill = self.path / SPILL  # of `local` endpoints
+
+    @property
+    def store(self) -> Path:
+        """The store's database: in the home, or in the directory that `store.path` names.
+
+        Raises:
+            HomeError: it cannot be told which.
+        """
+        if self._store is None:
+            try:
+                text = os.fsdecode(self.store_place.read_bytes()).removesuffix("\n")
+            except FileNotFoundError:
+                text = ""
+            except OSError as error:
+                raise HomeError(f"{self.store_place} cannot be read: {error.strerror}") from error
+            self._store = Path(text or self.path) / "store.db"
+        return self._store
+
+    def check_store(self) -> None:
+        """Make sure that the store's directory, if it is elsewhere, is there and this user's alone.
+
+        Raises:
+            HomeError: it is not. Another store must not be begun there, or in its place.
+        """
+        place = self.store.parent
+        if place == self.path:
+            return
+        try:
+            found = os.stat(place)
+        except OSError as error:
+            raise HomeError(
+                f"the store of the home {self.path} is in {place}, which this host does not see: "
+                f"{error.strerror}; work on a host that does. If it is gone for good, so are its "
+                f"tasks: rm {self.store_place} begins anew"
+            ) from error
+        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise HomeError(
+                f"{place}, where the store of the home {self.path} is, must be yours alone: it is "
+                f"user {found.st_uid}'s, with mode {stat.S_IMODE(found.st_mode):o}: chmod 700 it"
+            )
 
     def create(self) -> None:
         """Make the home, or make sure that it is this user's alone.
@@ -61,12 +113,20 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.locals.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self.check()
+
+    def check(self) -> None:
+        """Make sure that the home, which is there, is this user's alone.
+
+        Raises:
+            HomeError: it is somebody else's, or is open to others.
+        """
+        try:
             links, found = os.lstat(self.path), os.stat(self.path)
         except OSError as error:
-            raise HomeError(
-                f"the home {self.path} cannot be used: {error.strerror}; make the directory "
-                f"writable, or name another one in {HOME_VARIABLE}"
-            ) from error
+            raise self._unusable(error) from error
         if links.st_uid != os.getuid():
             raise HomeError(
                 f"the home {self.path} is a symbolic link that user {links.st_uid} made, not you "
@@ -82,6 +142,12 @@ class Home:
                 f"the home {self.path} is open to others (mode "
                 f"{stat.S_IMODE(found.st_mode):o}): chmod 700 {self.path}"
             )
+
+    def _unusable(self, error: OSError) -> HomeError:
+        return HomeError(
+            f"the home {self.path} cannot be used: {error.strerror}; make the directory "
+            f"writable, or name another one in {HOME_VARIABLE}"
+        )
 
     def read_owner(self) -> ForwarderAddress | None:
         """Where the forwarder is that was started last, alive or not."""
@@ -104,7 +170,7 @@ class Home:
                 file.write(text)
             os.replace(new, self.owner)
         except OSError as error:
-            raise _unwritable(self.owner, error) from error
+            raise unwritable(self.owner, error) from error
 
     def take_lock(self) -> int | None:
         """Become the owner of the store: a descriptor to keep open, or None if another is it.
@@ -116,7 +182,7 @@ class Home:
         try:
             descriptor = os.open(self.lock, flags, 0o600)
         except OSError as error:
-            raise _unwritable(self.lock, error) from error
+            raise unwritable(self.lock, error) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -130,6 +196,17 @@ class Home:
             ) from error
         return descriptor
 
+    def break_lock(self) -> int | None:
+        """Become the owner though another holds the lock, or a file server thinks so: by a new
+        file in the place of the lock. None: another was faster.
+
+        Raises:
+            HomeError: the file system takes no lock.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self.lock.unlink()
+        return self.take_lock()
+
     def is_locked_by(self, descriptor: int) -> bool:
         """Whether this descriptor of `take_lock` still is the home's lock: the home may have been
         removed since, and made anew by another forwarder.
@@ -142,7 +219,9 @@ class Home:
             return True  # a file system that does not answer now
 
 
-def _unwritable(path: Path, error: OSError) -> HomeError:
+def unwritable(path: str | Path, error: OSError) -> HomeError:
+    """What a person is told if a file of the home cannot be written."""
+    path = Path(path)
     if error.errno == errno.EROFS:
         return HomeError(
             f"the home {path.parent} is on a file system that is read-only: a forwarder cannot "

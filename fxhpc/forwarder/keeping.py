@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fxhpc.forwarder import operations as op
@@ -23,6 +23,12 @@ KEPT_FREE_BYTES = 64 * 2**20
 LOOK_S = 60.0
 NOTE_S = 3600.0
 
+#: The part of its limit from which a store is nearly full, the room on its disk below which that
+#: is, in bytes, and seconds until it is told again.
+NEARLY_FULL = 0.8
+LITTLE_ROOM = 256 * 2**20
+TOLD_S = 24 * 3600.0
+
 #: Submission rows of a stream that one tick looks at.
 _TICK_ROWS = 5000
 
@@ -39,8 +45,11 @@ class Keeping:
         self.dropping = Dropping(state)
         self._max_bytes = MAX_BYTES
         self._retention_s = RETENTION_S
+        self._groups: Mapping[str, float] = {}
+        self._tell_at = 0.0  # when it is told next that the store is nearly full
         self._used = 0  # bytes that the store takes, as it said last, and what was added since
         self._free = 0  # bytes within the database that can be used again
+        self._room = MAX_BYTES  # bytes that are free on its disk
         self._measuring = False
         self._has_changed = True  # since it was measured
         self._begun: tuple[float, float] | None = None  # wall clock and monotonic, at first
@@ -50,18 +59,20 @@ class Keeping:
 
     # --- limits ---------------------------------------------------------------------------------
 
-    def set_limits(self, max_bytes: int, retention_s: float) -> None:
-        """Somebody has changed the store's limits."""
-        self._max_bytes, self._retention_s = max_bytes, retention_s
+    def set_limits(
+        self, max_bytes: int, retention_s: float, groups: Mapping[str, float] = {}
+    ) -> None:
+        """Somebody has changed the store's limits; `groups` has task groups' own retention."""
+        self._max_bytes, self._retention_s, self._groups = max_bytes, retention_s, groups
         self._look_at = 0.0
         if self._state.durable:
             self._measure()
 
     def refusal(self, size: int) -> str:
         """Why so many bytes more cannot be stored, or nothing; they are counted."""
+        self._has_changed = True  # also if it is refused: what is beside the store goes by itself
         if not self._state.durable or self._used + size <= self._max_bytes:
             self._used += size
-            self._has_changed = True
             return ""
         return (
             f"The store of this home holds {format_bytes(self._used)}, and may hold "
@@ -98,13 +109,48 @@ class Keeping:
             self._has_changed = True
         self._drop_delivered()
         self._measure()
+        self._warn()
         if self._begun is None or self._state.now < self._look_at:
             return
         self._look_at = self._state.now + LOOK_S
-        limit = self.wall - self._retention_s
-        old = [s for s in self._ended() if s.touched and s.touched < limit]
+        wall = self.wall
+        old = [s for s in self._ended() if s.touched and s.touched < wall - self._kept_s(s)]
         if old:
             self.forget(old)
+
+    def _kept_s(self, stream: Stream) -> float:
+        """How long a stream's results are kept."""
+        return self._groups.get(stream.info.group, self._retention_s)
+
+    def _warn(self) -> None:
+        """Tell who is there that the store, or its disk, is nearly full: once a day."""
+        state = self._state
+        is_full = self._used >= NEARLY_FULL * self._max_bytes
+        if not (is_full or self._room < LITTLE_ROOM) or state.now < self._tell_at:
+            return
+        if not state.clients:
+            return
+        self._tell_at = state.now + TOLD_S
+        what, more = (
+            (
+                f"the store of this home is nearly full: {format_bytes(self._used)} of "
+                f"{format_bytes(self._max_bytes)} (max_bytes)",
+                "or allow more: fxhpc store set --max-bytes 20GB",
+            )
+            if is_full
+            else (
+                f"the file system of this home's store is nearly full: "
+                f"{format_bytes(self._room)} are free",
+                "or use another one: fxhpc store move DIRECTORY",
+            )
+        )
+        words = (
+            f"{what}; when it is, nothing more is taken in. See what takes the room: fxhpc store "
+            f"du; keep what you need: fxhpc store export; then make some: fxhpc store purge "
+            f"--older-than 1d; {more}"
+        )
+        for client in state.clients.values():
+            state.say(client.peer, service.Notice(words))
 
     def looked(self, stream: Stream) -> None:
         """Somebody has asked for outcomes of this stream: its retention begins anew."""
@@ -128,10 +174,10 @@ class Keeping:
         def measured(value: Any, error: Exception | None) -> None:
             self._measuring = False
             if error is None:
-                self._used, self._free = value
+                self._used, self._free, self._room = value
                 self._compact_by_itself()
 
-        self._state.load("usage", (), measured)
+        self._state.load("limited", (), measured)
 
     def _ended(self) -> Iterator[Stream]:
         """Streams that may go: all has ended, and nobody has more of it on the way."""
@@ -267,7 +313,11 @@ class Keeping:
             return False  # an Executor's goes with it
         if stream.pending and not message.pending:
             return False
-        return not message.older_s or stream.touched <= self.wall - message.older_s
+        if not message.older_s:
+            return True
+        # Somebody wants a group's results for longer: an age alone does not mean them.
+        own_s = 0.0 if message.group else self._groups.get(info.group, 0.0)
+        return stream.touched <= self.wall - max(message.older_s, own_s)
 
     def usage(self, client: Client, message: service.GetStoreUsage) -> None:
         """Answer GetStoreUsage."""

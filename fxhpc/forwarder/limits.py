@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from fxhpc.durations import parse_duration
-from fxhpc.errors import HomeError
+from fxhpc.errors import HomeError, UsageError
 from fxhpc.forwarder.home import Home
 from fxhpc.forwarder.store_reserve import RESERVE_BYTES
 from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
@@ -32,6 +32,21 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_bytes: Annotated[int, msgspec.Meta(gt=0)] = MAX_BYTES
     retention_s: Annotated[float, msgspec.Meta(ge=0.0)] = RETENTION_S
+    groups: dict[str, float] = {}  # seconds that results of a task group are kept instead
+
+
+def check_retention(retention_s: float, name: str) -> None:
+    """Make sure that results can be kept for so long.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not MIN_RETENTION_S <= retention_s <= MOST_RETENTION_S:
+        raise ValueError(
+            f"{name}: {retention_s:g} s are out of bounds: results are kept for "
+            f"60 s at least, so that somebody can fetch them, and for 36525 days (a hundred years) "
+            f"at most. Write for example 14d"
+        )
 
 
 def check_limits(limits: Limits, size_name: str, retention_name: str) -> None:
@@ -46,12 +61,7 @@ def check_limits(limits: Limits, size_name: str, retention_name: str) -> None:
             f"at least, which its reserve for a full disk takes alone, and 16 TB at most, where "
             f"its database ends. Write for example 20GB"
         )
-    if not MIN_RETENTION_S <= limits.retention_s <= MOST_RETENTION_S:
-        raise ValueError(
-            f"{retention_name}: {limits.retention_s:g} s are out of bounds: results are kept for "
-            f"60 s at least, so that somebody can fetch them, and for 36525 days (a hundred years) "
-            f"at most. Write for example 14d"
-        )
+    check_retention(limits.retention_s, retention_name)
 
 
 def read_limits(home: Home) -> Limits:
@@ -93,6 +103,25 @@ def write_limits(home: Home, limits: Limits) -> None:
         ) from error
 
 
+def keep_group(home: Home, group: str, retention_s: float | None) -> None:
+    """Keep a task group's results for so many seconds; None: as long as all others.
+
+    Raises:
+        HomeError: the file cannot be read or written.
+        UsageError: nothing can be kept for so long.
+    """
+    if retention_s is not None:
+        try:
+            check_retention(retention_s, f"group {group}")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    found = read_limits(home)
+    groups = {name: seconds for name, seconds in found.groups.items() if name != group}
+    if retention_s is not None:
+        groups[group] = retention_s
+    write_limits(home, msgspec.structs.replace(found, groups=groups))
+
+
 def limits_in_force(home: Home) -> Limits:
     """The limits that hold for a forwarder of this environment.
 
@@ -116,6 +145,7 @@ def limits_in_force(home: Home) -> Limits:
     return Limits(
         limits.max_bytes if size else found.max_bytes,
         limits.retention_s if retention else found.retention_s,
+        found.groups,
     )
 
 

@@ -21,7 +21,7 @@ from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
 
-#: Entries of one answer at most.
+#: Entries of one answer at most. Who wants more tasks asks again for those after the last one.
 LIMIT = 10_000
 
 _OVER = (ENDED, DELIVERED)
@@ -58,7 +58,10 @@ class Listing:
             found.append(summary)
             if message.each:
                 cause = self.cause(stream, known)
-                for index, status in _newest_tasks(stream, cause, wanted):
+                end = stream.count
+                if message.after is not None and message.after[1] == stream.info.stream:
+                    end = min(end, message.after[2])
+                for index, status in _newest_tasks(stream, cause, wanted, end):
                     if len(tasks) >= limit:
                         break
                     tasks.append(service.ListedTask(stream.info.stream, index, status))
@@ -76,11 +79,17 @@ class Listing:
             self._title(stream),
             info.function_id,
             info.created,
-            _counts(stream, cause) if count else {},
+            counts_of(stream.states, stream.kinds or b"", cause) if count else {},
             info.group,
             info.keep,
             cause.reason if stream.pending else "",
             info.walltime_s,
+            info.calls,
+            info.sizes,
+            info.needs,
+            info.labels,
+            info.metadata,
+            info.key,
         )
 
     def _newest(self, message: service.ListTasks) -> list[Stream]:
@@ -88,9 +97,12 @@ class Listing:
             stream
             for stream in self._state.streams.values()
             if (not message.endpoint or stream.info.endpoint == message.endpoint)
+            and (not message.group or stream.info.group == message.group)
+            and (not message.label or message.label in stream.info.labels)
             and stream.info.stream.startswith(message.prefix)
+            and (message.after is None or _place(stream) <= message.after[:2])
         ]
-        return sorted(streams, key=lambda stream: stream.info.created, reverse=True)
+        return sorted(streams, key=_place, reverse=True)
 
     def cause(self, stream: Stream, known: causes.Causes) -> causes.Cause:
         """Why a stream's tasks wait that have not begun."""
@@ -106,12 +118,23 @@ class Listing:
         return stream.info.endpoint if endpoint is None else endpoint.title
 
 
-def _counts(stream: Stream, cause: causes.Cause) -> dict[str, int]:
-    codes = stream.states
+def _place(stream: Stream) -> tuple[float, bytes]:
+    """What lists go by."""
+    return stream.info.created, stream.info.stream
+
+
+def counts_of(
+    codes: bytes | bytearray, kinds: bytes | bytearray, cause: causes.Cause
+) -> dict[str, int]:
+    """How many tasks are in which state.
+
+    Args:
+        codes: their states, as a stream has them.
+        kinds: their outcomes; less, if the last of them have none but values.
+        cause: why they wait.
+    """
     ended = codes.count(ENDED) + codes.count(DELIVERED)
-    other: dict[int, int] = {}
-    if stream.kinds is not None:
-        other = {kind: stream.kinds.count(kind) for kind in OutcomeKind if kind}
+    other = {kind: kinds.count(kind) for kind in OutcomeKind if kind} if kinds else {}
     counts = dict.fromkeys((cause.status, states.WAITING_FOR_ENDPOINT, states.RUNNING), 0)
     counts[cause.status] += codes.count(QUEUED) + codes.count(SENT)
     counts[states.WAITING_FOR_ENDPOINT] += codes.count(PARKED)
@@ -126,9 +149,9 @@ def _counts(stream: Stream, cause: causes.Cause) -> dict[str, int]:
 
 
 def _newest_tasks(
-    stream: Stream, cause: causes.Cause, wanted: frozenset[str]
+    stream: Stream, cause: causes.Cause, wanted: frozenset[str], end: int
 ) -> Iterator[tuple[int, str]]:
-    """Indices and states, the highest index first."""
+    """Indices below this one, and states, the highest index first."""
     by_code = {QUEUED: cause.status, SENT: cause.status, PARKED: states.WAITING_FOR_ENDPOINT}
     by_code |= {RUNNING: cause.status if cause.begun else states.RUNNING, STORING: states.RUNNING}
     by_code |= {ENDED: states.SUCCESS, DELIVERED: states.SUCCESS}
@@ -136,7 +159,7 @@ def _newest_tasks(
     # those that ended in a way that is.
     codes = stream.states.translate(_marks(by_code, wanted))
     kinds = (stream.kinds or bytearray()).translate(_marks(_STATUS, wanted, but=OutcomeKind.VALUE))
-    index = stream.count
+    index = end
     while (index := max(codes.rfind(1, 0, index), kinds.rfind(1, 0, index))) >= 0:
         status = by_code[stream.states[index]]
         if stream.states[index] in _OVER:

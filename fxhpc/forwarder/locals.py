@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.hosts import Watch
@@ -13,6 +14,9 @@ from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.journal import Journal, Owner, read_journal
 from fxhpc.protocol import messages as msg
 from fxhpc.transport.acceptor import Acceptor
+
+if TYPE_CHECKING:
+    from fxhpc.forwarder.other_hosts import OtherHosts
 
 #: Seconds that the managers of a closing instance have to end.
 CLOSING_S = 10.0
@@ -34,12 +38,16 @@ class LocalHost:
         acceptor: the socket where managers register.
         epoch: of the forwarder; that of the interchanges too.
         directory: where journals are kept, or None: they die with this process.
+
+    Attributes:
+        others: where managers on other hosts register, if they may.
     """
 
     def __init__(
         self, acceptor: Acceptor[msg.FromManager], epoch: int, directory: str | None
     ) -> None:
-        self.acceptor = acceptor
+        self._acceptor = acceptor
+        self.others: OtherHosts | None = None
         self._epoch = epoch
         self._directory = directory
         self._instances: dict[bytes, _Instance] = {}
@@ -70,7 +78,16 @@ class LocalHost:
             return
         instance.closing_until = time.monotonic() + CLOSING_S
         for peer in instance.peers:
-            self.acceptor.send(peer, msg.Bye("its process has ended"))
+            self._send(peer, msg.Bye("its process has ended"))
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether managers of an instance that is told to end have not ended yet."""
+        return any(instance.closing_until is not None for instance in self._instances.values())
+
+    def has(self, name: bytes) -> bool:
+        """Whether an interchange is hosted for an instance."""
+        return name in self._instances
 
     def closed(self) -> list[bytes]:
         """Instances that are over now."""
@@ -94,24 +111,43 @@ class LocalHost:
             return []
         return self._handle(instance, iev.ForwarderSaid(message))
 
+    def sockets(self) -> list[Any]:
+        """What to poll for reading, beside `descriptors`."""
+        return [acceptor.socket for acceptor in self._acceptors()]
+
+    def _acceptors(self) -> list[Acceptor[msg.FromManager]]:
+        far = self.others.managers if self.others is not None else None
+        return [self._acceptor] if far is None else [self._acceptor, far]
+
+    def _send(self, peer: bytes, message: msg.ToManager) -> None:
+        for acceptor in self._acceptors():
+            if acceptor.send(peer, message):
+                return
+
     def receive(self) -> Iterator[tuple[bytes, list[msg.FromInterchange]]]:
         """Handle what managers have said; what their interchanges say to the forwarder."""
-        for peer, message in self.acceptor.receive():
+        for acceptor in self._acceptors():
+            yield from self._receive(acceptor)
+
+    def _receive(
+        self, acceptor: Acceptor[msg.FromManager]
+    ) -> Iterator[tuple[bytes, list[msg.FromInterchange]]]:
+        for peer, message in acceptor.receive():
             if isinstance(message, msg.Register):
                 instance = self._instances.get(message.endpoint)
                 if instance is None or instance.closing_until is not None:
-                    self.acceptor.send(peer, msg.Refuse("the process that it works for has ended"))
-                    self.acceptor.forget(peer)
+                    acceptor.send(peer, msg.Refuse("the process that it works for has ended"))
+                    acceptor.forget(peer)
                     continue
                 instance.peers.add(peer)
                 self._by_peer[peer] = instance
-                if peer not in self._watches and message.pid:
+                if acceptor is self._acceptor and peer not in self._watches and message.pid:
                     self._watches[peer] = Watch(message.pid, 0.0)
             else:
                 instance = self._by_peer.get(peer)
                 if instance is None:
-                    self.acceptor.send(peer, msg.Reset())
-                    self.acceptor.forget(peer)
+                    acceptor.send(peer, msg.Reset())
+                    acceptor.forget(peer)
                     continue
             said = self._handle(instance, iev.ManagerSaid(peer, message))
             if isinstance(message, msg.Register):
@@ -140,20 +176,25 @@ class LocalHost:
             if instance.journal is not None:
                 instance.journal.retry()
                 if instance.core.is_idle:
-                    instance.journal.compact()
+                    instance.journal.compact(instance.core.has_all)
 
-    def shut_down(self, keep_journals: bool) -> None:
-        """The forwarder ends: say so to all managers."""
+    def shut_down(self, goes_on: Callable[[bytes], bool]) -> None:
+        """The forwarder ends: say so to managers, and remove journals.
+
+        Args:
+            goes_on: whether an instance goes on with the next forwarder, which reads its journal.
+        """
         for instance in self._instances.values():
-            if not keep_journals:
+            kept = goes_on(instance.name)
+            if not kept:
                 for peer in instance.peers:
-                    self.acceptor.send(peer, msg.Bye("the forwarder has ended"))
+                    self._send(peer, msg.Bye("the forwarder has ended"))
             if instance.journal is not None:
-                instance.journal.close(remove=not keep_journals)
+                instance.journal.close(remove=not kept)
         for watch in self._watches.values():
             watch.close()
         self._instances.clear()
-        self.acceptor.close()
+        self._acceptor.close()
 
     def _handle(self, instance: _Instance, event: iev.Event) -> list[msg.FromInterchange]:
         return self._carry_out(instance, instance.core.handle(event, time.monotonic()))
@@ -166,7 +207,7 @@ class LocalHost:
             if isinstance(action, iev.ToForwarder):
                 said.append(action.message)
             elif isinstance(action, iev.ToManager):
-                self.acceptor.send(action.peer, action.message)
+                self._send(action.peer, action.message)
             elif isinstance(action, iev.CloseManager):
                 self._forget(action.peer)
             elif instance.journal is not None and isinstance(action, iev.Sent | iev.ManagerKnown):
@@ -174,7 +215,8 @@ class LocalHost:
         return said
 
     def _forget(self, peer: bytes) -> None:
-        self.acceptor.forget(peer)
+        for acceptor in self._acceptors():
+            acceptor.forget(peer)
         instance = self._by_peer.pop(peer, None)
         if instance is not None:
             instance.peers.discard(peer)

@@ -12,6 +12,7 @@ from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.writer import AnyWriter
+from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.transport.poller import Poller
 from fxhpc.transport.waker import Waker
 
@@ -19,6 +20,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two ticks.
 TICK_S = 0.5
+
+#: Seconds that it stays awake for the next call of a client that calls in a loop: to sleep and to
+#: be woken takes longer than such a client takes. See docs/decisions/0076.
+AWAKE_S = 150e-6
+
+_NOT_REMOTE = {LOCAL_ENDPOINT}
 
 
 class Clients(Protocol):
@@ -83,7 +90,7 @@ class Loop:
         poller = self._poller(
             [
                 self.waker.fileno(),
-                self.host.acceptor.socket,
+                *self.host.sockets(),
                 *self.clients.sockets(),
                 *managers,
                 *(self.remotes.sockets() if self.remotes else ()),
@@ -95,8 +102,8 @@ class Loop:
         if self.remotes is not None:
             wake_at = min(wake_at, self.remotes.next_eager_look())
         wait = 0.0 if self._events else max(0.0, wake_at - time.monotonic())
-        ready = poller.poll(wait)
-        self.waker.clear()
+        ready = poller.poll(wait, AWAKE_S if self.core.expects_more else 0.0)
+        self.waker.clear(self.waker.fileno() in ready)
         self._gather()
         self._events.extend(self.clients.receive(ready))
         for descriptor, peer in managers.items():
@@ -105,7 +112,7 @@ class Loop:
                 self._interchanges_said(self.host.receive())
                 if peer in self.host.descriptors().values():
                     self._interchanges_said([self.host.manager_ended(peer)])
-        if self.host.acceptor.socket in ready:
+        if any(socket in ready for socket in self.host.sockets()):
             self._interchanges_said(self.host.receive())
         if self.remotes is not None:
             self._events.extend(self.remotes.receive())
@@ -165,6 +172,7 @@ class Loop:
                 self._dirty = self._dirty or not isinstance(event, ev.Tick)
                 self._carry_out(self._handle(event))
             self._events.extend(ev.LocalClosed(name) for name in self.host.closed())
+            self._take_completed()  # whose call is stored waits for no end of a turn
             if self._events:
                 continue
             if not self._dirty:
@@ -214,7 +222,9 @@ class Loop:
         """An endpoint that was made or started a moment ago is to be known when it is asked for."""
         if self.remotes is None or not isinstance(event, ev.ClientSaid):
             return
-        names = self.core.awaited(event.message)
+        names = self.core.awaited(event.message) - _NOT_REMOTE
+        if not names:
+            return
         if not all(map(self.core.knows_endpoint, names)):
             # A tick may have found it just now, and have told it behind this event.
             for known in self.remotes.look(again=True):

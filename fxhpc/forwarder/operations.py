@@ -11,7 +11,7 @@ import msgspec
 
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 
 class ExceptionKind(IntEnum):
@@ -33,6 +33,12 @@ class AddFunction(msgspec.Struct, frozen=True):
     """Register a function, or change its record if the id exists."""
 
     record: FunctionRecord
+
+
+class AddContainer(msgspec.Struct, frozen=True):
+    """Register a container. No effect if its id exists."""
+
+    record: ContainerRecord
 
 
 class AddStream(msgspec.Struct, frozen=True):
@@ -127,6 +133,7 @@ class DropBodies(msgspec.Struct, frozen=True):
 Operation = (
     AddBody
     | AddFunction
+    | AddContainer
     | AddStream
     | AddSubmission
     | AddResults

@@ -21,8 +21,10 @@ from fxhpc.forwarder.core import endpoint_key
 from fxhpc.hosts import is_alive
 from fxhpc.protocol import codec
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.sizes import SizeLimits
 from fxhpc.transport import unix_sockets
 from fxhpc.transport.opener import Opener
+from fxhpc.transport.sockets import MessageSocket
 
 #: Seconds between heartbeats, and without a word until an interchange counts as away.
 HEARTBEAT_S = 5.0
@@ -40,6 +42,9 @@ REFUSED_S = 30.0
 #: Seconds until one that has said goodbye, and lives on all the same, is asked once more.
 PARTED_S = 30.0
 
+#: Seconds between two attempts to reach one on another host.
+FAR_RETRY_S = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +55,8 @@ class _Address(msgspec.Struct):
     pid: int
     started: float
     forwarder: str
+    server_key: str = ""
+    forwarders: str = ""  # for those on other hosts
 
 
 class _Record(msgspec.Struct):
@@ -58,6 +65,7 @@ class _Record(msgspec.Struct):
     endpoint: str
     name: str
     walltime_s: float = 0.0
+    limits: SizeLimits = SizeLimits()
 
 
 class _Remote:
@@ -66,6 +74,7 @@ class _Remote:
         self.name = name
         self.directory = directory
         self.walltime_s = 0.0
+        self.limits = SizeLimits()
         self.deleted = False
         self.told: ev.EndpointTold | None = None  # what was said of it last
         self.trouble = ""  # why the last link to it ended, or none could be made
@@ -76,8 +85,10 @@ class _Remote:
         self.parted_until = 0.0  # it is not asked again before
         self.opener: Opener[msg.FromInterchange] | None = None
         self.address: _Address | None = None
+        self.opened = 0.0
         self.heard = 0.0
         self.said = 0.0
+        self.attempts = 0  # to reach it on another host: each at another of its addresses
 
 
 class RemoteInterchanges:
@@ -178,6 +189,7 @@ class RemoteInterchanges:
             elif again:
                 yield ev.EndpointKnown(record.endpoint, record.name)
             remote.directory, remote.walltime_s = path.parent, record.walltime_s
+            remote.limits = record.limits
         for key, remote in self._remotes.items():
             remote.deleted = key not in seen
 
@@ -237,7 +249,7 @@ class RemoteInterchanges:
             if now - remote.heard > SILENCE_S:
                 remote.trouble = f"its process {remote.address.pid} is alive, and does not answer"
                 yield from self._lose(remote)
-            elif remote.opener.ended or not is_alive(remote.address.pid, remote.address.started):
+            elif remote.opener.ended or not _may_live(remote.address):
                 yield from self._lose(remote)
             elif now - remote.said > HEARTBEAT_S:
                 self.tell(remote.key, msg.Heartbeat())
@@ -256,7 +268,7 @@ class RemoteInterchanges:
         # It may have been started since the last look, and says only then how long its blocks last.
         record = read_struct(remote.directory / "endpoint.json", _Record)
         if record is not None and record.endpoint == str(uuid.UUID(bytes=remote.key)):
-            remote.walltime_s = record.walltime_s
+            remote.walltime_s, remote.limits = record.walltime_s, record.limits
         if remote.opener is not None or remote.trouble:
             yield from self._tell(remote, self._spoken(remote), 0.0)
             return
@@ -272,6 +284,12 @@ class RemoteInterchanges:
         """Why an interchange that is there has not greeted yet."""
         if remote.trouble:
             return f"endpoint {remote.name} cannot be spoken to: {remote.trouble}"
+        far = remote.address
+        if far is not None and far.host != platform.node() and remote.heard == remote.opened:
+            return (
+                f"endpoint {remote.name} runs on host {far.host} (pid {far.pid}), which has not "
+                f"answered yet: this home is served on {platform.node()}"
+            )
         return f"endpoint {remote.name} is coming up"
 
     def _tell(self, remote: _Remote, why: str, seen: float) -> Iterator[ev.Event]:
@@ -283,21 +301,22 @@ class RemoteInterchanges:
                     f"; cancel its tasks with: fxhpc task cancel --endpoint "
                     f"{uuid.UUID(bytes=remote.key)}, and submit them to another"
                 )
-        told = ev.EndpointTold(remote.key, why, seen, remote.walltime_s, remote.deleted)
+        told = ev.EndpointTold(
+            remote.key, why, seen, remote.walltime_s, remote.deleted, remote.limits
+        )
         if told != remote.told:
             remote.told = told
             yield told
 
     def _connect(self, remote: _Remote) -> Iterator[ev.Event]:
         address = read_struct(remote.directory / "interchange.json", _Address)
-        here = address is not None and address.host == platform.node()
-        if address is None or not here or not is_alive(address.pid, address.started):
+        if address is None or not _may_live(address):
             remote.trouble = ""
             return
         if address == remote.parted and time.monotonic() < remote.parted_until:
             return  # it is about to end, and another will come
         try:
-            socket = unix_sockets.dealer(address.forwarder)
+            socket = self._dial(remote, address)
         except (FxhpcError, ValueError, OSError) as error:
             if not remote.trouble:
                 log.warning("endpoint %s cannot be reached: %s", remote.name, error)
@@ -305,8 +324,23 @@ class RemoteInterchanges:
             return
         remote.address, remote.left = address, 0.0
         remote.opener = Opener(socket, codec.FROM_INTERCHANGE)
-        remote.heard = remote.said = time.monotonic()
+        remote.heard = remote.said = remote.opened = time.monotonic()
         yield ev.InterchangeUp(remote.key)
+
+    def _dial(self, remote: _Remote, address: _Address) -> MessageSocket:
+        if address.host == platform.node():
+            return unix_sockets.dealer(address.forwarder)
+        from fxhpc.transport.curve import CurveClient  # here: few need it
+        from fxhpc.transport.keys import load_keys
+        from fxhpc.transport.tcp_dealer import TcpDealer
+
+        keys = load_keys(self._directory.parent / "forwarder.key", "forwarder")
+        offered = address.forwarders.split()
+        remote.attempts += 1
+        remote.retry_at = time.monotonic() + FAR_RETRY_S
+        return TcpDealer(
+            offered[remote.attempts % len(offered)], CurveClient(keys, address.server_key.encode())
+        )
 
     def _lose(self, remote: _Remote, nothing_runs: bool = False) -> Iterator[ev.Event]:
         assert remote.opener is not None
@@ -315,3 +349,10 @@ class RemoteInterchanges:
         yield ev.InterchangeGone(remote.key, nothing_runs)
         remote.told = None
         yield from self._look_after(remote, time.monotonic())
+
+
+def _may_live(address: _Address) -> bool:
+    """Whether an interchange may be there: on another host its port tells."""
+    if address.host != platform.node():
+        return bool(address.forwarders)
+    return is_alive(address.pid, address.started)

@@ -74,6 +74,12 @@ MIGRATIONS: Sequence[str] = (
     CREATE TABLE dropped (stream BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE INDEX submission_shared ON submission (shared) WHERE shared IS NOT NULL;
     """,
+    # Containers that functions may choose.
+    """
+    CREATE TABLE container (
+        id TEXT PRIMARY KEY, created REAL NOT NULL, record BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 

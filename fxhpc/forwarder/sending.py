@@ -19,7 +19,13 @@ from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_l
 Taken = tuple[Segment, Endpoint, int]
 
 #: So many tasks wait for company at the most.
-COMPANY = 16
+COMPANY = 32
+
+#: A loop is long after so many tasks; then so many times as many wait, as many times as long.
+_LONG, _LONGER = 64, 4
+
+#: Bytes of a segment that is joined with others, and tasks that they make.
+_JOINED_BYTES, _JOINED_TASKS = 4096, 128
 
 
 class Sending:
@@ -36,6 +42,8 @@ class Sending:
         self.payload_bytes = 0
         self.company_s = company_s
         self._held: dict[bytes, float] = {}  # endpoints whose tasks wait for company: until when
+        self._looping_until = 0.0  # somebody submits one task after the other, and may go on
+        self._looped = 0  # tasks that were submitted so
         # What was taken from a queue and waits for the store: rows that are read, and segments of
         # which it is being stored that they are sent.
         self._loading_rows: dict[int, list[Taken]] = {}
@@ -46,20 +54,38 @@ class Sending:
         one task after the other, and asks for none of them meanwhile, pays for one message instead
         of many then, at each process on the way, in both directions.
         """
-        until = self._held.setdefault(endpoint.key, self._state.now + self.company_s)
-        if len(endpoint.queue) >= COMPANY or until <= self._state.now:
+        now = self._state.now
+        self._looped = self._looped + 1 if now < self._looping_until else 1
+        self._looping_until = now + self.company_s
+        longer = _LONGER if self._looped > _LONG else 1
+        until = self._held.setdefault(endpoint.key, now + longer * self.company_s)
+        if len(endpoint.queue) >= longer * COMPANY or until <= now:
             self.feed(endpoint)
+
+    def feed_again(self, endpoint: Endpoint) -> None:
+        """Its window has room: send an interchange what waits, unless that waits for company. If
+        each outcome took along what waits, there would never be any.
+        """
+        if self._held.get(endpoint.key, 0.0) <= self._state.now:
+            self.feed(endpoint)
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether somebody has just submitted a task after another, and goes on in a moment."""
+        return self._state.now < self._looping_until
 
     @property
     def due(self) -> float:
         """When `feed_held` has something to do, monotonic; infinite if nothing waits."""
-        return min(self._held.values(), default=math.inf)
+        return min(self._looping_until, *self._held.values()) if self._held else math.inf
 
     def feed_held(self, *, at_once: bool = False) -> None:
         """Send what has waited long enough; or all of it, since somebody waits for results."""
         now = self._state.now
+        at_once = at_once or self._looping_until <= now  # nobody goes on
         for key in [key for key, until in self._held.items() if at_once or until <= now]:
             del self._held[key]
+            self._looping_until = 0.0 if at_once else self._looping_until
             if endpoint := self._state.endpoints.get(key):
                 self.feed(endpoint)
 
@@ -68,7 +94,7 @@ class Sending:
         self._held.pop(endpoint.key, None)
         if endpoint.closing or self._gathering.trouble:
             return  # what cannot be stored when it has ended had better not begin
-        ready: list[msg.TaskRun] = []
+        ready: list[Segment] = []
         taken = endpoint.take()
         self.payload_bytes -= endpoint.dropped_bytes
         endpoint.dropped_bytes = 0
@@ -76,14 +102,14 @@ class Sending:
             if segment.stream.info.retries == 0 and self._state.durable and not segment.noted:
                 self._note_sent(endpoint, segment)
             elif segment.payloads is not None:
-                self.payload_bytes -= sum(map(len, segment.payloads))
-                ready.append(to_run(segment, segment.payloads))
+                self.payload_bytes -= segment.memory
+                ready.append(segment)
             elif segment.row in self._loading_rows:
                 self._loading_rows[segment.row].append((segment, endpoint, endpoint.greetings))
             else:
                 self._loading_rows[segment.row] = [(segment, endpoint, endpoint.greetings)]
                 self._state.load("load_submission", (segment.row,), self._row_loaded(segment.row))
-        self._send_runs(endpoint, ready)
+        self._send_runs(endpoint, _runs_of(ready))
 
     def send_body(self, endpoint: Endpoint, digest: bytes) -> None:
         """Send an interchange the bytes that it asks for, or that there are none."""
@@ -136,6 +162,19 @@ class Sending:
             for part in self._still_out(*taken)
             for index in range(part.first, part.first + part.count)
         }
+
+    def tell_if_all_is_there(self, endpoint: Endpoint) -> None:
+        """Tell an interchange whose journal is incomplete when all that was sent before has been
+        sent again: so that it need not suspect what comes.
+        """
+        taken = [*self._noting, *(one for row in self._loading_rows.values() for one in row)]
+        if endpoint.sends_again or any(
+            segment.sent_before and one is endpoint for segment, one, _ in taken
+        ):
+            return
+        endpoint.incomplete = False
+        word = msg.Backlog(endpoint.backlog, again=False)
+        self._state.actions.append(ev.ToInterchange(endpoint.key, word))
 
     def _note_sent(self, endpoint: Endpoint, segment: Segment) -> None:
         """Tasks that must never run twice: that they are sent is stored before they are."""
@@ -218,3 +257,28 @@ class Sending:
                 batch, size = [], 0
         if batch:
             self._state.actions.append(ev.ToInterchange(endpoint.key, msg.Tasks(batch)))
+
+
+def _runs_of(segments: list[Segment]) -> list[msg.TaskRun]:
+    """Segments in memory as they are sent. Small ones that follow each other, such as a loop of
+    single calls makes, go as one run: each run costs everybody on the way as much as some tasks.
+    """
+    runs: list[msg.TaskRun] = []
+    last: Segment | None = None
+    for segment in segments:
+        payloads = segment.payloads or []
+        if (
+            last is not None
+            and last.stream is segment.stream
+            and last.first + last.count == segment.first
+            and last.sent_before == segment.sent_before
+            and segment.memory <= _JOINED_BYTES
+            and len(runs[-1].payloads) < _JOINED_TASKS
+            and not runs[-1].shared
+            and not segment.stream.shared.get(segment.row)
+        ):
+            runs[-1].payloads = [*runs[-1].payloads, *payloads]
+        else:
+            runs.append(to_run(segment, payloads))
+        last = segment
+    return runs

@@ -69,10 +69,14 @@ class State:
         epoch: of the store's owner.
         durable: whether what is not kept is stored too.
         notices: what a person is to be told of the store, until a client was told.
+        home: the store's identity.
     """
 
-    def __init__(self, epoch: int, durable: bool, notices: Iterable[str] = ()) -> None:
+    def __init__(
+        self, epoch: int, durable: bool, notices: Iterable[str] = (), home: str = ""
+    ) -> None:
         self.epoch = epoch
+        self.home = home
         self.durable = durable
         self.notices = list(notices)
         self.now = 0.0  # monotonic, of the event that is being handled
@@ -87,6 +91,10 @@ class State:
         self.by_endpoint: dict[bytes, dict[bytes, Stream]] = {}
         # Streams that were purged while their client was there: the number of their next task.
         self.purged: dict[bytes, int] = {}
+        # By idempotency key: its streams, and the digest of what was submitted under it.
+        self.keys: dict[str, dict[bytes, bytes]] = {}
+        # Streams of keys that were purged before they had ended: something of them may still come.
+        self.abandoned: set[bytes] = set()
         self.attempts = Attempts()
         self.expected: set[bytes] = set()  # local instances of before that will attach again
         self.bodies = Bodies(BODY_BYTES if durable else None)
@@ -102,11 +110,17 @@ class State:
         self.streams[stream.info.stream] = stream
         key = stream.owner if is_local(stream) else endpoint_key(stream.info.endpoint)
         self.by_endpoint.setdefault(key, {})[stream.info.stream] = stream
+        if stream.info.key:
+            self.keys.setdefault(stream.info.key, {})[stream.info.stream] = stream.info.content
 
     def forget_stream(self, stream: Stream) -> None:
         """Nobody may ask for it any more."""
         name = stream.info.stream
         self.streams.pop(name, None)
+        if of_key := self.keys.get(stream.info.key):
+            of_key.pop(name, None)
+            if not of_key:
+                del self.keys[stream.info.key]
         for streams in self.by_endpoint.values():
             streams.pop(name, None)
 

@@ -145,7 +145,8 @@ class Store(Room):
             copy = migrate(connection, path, migrations)
             if copy:
                 self.notices.append(f"The store was migrated; {copy} is its copy from before.")
-            self._set_meta_if_new(clean=0, boot=boot_id())
+            identity = self.identity or secrets.token_hex(16)
+            self._set_meta_if_new(clean=0, boot=boot_id(), identity=identity)
             if self._acknowledged is not None:
                 self._acknowledged.begin(logged, read)
             if self._files is not None:
@@ -320,6 +321,8 @@ class Store(Room):
     def _disconnect(self) -> None:
         if self._acknowledged is not None:
             self._acknowledged.close()
+        if self._files is not None:
+            self._files.close()
         self._connection.close()
 
     def _set_meta(self, **values: Any) -> None:
@@ -393,4 +396,4 @@ class Store(Room):
                 handlers[type(operation)](operation)
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._connection, self._files, self._acknowledged, self.path)
+        return Transaction(self._connection, self._files, self._acknowledged, self.path, self.claim)

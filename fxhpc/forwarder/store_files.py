@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 
 from fxhpc.errors import ForwarderError
+from fxhpc.forwarder.page_cache import PageCache
 from fxhpc.forwarder.store_checksums import matches
 
 #: Payloads above this many bytes lie in files: a database writes each byte twice, and was four
@@ -14,6 +16,9 @@ FILE_LIMIT = 256 * 1024
 
 #: The same where every file is synced by itself, as on network file systems.
 SYNCED_FILE_LIMIT = 1024 * 1024
+
+#: What the name of a directory has at its end that is being replaced.
+_OLD = ".old"
 
 
 class PayloadFiles:
@@ -24,8 +29,11 @@ class PayloadFiles:
 
     def __init__(self, directory: str, *, full_sync: bool) -> None:
         self.directory = directory
+        _restore(directory)
         self.limit = SYNCED_FILE_LIMIT if full_sync else FILE_LIMIT
         self._full_sync = full_sync
+        self._cache = PageCache()
+        self._folder = -1  # the directory, open, once something was written
         self.size = 0  # bytes of all files
         self._written: dict[str, int] = {}  # in the transaction that is under way, with their bytes
         self._dropped: list[str] = []
@@ -33,22 +41,30 @@ class PayloadFiles:
     def write(self, name: str, data: bytes) -> None:
         """Write a file with mode 0600.
 
+        In the directory that was there when the first was written: whoever takes the store over
+        has another one under its name, see `taking_over`.
+
         Raises:
             OSError: it could not be written, or not whole.
         """
-        os.makedirs(self.directory, 0o700, exist_ok=True)
-        path = os.path.join(self.directory, name)
+        if self._folder < 0:
+            os.makedirs(self.directory, 0o700, exist_ok=True)
+            self._folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         self._written[name] = len(data)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            self._cache.write(descriptor, data)
             if self._full_sync:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of the directory: another may come into its place."""
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     def read(self, name: str, size: int, checksum: int | None = None) -> bytes:
         """A file's bytes.
@@ -59,7 +75,7 @@ class PayloadFiles:
         path = os.path.join(self.directory, name)
         try:
             with open(path, "rb") as file:
-                data = file.read()
+                data = self._cache.read(file.fileno())
         except OSError as error:
             raise ForwarderError(
                 f"The payload file {path} cannot be read ({error.strerror}): what it held of a "
@@ -101,11 +117,7 @@ class PayloadFiles:
         """Make the names durable too, if they are to survive a loss of power."""
         if not self._full_sync or not self._written:
             return
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        os.fsync(self._folder)
 
     def measure(self) -> None:
         """Find out how large the files are that there are."""
@@ -130,14 +142,45 @@ class PayloadFiles:
         """Remove these; returns how many bytes they had."""
         size = 0
         for name in names:
-            path = os.path.join(self.directory, name)
             try:
-                length = os.stat(path).st_size
-                os.unlink(path)
+                if self._folder < 0:
+                    length = os.stat(path := os.path.join(self.directory, name)).st_size
+                    os.unlink(path)
+                else:
+                    length = os.stat(name, dir_fd=self._folder).st_size
+                    os.unlink(name, dir_fd=self._folder)
                 size += length
             except OSError:
                 pass  # it was never made, or `sweep` will find it
         return size
+
+
+def replace_directory(directory: str) -> None:
+    """Have another directory with the same files in the place of this one: whoever has that open
+    finds it removed. The files are written once, and never changed.
+    """
+    fresh, old = f"{directory}.new", f"{directory}{_OLD}"
+    _restore(directory)
+    if not os.path.isdir(directory):
+        return
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    os.mkdir(fresh, 0o700)
+    for name in os.listdir(directory):
+        source, target = os.path.join(directory, name), os.path.join(fresh, name)
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, target)
+    os.replace(directory, old)
+    os.replace(fresh, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(directory: str) -> None:
+    """Whoever replaced it may have been killed in between."""
+    if not os.path.isdir(directory) and os.path.isdir(directory + _OLD):
+        os.replace(directory + _OLD, directory)
 
 
 def body_file(digest: bytes) -> str:

@@ -21,12 +21,13 @@ from fxhpc.forwarder.store_sizes import Measured
 from fxhpc.ids import from_ranges
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, pack_loss
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 _decode_payloads = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_ranges = msgspec.msgpack.Decoder(list[int]).decode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _decode_info = msgspec.msgpack.Decoder(StreamInfo).decode
+_decode_container = msgspec.msgpack.Decoder(ContainerRecord).decode
 _decode_record = msgspec.msgpack.Decoder(FunctionRecord).decode
 
 
@@ -69,6 +70,12 @@ class Recovered(NamedTuple):
 
 class Reader(Measured):
     """Reads an open store."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this store from all others: it comes into being with it, and stays."""
+        found = self._connection.execute("SELECT value FROM meta WHERE name = 'identity'")
+        return str((found.fetchone() or ("",))[0])
 
     def recover(self) -> Recovered:
         """What the store holds, without payloads and outcomes."""
@@ -234,6 +241,14 @@ class Reader(Measured):
             if found:
                 records.append(_decode_record(found[0]))
         return records
+
+    def containers(self, container_ids: list[str]) -> list[ContainerRecord]:
+        """The records of those of these containers that exist; of all, if none is named."""
+        asked = "SELECT record FROM container"
+        if container_ids:
+            asked += f" WHERE id IN ({', '.join('?' * len(container_ids))})"
+        rows = self._connection.execute(f"{asked} ORDER BY created, id", container_ids)
+        return [_decode_container(record) for (record,) in rows]
 
     def search(
         self, query: str, offset: int = 0, limit: int = 10

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from fxhpc.errors import StoreFull
 from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.claim import Claim
 from fxhpc.forwarder.operations import Operation
 from fxhpc.forwarder.store_acknowledged import Acknowledged
 from fxhpc.forwarder.store_errors import explain, no_room, room_needed
@@ -34,7 +35,7 @@ _STEP_BYTES = 512 * 1024
 #: Pages that are freed before the log is emptied: it gets two for each at the worst.
 _PAGES_A_CHECKPOINT = 512
 
-_NEW_WORK = frozenset({op.AddBody, op.AddFunction, op.AddStream, op.AddSubmission})
+_NEW_WORK = frozenset({op.AddBody, op.AddFunction, op.AddContainer, op.AddStream, op.AddSubmission})
 _DROPS = frozenset(
     {
         op.DropSubmissions,
@@ -48,8 +49,14 @@ _DROPS = frozenset(
 
 
 class Room(Reader):
-    """The part of a store that keeps it small, and able to become smaller."""
+    """The part of a store that keeps it small, and able to become smaller.
 
+    Attributes:
+        claim: this process's to the store, if others may take that over: looked at before it is
+            written to.
+    """
+
+    claim: Claim | None = None
     _changes: Changes
     _reserve: Reserve | None
     _acknowledged: Acknowledged | None = None
@@ -77,6 +84,7 @@ class Room(Reader):
 
     def checkpoint(self) -> None:
         """Move what is in the log into the database, as far as that can be done now."""
+        self._check_owner()
         self._look_again()
         with contextlib.suppress(sqlite3.Error):  # a full disk: it is tried again
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -86,6 +94,7 @@ class Room(Reader):
 
         Returns whether that could be done: on a full disk the log holds it all the same.
         """
+        self._check_owner()
         self._look_again()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -122,6 +131,7 @@ class Room(Reader):
         return left
 
     def _vacuum(self, pages: int) -> int:
+        self._check_owner()
         self._look_again()
         # A transaction of its own. A script goes on to its end: `execute` would free one page.
         try:
@@ -134,6 +144,10 @@ class Room(Reader):
             self._acknowledged.note()
         (left,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         return int(left)
+
+    def _check_owner(self) -> None:
+        if self.claim is not None:
+            self.claim.check()
 
     def _look_again(self) -> None:
         if self._acknowledged is not None:

@@ -21,7 +21,7 @@ from fxhpc.forwarder.store_checksums import (
 from fxhpc.forwarder.store_files import body_file
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 #: Rows that are tried one by one, where damage stops a look from both ends of a table.
 _TRIED_ROWS = 20_000
@@ -33,6 +33,7 @@ _payloads = msgspec.msgpack.Decoder(list[bytes]).decode
 _ranges = msgspec.msgpack.Decoder(list[int]).decode
 _outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _info = msgspec.msgpack.Decoder(StreamInfo).decode
+_decode_container = msgspec.msgpack.Decoder(ContainerRecord).decode
 _record = msgspec.msgpack.Decoder(FunctionRecord).decode
 
 _Broken = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
@@ -111,6 +112,7 @@ class Salvage:
         self._copy("meta", "name, value", self._meta)
         self._copy("body", "digest, size, data", self._body)
         self._copy("function", "id, searchable, created, name, record", self._function)
+        self._copy("container", "id, created, record", self._container)
         for (stream,) in self._read("dropped", "stream"):
             self._dropped.add(stream)
         self._copy("stream", "stream, owner, info, crc, looked", self._stream)
@@ -155,7 +157,7 @@ class Salvage:
         """Rows from the beginning as far as can be read, then from the end, then in between."""
         known = {name for _, name, *_ in self._pragma(table)}
         if not known:
-            if table != "dropped":
+            if table not in ("dropped", "container"):  # which older ones do not have
                 self.incomplete.append(table)
             return
         names = columns.split(", ")
@@ -205,9 +207,11 @@ class Salvage:
     # --- what is whole --------------------------------------------------------------------------
 
     def _meta(self, row: _Row) -> bool:
-        if row[0] != "epoch":
+        if row[0] not in ("epoch", "identity"):
             return True  # of this opening alone
-        if not isinstance(row[1], int) or not 0 < row[1] < 2**53:
+        if row[0] == "epoch" and (not isinstance(row[1], int) or not 0 < row[1] < 2**53):
+            return False
+        if row[0] == "identity" and not (isinstance(row[1], str) and len(row[1]) == 32):
             return False
         self._target.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", row)
         return True
@@ -239,6 +243,12 @@ class Salvage:
                 (number, record.name, record.description, record.author, record.source[: 2**16]),
             )
         return True
+
+    def _container(self, row: _Row) -> bool:
+        name, created, encoded = row
+        if _decode_container(encoded).container_id != name:
+            return False
+        return self._insert("container", (name, float(created), encoded))
 
     def _stream(self, row: _Row) -> bool:
         name, owner, encoded, checksum, looked = row

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from fxhpc.forwarder.claim import Claim
 from fxhpc.forwarder.store_acknowledged import Acknowledged
 from fxhpc.forwarder.store_errors import explain
 from fxhpc.forwarder.store_files import PayloadFiles
 
 
 class Transaction:
-    """One transaction of database and files: both, or neither."""
+    """One transaction of database and files: both, or neither.
+
+    Args:
+        claim: this process's to the store, if others may take that over. It is looked at before
+            anything is written, and again when all is: what another owner may not have seen is
+            not called stored.
+    """
 
     def __init__(
         self,
@@ -19,14 +26,18 @@ class Transaction:
         files: PayloadFiles | None,
         acknowledged: Acknowledged | None,
         path: str,
+        claim: Claim | None = None,
     ) -> None:
         self._connection = connection
         self._files = files
         self._acknowledged = acknowledged
         self._path = path
+        self._claim = claim
         self._changes = connection.total_changes
 
     def __enter__(self) -> None:
+        if self._claim is not None:
+            self._claim.check()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -49,6 +60,8 @@ class Transaction:
                     self._acknowledged.note()
                 if self._files is not None:
                     self._files.commit()
+                if self._claim is not None:
+                    self._claim.confirm()
                 return
         # SQLite has undone the transaction itself after some errors, a full disk among them.
         if self._connection.in_transaction:

@@ -35,6 +35,7 @@ class Changes:
         self.handlers: dict[type, Callable[[Any], None]] = {
             op.AddBody: self._add_body,
             op.AddFunction: self._add_function,
+            op.AddContainer: self._add_container,
             op.AddStream: self._add_stream,
             op.AddSubmission: self._add_submission,
             op.AddResults: self._add_results,
@@ -93,6 +94,13 @@ class Changes:
                     record.source[:_INDEXED_SOURCE],
                 ),
             )
+
+    def _add_container(self, add: op.AddContainer) -> None:
+        record = add.record
+        self._connection.execute(
+            "INSERT OR IGNORE INTO container (id, created, record) VALUES (?, ?, ?)",
+            (record.container_id, record.created, _encode(record)),
+        )
 
     def _add_stream(self, add: op.AddStream) -> None:
         name, encoded = add.info.stream, _encode(add.info)

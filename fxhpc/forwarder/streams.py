@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from fxhpc.ids import to_ranges
@@ -16,6 +17,9 @@ PARKED = 3  # its `local` is gone, and nobody has asked for it since
 STORING = 4  # ended; its outcome is on the way into the store
 ENDED = 5  # ended; its outcome is in the row that `rows_of` names
 DELIVERED = 6  # ended; its client has the outcome, nobody else may ask for it
+
+#: Times of submissions that lie closer together are not told apart, in seconds.
+SAME_TIME_S = 0.25
 
 
 class Segment:
@@ -120,6 +124,7 @@ class Stream:
         # Tasks that count as SENT, and were not: their interchange was asked who has them.
         self.asked: set[int] = set()
         self.recovered = False  # a forwarder of before had it: some may run, and it is not known
+        self._queued = array("d")  # from which index on tasks were queued when: pairs
         self._looked_rows = 0  # of `rows`, for `take_delivered`
 
     @property
@@ -132,6 +137,18 @@ class Stream:
         if index < len(self.states):
             return self.states[index]
         return QUEUED if index < self.accepted else DELIVERED
+
+    def note_queued(self, first: int, wall: float) -> None:
+        """The tasks from this index on are queued now. A loop of single ones takes 16 bytes in a
+        quarter of a second."""
+        if not self._queued or wall - self._queued[-1] >= SAME_TIME_S:
+            self._queued.extend((first, wall))
+
+    def queued(self, index: int) -> float:
+        """When a task was queued, wall clock; 0 if a forwarder of before did that."""
+        firsts = self._queued[::2]
+        position = bisect_right(firsts, index) - 1
+        return self._queued[2 * position + 1] if position >= 0 else 0.0
 
     @property
     def mean_bytes(self) -> float:

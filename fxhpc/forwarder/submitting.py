@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fxhpc.errors import ForwarderError
+from fxhpc.forwarder import argument_limits, too_large
 from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.sending import Sending
-from fxhpc.forwarder.state import State, error_words, ignore
+from fxhpc.forwarder.state import State, error_words, ignore, is_local
 from fxhpc.forwarder.streams import Segment, Stream
+from fxhpc.ids import LOCAL_ENDPOINT, task_id
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 
@@ -17,8 +21,18 @@ from fxhpc.protocol.messages import StreamInfo
 PAYLOAD_BYTES = 64 * 2**20
 
 
+#: Runs those tasks of a stream here that wait for a `local` which is gone.
+Adopt = Callable[[Stream, list[int] | None, Client], None]
+
+
 class Submitting:
-    """Takes tasks in."""
+    """Takes tasks in.
+
+    Attributes:
+        adopt: given what is submitted again under its key.
+    """
+
+    adopt: Adopt
 
     def __init__(self, state: State, sending: Sending, keeping: Keeping) -> None:
         self._state = state
@@ -27,7 +41,7 @@ class Submitting:
 
     def submit(self, client: Client, message: service.Submit) -> None:
         """Store what a client submits, and queue it when it is stored."""
-        refused = self._reason_to_refuse(message.submissions)
+        refused = self._reason_to_refuse(client, message.submissions)
         if refused is not None:
             self._state.fail(client, message.call, *refused)
             return
@@ -43,7 +57,8 @@ class Submitting:
             stream = self._state.streams.get(info.stream)
             if stream is None:
                 stream = Stream(info, client.instance)
-                stream.skip_to(self._state.purged.pop(info.stream, 0))
+                stream.skip_to(self._come_to(info, first))
+                self._state.purged.pop(info.stream, None)
                 self._state.add_stream(stream)
                 operations.append(op.AddStream(info, client.instance))
             if not info.keep:
@@ -54,6 +69,8 @@ class Submitting:
             size = sum(map(len, submission.payloads))
             row, self._state.next_row = self._state.next_row, self._state.next_row + 1
             stream.accepted = first + count
+            if wall := self._keeping.wall:
+                stream.note_queued(first, wall)
             if submission.shared:
                 stream.shared[row] = submission.shared
             keep = not self._state.durable or self._sending.payload_bytes + size <= PAYLOAD_BYTES
@@ -89,6 +106,9 @@ class Submitting:
                 return
             fed = self._accept(accepted)
             self._state.say(client.peer, service.Done(message.call))  # first: somebody waits for it
+            for stream, _ in again:
+                if stream.info.key and is_local(stream):
+                    self.adopt(stream, None, client)
             for endpoint in fed:
                 if may_wait:
                     self._sending.feed_soon(endpoint)
@@ -101,7 +121,7 @@ class Submitting:
             stored(None)
 
     def _reason_to_refuse(
-        self, submissions: list[service.Submission]
+        self, client: Client, submissions: list[service.Submission]
     ) -> tuple[str, list[str]] | None:
         """What is wrong with a message of submissions, as the error that its client is told."""
         accepted: dict[bytes, int] = {}
@@ -111,15 +131,48 @@ class Submitting:
                 return "EndpointNotFound", [info.endpoint]
             if info.walltime_s and (refusal := self._too_long(info)):
                 return refusal
+            if info.needs and (refusal := self._too_large(client, info)):
+                return refusal
+            if info.key and (refusal := self._key_taken(info)):
+                return refusal
             stream = self._state.streams.get(info.stream)
-            known = self._state.purged.get(info.stream, 0) if stream is None else stream.accepted
+            known = self._come_to(info, first) if stream is None else stream.accepted
             known = accepted.get(info.stream, known)
             refusing = stream is not None and stream.refusing
             if first + count > known and (first != known or refusing):
                 reason = f"task {first} of a stream came where {known} was next"
                 return "ForwarderError", [reason]
+            if first + count > known and (
+                refusal := argument_limits.refusal(self._state, submission)
+            ):
+                return refusal
             accepted[info.stream] = max(known, first + count)
         return None
+
+    def _come_to(self, info: StreamInfo, first: int) -> int:
+        """How far a stream had come that is not known any more, as far as anybody goes on with it.
+
+        One with a key that comes again from its start is a new submission.
+        """
+        return 0 if info.key and first == 0 else self._state.purged.get(info.stream, 0)
+
+    def _key_taken(self, info: StreamInfo) -> tuple[str, list[str]] | None:
+        """The error for tasks whose key stands for others, or for what is on its way out."""
+        streams = self._state.keys.get(info.key, {})
+        for stream, content in streams.items():
+            if content != info.content:
+                return "IdempotencyConflict", [info.key, task_id(stream, 0)]
+        if info.stream in streams:
+            return None
+        if info.stream in self._state.abandoned:
+            words = "were purged before they had ended, and parts of them may still run"
+            what = "use another key"
+        elif self._keeping.dropping.is_going(info.stream):
+            words, what = "were purged, and are being removed", "submit again in a moment"
+        else:
+            return None
+        reason = f"The tasks of the key {info.key!r} {words}. Nothing was submitted: {what}."
+        return "ForwarderError", [reason]
 
     def _too_long(self, info: StreamInfo) -> tuple[str, list[str]] | None:
         """The error for tasks that are declared to take longer than any block of the endpoint."""
@@ -128,6 +181,20 @@ class Submitting:
             return None
         durations = [str(info.walltime_s), str(endpoint.longest_block_s)]
         return "WalltimeTooLong", [endpoint.title, *durations]
+
+    def _too_large(self, client: Client, info: StreamInfo) -> tuple[str, list[str]] | None:
+        """The error for tasks that need more than any node of the endpoint has."""
+        stream = self._state.streams.get(info.stream)
+        if stream is not None and stream.accepted:
+            return None  # it was taken: what has come of it ends by itself
+        own = info.endpoint == LOCAL_ENDPOINT
+        endpoint = (
+            self._state.endpoints.get(client.instance)
+            if own
+            else self._state.named_endpoint(info.endpoint)
+        )
+        words = None if endpoint is None else too_large.refusal(endpoint, info.needs)
+        return None if words is None else ("ResourcesTooLarge", words)
 
     def _accept(self, accepted: list[tuple[Stream, Segment, int]]) -> list[Endpoint]:
         """Submissions are stored: their tasks wait from now on. The endpoints that they are for."""

@@ -15,6 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
 from fxhpc import forks
+from fxhpc.errors import ForwarderError
+from fxhpc.forwarder.claim import Displaced
 from fxhpc.forwarder.operations import (
     AddBody,
     AddResults,
@@ -87,6 +89,10 @@ class Writer:
             It takes less time than to wake a thread and to be woken by it, where commits are not
             synchronised with the disk. Checkpoints, which are, are always left to the thread.
         waiting_bytes: see `is_full`.
+
+    Attributes:
+        is_displaced: another process owns the store now. What was asked for since is not answered,
+            for whoever asked: the new owner does.
     """
 
     def __init__(
@@ -110,6 +116,8 @@ class Writer:
         self._requests: SimpleQueue[_Submit | _Read | _Checkpoint | None] = SimpleQueue()
         self._completed: deque[Completion] = deque()
         self._closed = False
+        self._leaving = False
+        self.is_displaced = False
         self._thread = threading.Thread(target=self._run, name="fxhpc-store-writer", daemon=True)
         self._thread.start()
 
@@ -118,12 +126,14 @@ class Writer:
         size = _size(operations)
         is_small = len(operations) <= _SMALL_OPERATIONS and size <= _SMALL_BYTES
         if self._inline and is_small and self._asked == self._answered:
-            self._completed.append((token, _apply(self._store, operations)))
+            self._complete(token, _apply(self._store, operations))
         else:
             self._asked_bytes += size
             self._put(_Submit(token, operations, size))
         if self._inline:
-            self._logged += size + _COMMIT_BYTES
+            most = self._store.logged_payload
+            in_files = _in_files(operations, most) if size > most else 0
+            self._logged += size - in_files + _COMMIT_BYTES
             if self._logged > self._store.log_limit:
                 self._logged = 0
                 self._put(_Checkpoint())
@@ -155,6 +165,19 @@ class Writer:
         self._put(None)
         self._thread.join()
 
+    def leave(self) -> None:
+        """Write nothing any more, and leave the store as it is: another process owns it. This one
+        must end without closing it, which would write, and remove the other's log.
+        """
+        self._leaving = True
+        self.close()
+
+    def _complete(self, token: object, result: object) -> None:
+        if isinstance(result, Displaced):
+            self.is_displaced = True
+        else:
+            self._completed.append((token, result))
+
     def _run(self) -> None:
         group: list[_Submit] = []
         while True:
@@ -167,15 +190,15 @@ class Writer:
                 else:
                     self._commit(group)
                     if request is None:
-                        with forks.none:
-                            self._store.close()
+                        if not self._leaving:
+                            with forks.none:
+                                self._store.close()
                         return
                     if isinstance(request, _Read):
-                        self._completed.append((request.token, _answer(self._store, request)))
+                        self._complete(request.token, _answer(self._store, request))
                         self._wake()
                     else:
-                        with forks.none:
-                            self._store.checkpoint()
+                        self._checkpoint()
                     self._answered += 1
                 if taken == _GROUP_LIMIT or size > _GROUP_BYTES:
                     break
@@ -185,16 +208,28 @@ class Writer:
                     break
             self._commit(group)
 
+    def _checkpoint(self) -> None:
+        try:
+            with forks.none:
+                self._store.checkpoint()
+        except Displaced:
+            self.is_displaced = True
+        except ForwarderError:
+            pass  # nobody can tell now whose the store is: it is tried again
+
     def _commit(self, group: list[_Submit]) -> None:
         """Commit these, tell the loop, and empty the list."""
         if not group:
+            return
+        if self._leaving:
+            group.clear()
             return
         together = [operation for request in group for operation in request.operations]
         if len(group) > 1 and _apply(self._store, together) is None:
             self._completed.extend((request.token, None) for request in group)
         else:  # alone, or one of them failed: so each for itself, and only that one fails
             for request in group:
-                self._completed.append((request.token, _apply(self._store, request.operations)))
+                self._complete(request.token, _apply(self._store, request.operations))
         self._answered += len(group)
         self._answered_bytes += sum(request.size for request in group)
         group.clear()
@@ -247,6 +282,19 @@ def _size(operations: Sequence[Operation]) -> int:
         elif isinstance(operation, DropStream):
             size += _SMALL_BYTES + 1  # any number of rows
     return size
+
+
+def _in_files(operations: Sequence[Operation], most: int) -> int:
+    """How many bytes of these are in payloads of more than `most`: the log does not have them."""
+    sizes: list[int] = []
+    for operation in operations:
+        if isinstance(operation, AddSubmission):
+            sizes += map(len, operation.payloads)
+        elif isinstance(operation, AddResults):
+            sizes += [len(outcome.data) for outcome in operation.outcomes]
+        elif isinstance(operation, AddBody):
+            sizes.append(len(operation.data))
+    return sum(size for size in sizes if size > most)
 
 
 def _apply(store: Store, operations: Sequence[Operation]) -> Exception | None:

@@ -10,6 +10,7 @@ from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
+from fxhpc.protocol.versions import PROTOCOL
 from fxhpc.testing.clock import FakeClock
 from fxhpc.testing.store import ModelStore
 
@@ -84,7 +85,8 @@ class Stage:
         name: bytes = b"",
         local: bytes = b"",
         streams: list[bytes] | None = None,
-        protocol: int = msg.PROTOCOL,
+        protocol: int = PROTOCOL,
+        oldest_protocol: int | None = None,
     ) -> None:
         self.client(
             peer,
@@ -96,7 +98,7 @@ class Stage:
                 0.0,
                 "9.9",
                 protocol=protocol,
-                oldest_protocol=protocol,
+                oldest_protocol=protocol if oldest_protocol is None else oldest_protocol,
                 streams=streams or [],
             ),
         )
@@ -143,11 +145,14 @@ class Stage:
         held: list[int] | None = None,
         epoch: int = 1,
         doubtful: bool = False,
+        incomplete: bool = False,
     ) -> None:
         """The interchange can be spoken to, and says what it holds and wants."""
         self.tell(ev.InterchangeUp(key))
         refs = [msg.TaskRefs(STREAM, to_ranges(held))] if held else []
-        present = msg.Present(ENDPOINT, epoch, "1", held=refs, doubtful=doubtful)
+        present = msg.Present(
+            ENDPOINT, epoch, "1", held=refs, doubtful=doubtful, incomplete=incomplete
+        )
         self.interchange(present, key)
         self.interchange(msg.Window(tasks, size), key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from acting import ENDPOINT, STREAM, Stage
 
@@ -9,7 +10,7 @@ from fxhpc.forwarder import attempts
 from fxhpc.forwarder import events as ev
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
-from fxhpc.protocol.outcome import Loss, LossCause
+from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, Output
 
 
 @pytest.fixture
@@ -121,3 +122,68 @@ def test_a_later_interchange_knows_nothing_of_suspects(stage: Stage) -> None:
     assert "it runs alone" in reason(stage)[1], "it is the same one"
     stage.interchange(msg.Present(ENDPOINT, 2, "1"))
     assert reason(stage)[1].endswith("it was lost once: A")
+
+
+def told(stage: Stage, index: int) -> Output:
+    """What goes along with the outcome of a task."""
+    stage.fetch(b"client", [index])
+    (state,) = stage.said(b"client", service.States)[-1].streams[0].states
+    assert state.outcome is not None
+    packed = state.outcome.output
+    return msgspec.msgpack.decode(packed, type=Output) if packed else Output()
+
+
+def test_what_ends_well_after_all_carries_its_story(stage: Stage) -> None:
+    stage.interchange(lost("the first", "the second"))
+    stage.finish([0, 1])
+    assert (told(stage, 0).lost, told(stage, 0).attempts) == (2, ["the first", "the second"])
+    assert told(stage, 1) == Output()
+    again = Stage(stage.store)
+    again.attach(b"client")
+    assert told(again, 0).lost == 2  # it is stored with the outcome
+
+
+@pytest.mark.parametrize(
+    ("packed", "stays"),
+    [
+        (msgspec.msgpack.encode(Output(b"out", started=5.0, pid=7)), True),
+        (b"of a newer version", False),
+    ],
+)
+def test_what_its_worker_told_of_it_stays(stage: Stage, packed: bytes, stays: bool) -> None:
+    stage.interchange(lost("the first"))
+    outcome = Outcome(0, OutcomeKind.ERROR, b"error", 1.0, packed)
+    stage.interchange(msg.Results(1, [msg.ResultRun(STREAM, 1, 1, [outcome])]))
+    if stays:
+        found = told(stage, 0)
+        assert (found.stdout, found.pid, found.lost) == (b"out", 7, 1)
+    else:
+        assert outcome.output == packed
+
+
+def test_what_is_lost_for_good_says_it_itself(stage: Stage) -> None:
+    stage.interchange(lost("the first"))
+    stage.finish([0], kind=OutcomeKind.LOST)
+    assert told(stage, 0) == Output()
+
+
+def test_when_a_task_was_queued(stage: Stage) -> None:
+    def queued(index: int, of: Stage = stage) -> float:
+        wanted = [service.StreamRanges(STREAM, [index, 1])]
+        of.client(b"client", service.Fetch(9, wanted, details=True))
+        summary = of.said(b"client", service.States)[-1].streams[0].summary
+        assert summary is not None
+        return summary.queued
+
+    assert queued(0) == 0.0  # it did not know the time yet
+    stage.tell(ev.Tick(wall=1_700_000_000.0))
+    stage.submit(b"client", 2, first=3)
+    stage.clock.advance(0.1)
+    stage.submit(b"client", 1, first=5)  # not told apart
+    stage.clock.advance(60.0)
+    stage.submit(b"client", 1, first=6)
+    assert [queued(index) for index in (2, 3, 5)] == [0.0, 1_700_000_000.0, 1_700_000_000.0]
+    assert queued(6) == pytest.approx(1_700_000_060.1)
+    again = Stage(stage.store)
+    again.attach(b"client")
+    assert queued(6, again) == 0.0

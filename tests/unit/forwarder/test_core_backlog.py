@@ -53,6 +53,43 @@ def test_it_is_told_again_to_an_interchange_that_comes_back(stage: Stage) -> Non
     assert backlogs(stage)[-1] == 20
 
 
+def words(stage: Stage) -> list[bool]:
+    """What it was told of whether anything may have been sent before."""
+    stage.tick(0.5)
+    found = [backlog.again for backlog in stage.down(msg.Backlog)]
+    stage.clear()
+    return found
+
+
+def test_an_incomplete_journals_interchange_hears_when_all_was_sent_again(stage: Stage) -> None:
+    stage.submit(C, 4)
+    stage.interchange(msg.Window(2, 1 << 30))
+    stage.clear()
+    stage.up(tasks=2, incomplete=True)
+    assert stage.sent() == [0, 1]
+    assert False not in words(stage)  # 2 and 3 are still to be sent again
+    stage.interchange(msg.Window(4, 1 << 30))
+    assert stage.sent() == [2, 3]
+    assert False in words(stage)
+    stage.submit(C, 9, first=4, call=2)  # these nobody has
+    assert False not in words(stage)  # once is enough
+    stage.up(tasks=4, incomplete=True)
+    assert False in words(stage)  # it may be another process: all of before was sent to it again
+    stage.up(tasks=4)
+    assert False not in words(stage)  # which did not ask
+
+
+def test_what_waits_for_the_store_is_still_to_be_sent_again(stage: Stage) -> None:
+    stage.submit(C, 2)
+    after = Stage(stage.store)
+    after.slow = True
+    after.up(incomplete=True)
+    assert False not in words(after)  # its arguments are read
+    after.work()
+    assert after.sent() == [0, 1]
+    assert words(after) == [False]
+
+
 def test_what_was_cancelled_is_not_counted(stage: Stage) -> None:
     stage.submit(C, 30)
     assert backlogs(stage) == [20]

@@ -9,6 +9,7 @@ from fxhpc.forwarder.gathering import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_MESSAGES
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind
+from fxhpc.protocol.versions import PROTOCOL
 from tests.unit.forwarder.acting import KEY, STREAM, Stage, info
 
 C, D = b"c", b"d"
@@ -46,6 +47,31 @@ def test_the_first_outcome_counts_and_the_others_are_acknowledged(stage: Stage) 
     outcome = answer.streams[0].states[0].outcome
     assert outcome is not None
     assert outcome.data == b"value"
+
+
+def test_who_wants_to_know_what_runs_of_kept_tasks_is_told(stage: Stage) -> None:
+    stage.attach(D)
+    stage.submit(C, 5)
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 2])]))
+    assert not stage.said(C, msg.Started)
+
+    def ask(peer: bytes, call: int, ranges: list[int], *, begun: bool) -> None:
+        parts = [service.StreamRanges(STREAM, ranges)]
+        stage.client(peer, service.Fetch(call, parts, wait_s=30, need=1, ended=True, begun=begun))
+
+    ask(C, 3, [1, 3], begun=True)
+    ask(D, 3, [0, 5], begun=False)
+    assert stage.said(C, msg.Started) == [msg.Started([msg.TaskRefs(STREAM, [1, 1])])]
+    stage.clear()
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 3])]))
+    assert stage.said(C, msg.Started) == [msg.Started([msg.TaskRefs(STREAM, [2, 2])])]
+    stage.finish([1])
+    stage.tick(0.5)
+    assert len(stage.said(C, service.States)) == 1
+    stage.clear()
+    stage.interchange(msg.Started([msg.TaskRefs(STREAM, [0, 5])]))  # said again: nobody asks now
+    assert not stage.said(C, msg.Started)
+    assert not stage.said(D, msg.Started)
 
 
 def test_outcomes_of_unknown_tasks_are_acknowledged(stage: Stage) -> None:
@@ -316,6 +342,13 @@ def test_another_protocol_is_refused_and_both_versions_are_named(protocol: int) 
     assert "0.1.0" in refuse.reason
 
 
+def test_with_a_client_of_the_next_version_its_older_protocol_is_spoken() -> None:
+    stage = Stage()
+    stage.attach(C, protocol=PROTOCOL + 1, oldest_protocol=PROTOCOL)
+    assert not stage.said(C, msg.Refuse)
+    assert [one.protocol for one in stage.said(C, service.Attached)] == [PROTOCOL]
+
+
 def test_a_stranger_is_told_to_greet() -> None:
     stage = Stage()
     stage.client(C, msg.Heartbeat())
@@ -354,3 +387,21 @@ def test_what_runs_at_a_manager_of_before_is_sent_to_its_new_interchange_all_the
     stage.slow = False
     stage.work()
     assert stage.sent() == [0, 1, 2]
+
+
+def test_who_comes_back_does_not_take_what_is_kept_along() -> None:
+    stage = Stage()
+    stage.attach(C)
+    stage.up()
+    stage.submit(C, 2)
+    again = Stage(stage.store)  # the forwarder was started again
+    again.attach(C, streams=[STREAM])
+    again.up()
+    again.finish([0])
+    assert not again.said(C, service.Push)
+    again.tell(ev.ClientGone(C))
+    again.finish([1], number=2)
+    again.attach(D)
+    again.fetch(D, [0, 1])
+    (answer,) = again.said(D, service.States)
+    assert [state.status for state in answer.streams[0].states] == [states.SUCCESS] * 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.dropping import SETTLED_S
 from fxhpc.protocol import service
@@ -56,6 +58,20 @@ def test_f07_a_function_and_a_large_argument_count_too() -> None:
     stage.client(CLIENT, service.RegisterFunction(2, record, bytes(2 * MB)))
     assert [failed.call for failed in stage.said(CLIENT, service.Failed)] == [1, 2]
     assert stage.store.bodies() == set()
+
+
+def test_f07_results_in_files_beside_the_store_count_too() -> None:
+    stage = stage_at(1e9)
+    stage.tell(ev.StoreLimits(MB, DAY))
+    ended_batch(stage)
+    stage.store.beside = 2 * MB
+    wall_tick(stage, 1e9)
+    stage.submit(CLIENT, 1, info(OTHER), call=2)
+    assert [failed.call for failed in stage.said(CLIENT, service.Failed)] == [2]
+    stage.store.beside = 0  # they go by themselves: nothing else happens then
+    wall_tick(stage, 1e9)
+    stage.submit(CLIENT, 1, info(OTHER), call=3)
+    assert stage.store.stored_tasks(OTHER) == 1
 
 
 def test_f07_a_batch_goes_when_its_retention_is_over() -> None:
@@ -256,3 +272,48 @@ def test_usage_is_told_by_endpoint_function_and_state() -> None:
     ]
     assert told.max_bytes == 5 * 2**30
     assert KEY in stage.core._state.endpoints
+
+
+def test_f07_a_group_may_be_kept_for_longer_or_shorter() -> None:
+    stage = stage_at(1e9)
+    group = "a-group"
+    stage.tell(ev.StoreLimits(MB, DAY, {group: 30 * DAY}))
+    stage.submit(CLIENT, 10, msgspec.structs.replace(info(STREAM), group=group))
+    stage.finish(list(range(10)), stream=STREAM)
+    wall_tick(stage, 1e9, 10 * DAY)
+    assert stage.store.stored_tasks(STREAM) == 10
+    stage.client(CLIENT, service.PurgeTasks(2, older_s=5 * DAY, dry_run=True))
+    assert [told.batches for told in stage.said(CLIENT, service.Purged)] == [0]
+    stage.client(CLIENT, service.PurgeTasks(3, older_s=5 * DAY, group=group, dry_run=True))
+    assert [told.batches for told in stage.said(CLIENT, service.Purged)] == [0, 1]
+    stage.tell(ev.StoreLimits(MB, 30 * DAY, {group: DAY}))
+    wall_tick(stage, 1e9)
+    wall_tick(stage, 1e9, SETTLED_S)
+    assert stage.store.stored_tasks(STREAM) == 0
+
+
+def test_f07_a_store_that_is_nearly_full_is_told_once_a_day() -> None:
+    stage = stage_at(1e9)
+    stage.tell(ev.StoreLimits(MB, 30 * DAY))
+    stage.submit(CLIENT, 7, size=100_000)
+    wall_tick(stage, 1e9)
+    assert stage.said(CLIENT, service.Notice) == []
+    stage.submit(CLIENT, 2, info(OTHER), call=2, size=100_000)
+    for seconds in (0.5, 60.0, 60.0, DAY):
+        wall_tick(stage, 1e9, seconds)
+    first, second = stage.said(CLIENT, service.Notice)
+    assert first == second
+    assert "nearly full" in first.text
+    assert "fxhpc store purge" in first.text
+
+
+def test_f07_a_disk_that_is_nearly_full_is_told_too() -> None:
+    stage = stage_at(1e9)
+    stage.tell(ev.StoreLimits(MB, 30 * DAY))
+    stage.store.room = 100 * MB
+    ended_batch(stage)
+    for seconds in (0.5, 60.0):
+        wall_tick(stage, 1e9, seconds)
+    (told,) = stage.said(CLIENT, service.Notice)
+    assert "100.0 MB are free" in told.text
+    assert "fxhpc store move" in told.text

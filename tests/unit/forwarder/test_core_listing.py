@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from fxhpc.protocol import messages as msg
@@ -76,6 +77,30 @@ def test_a_part_of_them(stage: Stage) -> None:
     assert ask(stage, limit=-5).streams == []
 
 
+def test_those_of_a_group_or_with_a_label(stage: Stage) -> None:
+    noted = {b"1": ("g", ("a", "b")), b"2": ("g", ("b",)), b"3": ("h", ("ab",))}
+    for name, (group, labels) in noted.items():
+        made = msgspec.structs.replace(
+            _info(name * 12, 300.0), group=group, labels=labels, metadata='{"n":1}'
+        )
+        stage.submit(C, 2, made)
+
+    def found(**wanted: object) -> list[bytes]:
+        return sorted(one.stream[:1] for one in ask(stage, **wanted).streams)
+
+    assert found(group="g") == [b"1", b"2"]
+    assert found(label="b") == [b"1", b"2"]
+    assert found(label="a", group="g") == [b"1"]
+    assert found(label="ab") == [b"3"]
+    assert found(label="A") == found(group="G") == found(label="a", group="h") == []
+    answer = ask(stage, label="a", each=True, limit=1)
+    assert (answer.total, len(answer.tasks)) == (1, 1)
+    assert (answer.streams[0].labels, answer.streams[0].metadata) == (("a", "b"), '{"n":1}')
+    again = Stage(stage.store)
+    again.attach(C)
+    assert [one.stream[:1] for one in ask(again, label="a").streams] == [b"1"]
+
+
 def test_single_tasks_the_newest_first(stage: Stage) -> None:
     every = ask(stage, each=True)
     assert [(task.stream, task.index) for task in every.tasks] == [
@@ -91,6 +116,29 @@ def test_single_tasks_the_newest_first(stage: Stage) -> None:
         states.SUCCESS,
     ]
     assert len(ask(stage, each=True, limit=3).tasks) == 3
+
+
+def test_who_wants_more_asks_for_those_after_the_last(stage: Stage) -> None:
+    stage.submit(C, 2, _info(b"third-------", 100.0), call=3)  # at the same time as the first
+    made = {one.stream: one.created for one in ask(stage).streams}
+
+    def read(page: int, **wanted: object) -> list[tuple[bytes, int]]:
+        found: list[tuple[bytes, int]] = []
+        after = None
+        while answer := ask(stage, each=True, limit=page, after=after, **wanted).tasks:
+            found += [(task.stream, task.index) for task in answer]
+            after = (made[answer[-1].stream], answer[-1].stream, answer[-1].index)
+        return found
+
+    every = read(1000)
+    assert len(every) == len(set(every)) == 10
+    assert [read(page) for page in (1, 2, 3, 7)] == [every] * 4
+    assert read(1, states=[states.FAILED]) == [(STREAM, 2), (STREAM, 1)]
+
+
+def test_those_after_one_that_is_gone(stage: Stage) -> None:
+    answer = ask(stage, each=True, after=(150.0, b"purged------", 5))
+    assert {task.stream for task in answer.tasks} == {STREAM}
 
 
 def test_details_of_a_task(stage: Stage) -> None:

@@ -55,10 +55,13 @@ def test_an_endpoint_that_nobody_knows(stage: Stage, name: str) -> None:
     for message in (
         service.ListTasks(7, name),
         service.PurgeTasks(7, endpoint=name),
-        service.GetStatus(7, name),
     ):
         assert stage.core.awaited(message) <= {name}
         assert refused(stage, message) == ("EndpointNotFound", [name])
+    assert stage.core.awaited(service.GetStatus(7, name)) == {name}
+    words = f"The home has {ENDPOINT}. Make one on its host: fxhpc endpoint configure NAME."
+    told = [name] if name == NOBODYS else [name, words]  # it may be meant as an endpoint's name
+    assert refused(stage, service.GetStatus(7, name)) == ("EndpointNotFound", told)
     for known in (ENDPOINT, LOCAL_ENDPOINT, ""):
         assert refused(stage, service.ListTasks(7, known)) is None
         assert refused(stage, service.PurgeTasks(7, endpoint=known, dry_run=True)) is None

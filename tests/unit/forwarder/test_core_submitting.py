@@ -151,12 +151,10 @@ def test_a_task_larger_than_the_window_goes_out_alone(stage: Stage) -> None:
 
 
 def test_submitters_take_turns(stage: Stage) -> None:
-    stage.up(tasks=100)
     stage.submit(C, 100_000, info(submitter=C))
-    stage.submit(C, 1, info(OTHER, submitter=D), call=2)
-    stage.clear()
-    stage.finish(list(range(100)))
-    assert stage.sent(stream=OTHER) == [0]
+    stage.submit(C, 100, info(OTHER, submitter=D), call=2)
+    stage.up(tasks=100)
+    assert sorted([len(stage.sent()), len(stage.sent(stream=OTHER))]) == [35, 65]
 
 
 def test_a_function_goes_along_with_the_first_task_that_needs_it(stage: Stage) -> None:
@@ -271,6 +269,69 @@ def test_a_task_that_runs_at_an_earlier_manager_is_sent_all_the_same(stage: Stag
     stage.interchange(msg.Started([msg.TaskRefs(STREAM, [2, 1])]))
     stage.finish([0, 1])
     assert stage.sent() == [0, 1, 2]
+
+
+# --- a window that is full of somebody else's tasks, which may take hours -------------------------
+
+
+def test_who_has_none_there_does_not_wait_for_room(stage: Stage) -> None:
+    """But has no more than a share there, and the next when these have ended."""
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    stage.submit(C, 20, info(OTHER, submitter=D), call=2)
+    assert (len(stage.sent()), stage.sent(stream=OTHER)) == (10, [0, 1, 2, 3, 4])
+    stage.finish([0, 1, 2, 3], stream=OTHER)
+    assert len(stage.sent(stream=OTHER)) == 5
+    stage.finish([4], stream=OTHER, number=2)
+    assert len(stage.sent(stream=OTHER)) == 10
+    stage.tick(1.0)
+    stage.submit(C, 20, info(OTHER, submitter=D), first=20, call=3)
+    assert (len(stage.sent()), len(stage.sent(stream=OTHER))) == (10, 10)
+
+
+def test_very_many_submitters_have_one_task_each_beyond_the_window(stage: Stage) -> None:
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    streams = [b"stream %05d" % number for number in range(100)]
+    for stream in streams:
+        stage.submit(C, 20, info(stream, submitter=stream))
+    stage.tick(1.0)
+    found = [len(stage.sent(stream=stream)) for stream in streams]
+    assert found == sorted(found, reverse=True)
+    assert (found[0], found[-50:]) == (5, [1] * 50)
+    assert sum(found) < 150
+
+
+def test_large_arguments_of_others_keep_nobody_waiting(stage: Stage) -> None:
+    stage.up(size=1000)
+    stage.submit(C, 100, info(submitter=C), size=100)
+    stage.submit(C, 20, info(OTHER, submitter=D), call=2, size=100)
+    assert (len(stage.sent()), stage.sent(stream=OTHER)) == (10, [0, 1, 2, 3, 4])
+    stage.submit(C, 2, info(b"large-------", submitter=b"l"), call=3, size=5000)
+    assert stage.sent(stream=b"large-------") == [0]
+
+
+def test_an_interchange_that_wants_nothing_gets_nothing(stage: Stage) -> None:
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    stage.interchange(msg.Window(0, 0))
+    stage.submit(C, 20, info(OTHER, submitter=D), call=2)
+    assert stage.sent(stream=OTHER) == []
+    stage.interchange(msg.Window(10, 1 << 30))
+    assert len(stage.sent(stream=OTHER)) == 5
+
+
+def test_an_interchange_that_comes_back_full_gets_some_of_who_has_none_there(
+    stage: Stage,
+) -> None:
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    stage.submit(C, 20, info(OTHER, submitter=D), call=2)
+    stage.clear()
+    stage.up(tasks=10, held=[*range(10)], epoch=2)
+    assert len(stage.sent(stream=OTHER)) == 5
+    stage.finish([0, 1, 2, 3, 4], stream=OTHER)
+    assert len(stage.sent(stream=OTHER)) == 10
 
 
 def test_what_the_window_has_no_bytes_for_keeps_its_order() -> None:

@@ -37,6 +37,9 @@ class Acceptor:
         self.sent.append((peer, message))
         return True
 
+    def forget(self, peer: bytes) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -72,4 +75,62 @@ def test_clients_wait_and_hear_that_somebody_lives_while_much_is_to_be_stored() 
     assert acceptor.sent == [(b"one", Heartbeat()), (b"two", Heartbeat())]
     clients.is_full = lambda: False
     assert clients.sockets() == [acceptor.socket, *watched]
+    clients.close()
+
+
+class Others:
+    """The port for other hosts."""
+
+    managers_address = "tcp://10.0.0.1:1\nkey"
+
+    def __init__(self, *messages: Any) -> None:
+        self.clients: Any = Acceptor(*messages)
+        self.names = {"the home", "laptop"}
+        self.sender = "laptop"
+
+
+def attach(local: bytes) -> service.Attach:
+    return service.Attach(b"client", local, os.getpid(), "login9", 1.0, "0.1")
+
+
+def test_a_client_on_another_host_ends_when_it_is_silent_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody here sees its process: a pid of this host says nothing of it."""
+    acceptor: Any = Acceptor()
+    clients = HomeClients(acceptor)
+    others: Any = Others(attach(b"instance"))
+    clients.others = others
+    assert clients.receive({others.clients.socket}) == [ev.ClientSaid(b"peer", attach(b"instance"))]
+    assert clients.sockets() == [acceptor.socket, others.clients.socket]
+    assert clients.lives(b"instance")
+    clients.send(b"peer", service.Attached(1, "0.1", 1, "ipc:///here"))
+    ((_, attached),) = others.clients.sent
+    assert attached.managers == others.managers_address
+    assert clients.tick() == []
+    monkeypatch.setattr(home_clients, "AWAY_S", -1.0)
+    assert clients.tick() == [ev.ClientGone(b"peer")]
+    clients.close()
+
+
+def test_one_of_before_a_restart_is_expected_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = HomeClients(Acceptor())  # type: ignore[arg-type]
+    clients.expect_from("login9", b"instance", 4711, 1.0)
+    assert clients.hosts == {b"instance": "login9"}
+    assert clients.tick() == []
+    monkeypatch.setattr(home_clients, "AWAY_S", -1.0)
+    clients.expect_from("login9", b"instance", 4711, 1.0)
+    assert clients.tick() == [ev.LocalGone(b"instance")]
+    assert clients.tick() == []
+    clients.close()
+
+
+def test_one_whose_access_was_taken_back_has_ended() -> None:
+    clients = HomeClients(Acceptor())  # type: ignore[arg-type]
+    others: Any = Others(attach(b""))
+    clients.others = others
+    clients.receive({others.clients.socket})
+    assert clients.tick() == []
+    others.names.discard("laptop")
+    assert clients.tick() == [ev.ClientGone(b"peer")]
     clients.close()

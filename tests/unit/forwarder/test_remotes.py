@@ -19,13 +19,16 @@ from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder, endpoint_key
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
+from fxhpc.interchange.forwarder_door import ForwarderDoor
 from fxhpc.protocol import codec, service
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.sizes import SizeLimits
 from fxhpc.transport import unix_sockets
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.transport.ipc import ipc_address, make_ipc_directory
+from fxhpc.transport.keys import new_keys
 from fxhpc.version import __version__
-from tests.waiting import readable
+from tests.waiting import eventually, readable
 
 ENDPOINT = "5a4e0000-0000-4000-8000-000000000001"
 KEY = endpoint_key(ENDPOINT)
@@ -106,9 +109,11 @@ def test_how_long_its_blocks_last_is_known_as_soon_as_it_was_started(
     what no block lasts, also where the last look at the home was before."""
     [*place.remotes.tick()]
     record = place.directory / "endpoint.json"
-    record.write_text(record.read_text().replace("3600", "60"))
+    changed = {**json.loads(record.read_text()), "walltime_s": 60, "limits": {"argument": 5000}}
+    record.write_text(json.dumps(changed))
     found = [event for event in place.remotes.want(ENDPOINT) if isinstance(event, ev.EndpointTold)]
     assert [event.longest_s for event in found] == [60.0]
+    assert [event.limits for event in found] == [SizeLimits(argument=5000)]
 
 
 def test_an_endpoint_is_told_of_once_and_again_when_it_changes(
@@ -239,3 +244,44 @@ def test_one_that_has_said_goodbye_is_not_greeted_again(
         assert ev.InterchangeUp(KEY) not in [*place.remotes.tick()]
     at(1031.0)  # it has stayed, for whatever reason
     assert ev.InterchangeUp(KEY) in [*place.remotes.tick()]
+
+
+def test_one_on_another_host_is_spoken_to_there(tmp_path: Path) -> None:
+    """Over tcp, by the key of the home's forwarders. Where nobody answers, its host is told."""
+    home = tmp_path / "home"
+    (home / "endpoints").mkdir(parents=True)
+    endpoint = new_keys("endpoint")
+    door = ForwarderDoor(endpoint, home / "forwarder.key")
+    place = Place(home / "endpoints")
+    place.acceptor = door.acceptor
+    port = door.acceptor.socket.address.rpartition(":")[2]
+    record = {
+        "host": "login9",
+        "pid": 4711,
+        "started": 1.0,
+        "forwarder": "ipc:///tmp/nowhere",
+        "forwarders": f"tcp://127.0.0.1:{port}",
+        "server_key": endpoint.public.decode(),
+    }
+    (place.directory / "interchange.json").write_text(json.dumps(record))
+    events: list[ev.Event] = [*place.remotes.tick()]
+    assert ev.InterchangeUp(KEY) in events
+    place.remotes.tell(KEY, msg.Hello(1, "9.9"))
+
+    def answered() -> bool:
+        for peer, message in door.acceptor.receive():
+            assert isinstance(message, msg.Hello)
+            door.acceptor.send(peer, msg.Heartbeat())
+        return ev.InterchangeSaid(KEY, msg.Heartbeat()) in [*place.remotes.receive()]
+
+    eventually(answered, 10)
+    door.close()
+    place.acceptor = None
+
+    def lost() -> bool:
+        events.extend([*place.remotes.receive(), *place.remotes.tick()])
+        return ev.InterchangeGone(KEY, False) in events
+
+    eventually(lost, 10)
+    assert "host login9 (pid 4711" in told(events)[-1]
+    place.close()

@@ -53,6 +53,23 @@ def test_a_look_removes_a_bounded_number(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
+def test_they_are_counted_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spilled, "_COUNTED", 3)
+    stream = new_stream()
+    for number in range(4):
+        _file(tmp_path, stream, f"{number:08x}-0a0b0c0d", size=2**number)
+    sweep = SpilledFiles(lambda: [str(tmp_path)])
+    sizes = []
+    for second in range(4):
+        sweep.tick(100.0 + second, lambda _: True)
+        sizes.append(sweep.size)
+    assert sizes == [0, 15, 15, 15]
+    next(tmp_path.glob("*/00000003-*")).unlink()
+    for second in range(2):
+        sweep.tick(101.0 + LOOK_S + second, lambda _: True)
+    assert sweep.size == 7
+
+
 def test_the_directories_are_those_that_endpoints_use(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()

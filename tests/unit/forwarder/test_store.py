@@ -14,6 +14,7 @@ import pytest
 from fxhpc.errors import ForwarderError, HomeError, StoreTooNew
 from fxhpc.forwarder.operations import (
     AddBody,
+    AddContainer,
     AddException,
     AddFunction,
     AddResults,
@@ -30,9 +31,10 @@ from fxhpc.forwarder.operations import (
 from fxhpc.forwarder.schema import MIGRATIONS
 from fxhpc.forwarder.store import MEMORY, Store
 from fxhpc.ids import new_id, new_stream
+from fxhpc.protocol.containers import Container
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 KB = 1024
 MB = 1024 * 1024
@@ -55,6 +57,17 @@ def test_a_new_store_is_empty(store: Store) -> None:
     assert store.raise_epoch() == 1
     assert store.raise_epoch() == 2
     assert store.recover().epoch == 2
+
+
+def test_its_identity_stays(tmp_path: Path) -> None:
+    found = []
+    for name in ("one.db", "one.db", "other.db", MEMORY):
+        store = Store(name if name == MEMORY else str(tmp_path / name))
+        found.append(store.identity)
+        store.close()
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+    assert {len(identity) for identity in found} == {32}
 
 
 def test_what_was_stored_is_found_again(store: Store) -> None:
@@ -247,6 +260,19 @@ def fake_migrations() -> list[str]:
         *MIGRATIONS,
         "ALTER TABLE stream ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'; CREATE TABLE extra (a);",
     ]
+
+
+def test_containers_are_kept_and_told_in_their_order(store: Store) -> None:
+    names = ("c", "a", "b")
+    records = [
+        ContainerRecord(name, Container("podman", f"img:{name}"), created=float(number))
+        for number, name in enumerate(names)
+    ]
+    store.apply([AddContainer(record) for record in reversed(records)])
+    store.apply([AddContainer(ContainerRecord("a", Container("docker", "other")))])  # again
+    assert store.containers([]) == records
+    assert store.containers(["b", "nobody's", "c"]) == [records[0], records[2]]
+    assert store.containers(["nobody's"]) == []
 
 
 def test_an_older_store_is_migrated_after_a_copy(tmp_path: Path) -> None:

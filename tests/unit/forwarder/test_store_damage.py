@@ -13,6 +13,7 @@ from fxhpc.errors import ForwarderError
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.operations import (
     AddBody,
+    AddContainer,
     AddException,
     AddFunction,
     AddResults,
@@ -22,9 +23,10 @@ from fxhpc.forwarder.operations import (
 )
 from fxhpc.forwarder.store import Store
 from fxhpc.ids import new_id, new_stream
+from fxhpc.protocol.containers import Container
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome, OutcomeKind
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 NOTE = "store.db.acknowledged"
 ROWS = 40  # of submissions; every other one has results
@@ -54,6 +56,7 @@ class Stored:
         self.directory = directory
         self.info = StreamInfo(new_stream(), new_id(), DIGEST)
         self.function = FunctionRecord(new_id(), DIGEST, "f", source="def f(): pass")
+        self.container = ContainerRecord(new_id(), Container("podman", "img"), "a name")
         store = Store(str(directory / "store.db"))
         store.checkpoint_by_hand()
         store.raise_epoch()
@@ -62,6 +65,7 @@ class Stored:
                 AddBody(DIGEST, BODY),
                 AddBody(SHARED_DIGEST, SHARED),
                 AddFunction(self.function),
+                AddContainer(self.container),
                 AddStream(self.info),
                 AddException(self.info.stream, 3, ExceptionKind.CRASHED, b"story"),
             ]
@@ -108,6 +112,7 @@ class Stored:
             results = {row.row for row in recovered.results if row.stream in known}
             functions = store.functions([self.function.function_id])
             assert functions == [self.function] or told or self.told
+            assert store.containers([]) == [self.container] or told or self.told
             for digest, body in ((DIGEST, BODY), (SHARED_DIGEST, SHARED)):
                 try:
                     kept = store.load_body(digest)
@@ -212,6 +217,7 @@ def test_f04_a_file_that_does_not_begin_or_end_right_is_read_all_the_same(
     directory.mkdir()
     shutil.copytree(stored.directory / "payloads", directory / "payloads")
     store = Store(str(stored.damaged_copy(tmp_path / "whole") / "store.db"))
+    identity = store.identity
     store.close()  # all of it is in one file
     data = bytearray((tmp_path / "whole" / "store.db").read_bytes())
     if damage == "short by a page":
@@ -227,3 +233,6 @@ def test_f04_a_file_that_does_not_begin_or_end_right_is_read_all_the_same(
     stored.told = False
     assert stored.check(directory) >= WHOLE - 8
     assert stored.told
+    store = Store(str(directory / "store.db"))
+    assert store.identity == identity
+    store.close()

@@ -128,6 +128,27 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
         loop.writer.close()
 
 
+def test_what_lies_in_files_does_not_fill_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that the log is emptied the disk is synchronised, more than once."""
+    emptied: list[int] = []
+    checkpoint = Store.checkpoint
+    monkeypatch.setattr(Store, "checkpoint", lambda s: (emptied.append(1), checkpoint(s))[1])
+    loop = Loop(lambda wake: Writer(Store(str(tmp_path / "store.db")), wake, inline=True))
+    try:
+        for row, size in enumerate([5 * 2**20] * 4 + [200 * 2**10] * 25):
+            loop.writer.submit(row, [AddSubmission(row + 1, STREAM, row, [bytes(size)])])
+            if row == 3:
+                loop.writer.read("in files", "sizes")
+                loop.wait(5)
+                assert not emptied
+        loop.wait(25)
+    finally:
+        loop.writer.close()
+    assert len(emptied) == 1
+
+
 def test_damage_that_a_question_meets_is_told_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
