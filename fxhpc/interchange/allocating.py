@@ -20,6 +20,7 @@ from fxhpc.interchange.blocks import (
     Blocks,
     end_words,
 )
+from fxhpc.interchange.demand import cells_wanted
 from fxhpc.interchange.held import Manager
 from fxhpc.interchange.scaling import BlockView, View, plan
 from fxhpc.interchange.scheduler import Scheduler
@@ -406,9 +407,7 @@ class Allocating:
     def _view(self, now: float) -> View:
         state = self._state
         out_of_time = count_out_of_time(state, self.longest_task_s)
-        held = sum(manager.held_tasks for manager in state.managers.values())
-        waiting = sum(map(len, state.waiting.values()))
-        outstanding = len(state.queue) + len(state.apart) + held + waiting - out_of_time.never
+        outstanding = cells_wanted(state) - out_of_time.never
         return View(
             [self._view_of(block, now) for block in self.blocks],
             max(0, outstanding) + self.backlog,

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 #: Whom tasks wait for that some manager may hold, while an incomplete journal does not say which.
 UNKNOWN = "(unknown)"
 
+_NOT_NAMED = (
+    "one that the endpoint's journal does not name (its disk was full or damaged, or its host went "
+    "down)"
+)
+
 
 def words(
     waiting: Mapping[str, int], expected: list[str], blocks: Mapping[str, str], return_s: float
@@ -33,7 +38,9 @@ def words(
         for name in names
         if name != UNKNOWN
     ]
-    who = ", ".join(told[:3]) or "a manager that is not known"
+    who = ", ".join(told[:3])
     if len(told) > 3:
         who += f" and {len(told) - 3} more"
+    if UNKNOWN in names:
+        who += f", or {_NOT_NAMED}" if who else _NOT_NAMED
     return f"{what} {return_s:.0f} s to come back: {who}"

@@ -26,14 +26,20 @@ from fxhpc.interchange.ending import Ending
 from fxhpc.interchange.held import Manager, each, in_block, single, slice_run
 from fxhpc.interchange.leaving import Leaving
 from fxhpc.interchange.losses import Losses
+from fxhpc.interchange.partitions import Partitions
+from fxhpc.interchange.reasons import why_unfit
 from fxhpc.interchange.recovering import RETURN_S, Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.reporting import Reporting
 from fxhpc.interchange.state import State
 from fxhpc.interchange.unsent import Unsent
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import DEFAULT_RETRIES, LossCause
+from fxhpc.protocol.needs import needs_of
+from fxhpc.protocol.needs_words import nodes
+from fxhpc.protocol.outcome import DEFAULT_RETRIES, Loss, LossCause
 from fxhpc.protocol.provision import ScalingPolicy
+from fxhpc.protocol.sizes import SizeLimits
+from fxhpc.protocol.versions import PROTOCOL
 from fxhpc.units import format_duration
 from fxhpc.version import __version__
 
@@ -59,6 +65,7 @@ class Interchange:
         notes: whether the log is wanted, see `events.Note`.
         remedy: what people do when what its blocks failed of is mended; empty: they restart it.
         made_from: what blocks are made from, noted with each of them.
+        limits: of results; the smaller of this and what a task's submitter says counts.
     """
 
     def __init__(
@@ -77,24 +84,34 @@ class Interchange:
         notes: bool = False,
         remedy: str = "",
         made_from: str = "",
+        limits: SizeLimits | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
         self._heartbeat_s = heartbeat_s
         self._missed_heartbeats = missed_heartbeats
         self._retries = retries
+        self._limits = limits or SizeLimits()
         self._state = State(endpoint, epoch, name, notes, remedy)
         self._state.made_from = made_from
         self._bodies = Bodies(self._state)
         self._allocating = None if scaling is None else Allocating(self._state, scaling)
         self._bad_nodes = BadNodes(self._state, self._allocating)
-        self._dispatching = Dispatching(self._state, self._bodies, self._bad_nodes)
         self._losses = Losses(self._state, self._bad_nodes)
         self._recovering = Recovering(self._state, self._losses, return_s)
+        self._partitions = Partitions(self._state, self._losses, self._recovering)
+        self._dispatching = Dispatching(
+            self._state, self._bodies, self._bad_nodes, self._partitions
+        )
         self._unsent = Unsent(self._state, self._recovering)
         self._registering = Registering(self._state, self._recovering, self._unsent, heartbeat_s)
         self._ending = Ending(
-            self._state, self._losses, self._recovering, self._registering, self._unsent
+            self._state,
+            self._losses,
+            self._recovering,
+            self._registering,
+            self._unsent,
+            self._dispatching.placing,
         )
         self._leaving = Leaving(self._state, self._allocating, self._recovering)
         self._reporting = Reporting(
@@ -104,7 +121,15 @@ class Interchange:
             wall_offset_s,
             self._recovering.waits_for,
             self._bad_nodes.reports,
+            self._dispatching.placing,
         )
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the forwarder has sent again all that an incomplete journal may lack. Until then
+        it is not known of tasks that it sends whether they ran, also if nothing is outstanding.
+        """
+        return self._recovering.has_all
 
     @property
     def is_idle(self) -> bool:
@@ -114,6 +139,8 @@ class Interchange:
             self._recovering
             or state.queue
             or state.apart
+            or state.sized
+            or self._partitions
             or state.outbox
             or state.waiting
             or any(manager.held_tasks for manager in state.managers.values())
@@ -145,6 +172,7 @@ class Interchange:
             self._ending.left(event)
         elif isinstance(event, ev.OnlyManager):
             self._recovering.replaced(event.manager, now)
+            state.only_one = True
         elif isinstance(event, ev.Recovered):
             state.outbox.recover(event.spooled)
             self._recovering.recover(event, now)
@@ -154,10 +182,13 @@ class Interchange:
             self._leaving.ask(event, now)
         elif self._allocating is not None:
             self._blocks_event(self._allocating, event, now)
-        self._dispatching.dispatch()
+        self._dispatching.dispatch(isinstance(event, ev.Tick))
+        if state.only_one and (state.sized or state.several):
+            self._end_unfit()
         if state.stopping:
             self._leaving.go_on(now)
-        self._reporting.report(isinstance(event, ev.Tick))
+        # What a lone manager's node has decides what is refused: that is told at once.
+        self._reporting.report(isinstance(event, ev.Tick | ev.OnlyManager))
         return actions
 
     def status(self) -> msg.Status:
@@ -189,6 +220,11 @@ class Interchange:
                     state.be_cautious()
                 if run.walltime_s:
                     state.declared = True
+                if run.needs and not state.has_needs:
+                    state.has_needs, state.sized.now = True, now
+                if 0 < self._limits.result < run.result_limit:
+                    run.result_limit = self._limits.result
+                run.spill = run.spill or self._limits.spill
                 self._recovering.accept(run)
             self._scale_from_nothing(now)
         elif isinstance(message, msg.ResultsStored):
@@ -209,16 +245,20 @@ class Interchange:
                 self.endpoint,
                 self.epoch,
                 __version__,
+                protocol=min(message.protocol, PROTOCOL),
                 held=state.held(),
                 doubtful=self._recovering.is_open,
+                incomplete=not self.has_all,
             )
             state.actions.append(ev.ToForwarder(present))
             if running := [*state.running(), *self._recovering.claims.running()]:
                 state.actions.append(ev.ToForwarder(msg.Started(running)))
             self._bodies.greeted()
-        elif isinstance(message, msg.Backlog) and self._allocating is not None:
-            self._allocating.backlog = message.tasks
-            self._scale_from_nothing(now)
+        elif isinstance(message, msg.Backlog):
+            self._recovering.has_all = self._recovering.has_all or not message.again
+            if self._allocating is not None:
+                self._allocating.backlog = message.tasks
+                self._scale_from_nothing(now)
 
     def _scale_from_nothing(self, now: float) -> None:
         """Tasks have come: the first block is asked for at once, others with the next tick."""
@@ -239,9 +279,7 @@ class Interchange:
         if isinstance(message, msg.Results):
             self._ending.results(manager, message)
         elif isinstance(message, msg.Capacity):
-            manager.credit_tasks, manager.credit_bytes = message.tasks, message.bytes
-            manager.slots = message.slots
-            manager.touch()
+            manager.credited(message)
             state.credit_changed = True
         elif isinstance(message, msg.Started):
             for ref, index in each(message.tasks):
@@ -260,7 +298,9 @@ class Interchange:
                 run = manager.held.get(lost.stream, {}).get(lost.index)
                 if run and (run.epoch, run.attempt) == (lost.epoch, lost.attempt):
                     manager.release(lost.stream, lost.index)
-                    self._losses.told(manager, single(run, lost.index), lost.loss)
+                    task_run = single(run, lost.index)
+                    if not (run.needs and self._partitions.lose(lost, task_run)):
+                        self._losses.told(manager, task_run, lost.loss)
                 else:
                     self._recovering.lost(manager, lost)
             self._unsent.settle()
@@ -269,6 +309,8 @@ class Interchange:
             manager.touch()
             self._take_back(manager, message.tasks)
             self._unsent.settle()
+        elif isinstance(message, msg.Lent):
+            self._partitions.lent(manager, message.partition)
         elif isinstance(message, msg.NeedBody):
             self._bodies.need(manager, message.digests)
         elif isinstance(message, msg.Bye):
@@ -307,6 +349,7 @@ class Interchange:
             return
         self._reporting.refused = ""
         self._state.credit_changed = True
+        self._partitions.registered(manager)
         leaving = self._allocating is not None and self._allocating.registered(manager, now)
         if manager.draining or leaving or self._state.stopping:
             self._state.drain(manager)
@@ -329,12 +372,33 @@ class Interchange:
         elif state.stopping:
             cause = LossCause.INTERRUPTED
             why = why if state.stop_why in why else f"{why} ({state.stop_why})"
+        if manager.lent is not None:
+            self._partitions.manager_gone(manager, why, cause)
         self._recovering.manager_gone(manager, why, cause)
         self._losses.lose_tasks(manager, why, cause)
 
+    def _end_unfit(self) -> None:
+        """There is one manager, and never another: what it can never run ends."""
+        state = self._state
+        node = state.only_node()
+        if node is None:
+            return
+        host = next(iter(state.managers.values())).host
+        for line in [line for line in state.sized.lines() if line.unfit]:
+            text = f"the task was not begun: {why_unfit(line.packed, node)} ({host})"
+            for task in state.sized.take_out(line):
+                self._losses.lose(task, Loss(LossCause.UNFIT, text, host))
+        for line in list(state.several.lines()):
+            text = f"the task was not begun: it needs {nodes(needs_of(line.packed))}, and this is"
+            for task in state.several.take_out(line):
+                self._losses.lose(task, Loss(LossCause.UNFIT, f"{text} the only one", host))
+
     def _tick(self, now: float) -> None:
         self._state.outbox.tick(now, self._state.actions)
+        self._state.sized.look_again()
         for manager in list(self._state.managers.values()):
+            if manager.ledger is not None:
+                manager.ledger.forgive(now)
             silent = now - manager.heard
             if silent > self._heartbeat_s * self._missed_heartbeats:
                 self._lose_manager(manager, f"nothing was heard of it for {silent:.0f} s")

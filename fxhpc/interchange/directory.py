@@ -17,6 +17,7 @@ import msgspec
 
 from fxhpc.ids import new_id
 from fxhpc.protocol.provision import StopRequest
+from fxhpc.protocol.sizes import SizeLimits
 
 if TYPE_CHECKING:
     from fxhpc.protocol.pool import ManagerSpec
@@ -31,6 +32,7 @@ class EndpointRecord(msgspec.Struct, frozen=True):
     endpoint: str  # its UUID
     name: str
     walltime_s: float = 0.0  # of its longest block, as it was started last; 0: no limit
+    limits: SizeLimits = SizeLimits()  # likewise
 
 
 class InterchangeAddress(msgspec.Struct, frozen=True):
@@ -45,6 +47,7 @@ class InterchangeAddress(msgspec.Struct, frozen=True):
     server_key: str  # the interchange's public key
     epoch: int
     version: str
+    forwarders: str = ""  # where forwarders on other hosts connect: tcp, likewise
 
 
 class EndpointDirectory:

@@ -11,6 +11,8 @@ from fxhpc.interchange.apart import take_fitting
 from fxhpc.interchange.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.held import Manager, split_run
+from fxhpc.interchange.partitions import Partitions
+from fxhpc.interchange.placing import Placing
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 
@@ -21,28 +23,54 @@ KEPT_FREE = 4
 class Dispatching:
     """Sends what waits to whoever has room, and asks back what others have not begun."""
 
-    def __init__(self, state: State, bodies: Bodies, bad_nodes: BadNodes) -> None:
+    def __init__(
+        self, state: State, bodies: Bodies, bad_nodes: BadNodes, partitions: Partitions
+    ) -> None:
         self._state = state
         self._bodies = bodies
         self._bad_nodes = bad_nodes
         self._kept_free: list[Manager] = []
+        self.partitions = partitions
+        self.placing = Placing(state, self._within_bytes, self._assign)
 
-    def dispatch(self) -> None:
-        """Send what can be sent now."""
+    def dispatch(self, tick: bool) -> None:
+        """Send what can be sent now.
+
+        Args:
+            tick: time has passed, and nothing else has happened.
+        """
         state = self._state
+        sized = state.has_needs  # nothing else is asked of those who never heard of such tasks
+        changed = list(state.roster.changed) if sized else []
+        several = sized and bool(self.partitions)
+        if several:
+            self.partitions.changed(changed)
+            self.partitions.settle(tick)
         state.roster.refresh()
         batches: dict[bytes, list[msg.TaskRun]] = {}
         if state.apart or self._kept_free:
             self._place_alone(batches)
+            if state.has_needs:
+                self._place_sized_apart(batches)
             self._place_suspects(batches)
             self._place_elsewhere(batches)
             state.apart.forget_empty()
+        if sized and (state.sized or self.placing.reserved):
+            self.placing.place(changed, batches)
+            state.roster.refresh()
         if state.queue:
             self._place_queue(batches)
-        elif not batches:
+        if sized and state.sized:
+            self.placing.place_rest(batches)
+        if not batches and not state.queue:
             self._balance()
-        for peer, runs in batches.items():
-            self._send(state.managers[peer], runs)
+        self._send_all(batches)
+        if several:
+            # After that: who is told that it is lent has nothing on the way when it says that it
+            # is empty.
+            given: dict[bytes, list[msg.TaskRun]] = {}
+            self.partitions.place(lambda lead, task: self._assign(lead, task, given))
+            self._send_all(given)
         state.roster.refresh()
 
     # --- the queue ------------------------------------------------------------------------------
@@ -82,18 +110,29 @@ class Dispatching:
     def _room(self, manager: Manager) -> Callable[[msg.TaskRun], int] | None:
         return walltimes.room(manager, self._state.now) if self._state.declared else None
 
+    def _fits(self, manager: Manager) -> Callable[[msg.TaskRun], int]:
+        """The same for single tasks, with needs of their own or without."""
+        room = self._room(manager)
+
+        def fits(run: msg.TaskRun) -> int:
+            if run.needs and not self.placing.may_have(manager, run):
+                return 0
+            return len(run.payloads) if room is None else room(run)
+
+        return fits
+
     def _within_bytes(self, manager: Manager, run: msg.TaskRun) -> list[msg.TaskRun]:
         """As much of a run as the manager has bytes for; the rest goes back to the queue."""
         room = manager.credit_bytes - manager.held_bytes
         if manager.held_tasks and room <= 0:
-            self._state.queue.push_front(run.stream, run)
+            self._state.put_first(run)
             return []
         size = 0
         for position, payload in enumerate(run.payloads):
             size += len(payload)
             if size > room and position:
                 head, rest = split_run(run, position)
-                self._state.queue.push_front(run.stream, rest)
+                self._state.put_first(rest)
                 return [head]
         return [run]
 
@@ -106,7 +145,7 @@ class Dispatching:
         while suspects and placed:
             placed = False
             for manager in roster.without_suspect():
-                task = take_fitting(suspects, self._room(manager))
+                task = take_fitting(suspects, self._fits(manager))
                 if task is not None:
                     self._assign(manager, task, batches)
                     placed = True
@@ -136,7 +175,7 @@ class Dispatching:
             manager, task = found, None
             seen.add(manager)
             if not manager.held_tasks and manager.free:
-                task = take_fitting(state.apart.alone, self._room(manager))
+                task = take_fitting(state.apart.alone, self._fits(manager))
             if task is not None:
                 self._assign(manager, task, batches)
                 manager.alone = True
@@ -155,7 +194,7 @@ class Dispatching:
             if not roster.others_than(hosts):
                 while tasks:
                     _, last = tasks.popitem()
-                    state.queue.push_front(last.stream, last)
+                    state.put_first(last)
                 continue
             passed: list[Manager] = []
             while tasks and (manager := roster.take()) is not None:
@@ -165,13 +204,36 @@ class Dispatching:
                 if manager.host not in hosts or (
                     idle and not self._bad_nodes.is_doubtful(manager.host)
                 ):
-                    task = take_fitting(tasks, self._room(manager))
+                    task = take_fitting(tasks, self._fits(manager))
                 if task is None:
                     passed.append(manager)
                 else:
                     self._assign(manager, task, batches)
                     roster.refresh()
             self._see_again(passed)
+
+    def _place_sized_apart(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        """Those with needs of their own go to a manager that has nothing for ordinary ones, too."""
+        state, find = self._state, self.placing.find
+        for task in [task for task in state.apart.suspects.values() if task.needs]:
+            if (one := find(task, lambda manager: manager.suspect is None)) is not None:
+                del state.apart.suspects[task.stream, task.first]
+                self._assign(one, task, batches)
+        for hosts, tasks in list(state.apart.elsewhere.items()):
+            for task in [task for task in tasks.values() if task.needs]:
+                one = find(task, lambda manager, hosts=hosts: manager.host not in hosts)  # type: ignore[misc]
+                if one is not None:
+                    self._assign(one, task, batches)
+                elif not any(
+                    self.placing.could_have(manager, task.needs)
+                    for manager in state.managers.values()
+                    if manager.host not in hosts and manager.takes_work
+                ):
+                    state.sized.push_front(task)
+                else:
+                    continue
+                del tasks[task.stream, task.first]
+        state.roster.refresh()
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -187,6 +249,10 @@ class Dispatching:
                     again[run.stream, index] = manager.name
         manager.hold(run)
         batches.setdefault(manager.peer, []).append(run)
+
+    def _send_all(self, batches: dict[bytes, list[msg.TaskRun]]) -> None:
+        for peer, runs in batches.items():
+            self._send(self._state.managers[peer], runs)
 
     def _send(self, manager: Manager, runs: list[msg.TaskRun]) -> None:
         self._bodies.offer(manager, runs)
@@ -223,6 +289,5 @@ class Dispatching:
     def _has_time_for(self, manager: Manager, other: Manager) -> bool:
         """Whether whatever another manager gives back can end at this one."""
         room = self._room(manager)
-        return room is None or all(
-            room(next(iter(tasks.values()))) for tasks in other.held.values()
-        )
+        runs = (next(iter(tasks.values())) for tasks in other.held.values())
+        return room is None or all(run.needs or room(run) for run in runs)

@@ -6,6 +6,7 @@ from fxhpc.ids import to_ranges
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import Manager, each, without
 from fxhpc.interchange.losses import Losses
+from fxhpc.interchange.placing import Placing
 from fxhpc.interchange.recovering import Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.state import State
@@ -23,8 +24,10 @@ class Ending:
         recovering: Recovering,
         registering: Registering,
         unsent: Unsent,
+        placing: Placing,
     ) -> None:
         self._state = state
+        self._placing = placing
         self._unsent = unsent
         self._losses = losses
         self._recovering = recovering
@@ -34,6 +37,7 @@ class Ending:
         """A manager tells outcomes."""
         for run in message.runs:
             stream = run.stream
+            held: msg.TaskRun | None = None
             for outcome in run.outcomes:
                 held = manager.release(stream, outcome.index)
                 if held is None:
@@ -50,6 +54,8 @@ class Ending:
                     self._state.unwanted.pop((stream, outcome.index), None)
                 if self._state.again:
                     self._state.again.pop((stream, outcome.index), None)
+            if self._state.has_needs and held is not None and held.needs:
+                self._placing.ended(held.needs, run.outcomes)
             manager.ended += len(run.outcomes)
             if manager.proven is not None:
                 manager.prove(len(run.outcomes), self._state.now)
@@ -83,7 +89,7 @@ class Ending:
         if other is not None and other.release(stream, index):
             self._state.actions.append(ev.ToManager(other.peer, cancel))
             return
-        if self._state.apart.remove(stream, index):
+        if self._state.apart.remove(stream, index) or self._state.remove_sized(stream, {index}):
             return
         if (
             name is None
@@ -120,6 +126,10 @@ class Ending:
                 ended.setdefault(ref.stream, []).extend(indices)
                 left += without(run, indices) if indices else [run]
             self._state.queue.replace_lane(ref.stream, left)
+            ended[ref.stream] = [
+                *ended.get(ref.stream, ()),
+                *self._state.remove_sized(ref.stream, wanted),
+            ]
             for suspect in [run for run in self._state.apart if run.stream == ref.stream]:
                 if suspect.first in wanted:
                     self._state.apart.remove(ref.stream, suspect.first)
@@ -162,6 +172,7 @@ class Ending:
             if not message.forget and len(found) < len(wanted):
                 unsent = self._unsent.cancel(ref.stream, wanted - found, message.interrupt)
                 ended.setdefault(ref.stream, []).extend(unsent)
+            self._losses.cancelled(ref.stream, wanted if message.forget else ended[ref.stream])
         if self._state.again:
             for task in [(stream, index) for stream in ended for index in ended[stream]]:
                 self._state.again.pop(task, None)

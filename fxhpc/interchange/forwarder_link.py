@@ -8,6 +8,7 @@ from typing import Any
 
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.versions import PROTOCOL, common_protocol
 from fxhpc.transport.acceptor import Acceptor
 from fxhpc.version import __version__
 
@@ -20,6 +21,7 @@ class ForwarderLink:
 
     Args:
         acceptor: where they connect.
+        far: likewise, from other hosts.
         clock: the time; None: `time.monotonic`.
 
     Attributes:
@@ -30,36 +32,45 @@ class ForwarderLink:
         self,
         acceptor: Acceptor[msg.ToInterchange],
         clock: Callable[[], float] | None = None,
+        far: Acceptor[msg.ToInterchange] | None = None,
     ) -> None:
-        self._acceptor = acceptor
+        self._acceptor = acceptor  # of the one that is spoken with
+        self._acceptors = [acceptor] if far is None else [acceptor, far]
         self._clock = clock if clock is not None else lambda: time.monotonic()
         self._peer: bytes | None = None
         self.epoch = 0
         self._heard = 0.0
 
     @property
-    def socket(self) -> Any:
+    def sockets(self) -> list[Any]:
         """What to poll for reading."""
-        return self._acceptor.socket
+        return [acceptor.socket for acceptor in self._acceptors]
 
     @property
     def undecodable(self) -> int:
         """Messages that nobody could read, since the start."""
-        return self._acceptor.undecodable
+        return sum(acceptor.undecodable for acceptor in self._acceptors)
 
     def receive(self) -> Iterator[ev.ForwarderSaid | ev.ForwarderGone]:
         """What it has said, and whether it has gone."""
-        for peer, message in self._acceptor.receive():
+        for acceptor in self._acceptors:
+            yield from self._receive(acceptor)
+
+    def _receive(
+        self, acceptor: Acceptor[msg.ToInterchange]
+    ) -> Iterator[ev.ForwarderSaid | ev.ForwarderGone]:
+        for peer, message in acceptor.receive():
             if isinstance(message, msg.Hello):
                 if refusal := self._refusal(message):
-                    self._acceptor.send(peer, msg.Refuse(refusal))
+                    acceptor.send(peer, msg.Refuse(refusal))
                     continue
                 if self._peer is not None and self._peer != peer:
                     self._acceptor.forget(self._peer)
+                self._acceptor = acceptor
                 self._peer, self.epoch = peer, message.epoch
             elif peer != self._peer:
-                self._acceptor.send(peer, msg.Reset())
-                self._acceptor.forget(peer)
+                acceptor.send(peer, msg.Reset())
+                acceptor.forget(peer)
                 continue
             self._heard = self._clock()
             if isinstance(message, msg.Heartbeat):
@@ -90,7 +101,8 @@ class ForwarderLink:
         """Take leave of it."""
         if self._peer is not None:
             self._acceptor.send(self._peer, bye)
-        self._acceptor.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     def _refusal(self, hello: msg.Hello) -> str:
         """Why a forwarder cannot be spoken with; empty: it can."""
@@ -99,10 +111,11 @@ class ForwarderLink:
                 f"a forwarder of epoch {self.epoch} was here; this one, of epoch "
                 f"{hello.epoch}, does not own the home's store any more"
             )
-        if hello.oldest_protocol > msg.PROTOCOL or hello.protocol < msg.OLDEST_PROTOCOL:
+        if common_protocol(hello.protocol, hello.oldest_protocol) is None:
             return (
                 f"the forwarder is fxhpc {hello.version} (protocol {hello.protocol}), "
-                f"this interchange is fxhpc {__version__} (protocol {msg.PROTOCOL})"
+                f"this interchange is fxhpc {__version__} (protocol {PROTOCOL}): restart the older "
+                f"one, by fxhpc forwarder restart or fxhpc endpoint restart"
             )
         return ""
 

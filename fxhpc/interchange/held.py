@@ -1,4 +1,4 @@
-"""What a manager holds, as the interchange knows it, and what became of tasks that were lost."""
+"""What a manager holds, as the interchange knows it; runs of tasks taken apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from fxhpc.ids import from_ranges, to_ranges
-from fxhpc.protocol.messages import Register, TaskRefs, TaskRun
+from fxhpc.interchange.ledger import Ledger
+from fxhpc.protocol.messages import Capacity, Partition, Register, TaskRefs, TaskRun
 from fxhpc.protocol.outcome import Loss, LossCause
 
 #: A task: its stream and its index there.
@@ -59,6 +60,11 @@ class Manager:
         self.ends = now + about.remaining_s if about and about.remaining_s else math.inf
         self.credit_tasks = 0
         self.credit_bytes = 0
+        self.told = (0, slots)  # tasks and slots, as its last Capacity had them
+        # What sized tasks have there; None: it knows ordinary tasks alone.
+        self.ledger: Ledger | None = None
+        if about is not None and about.size is not None:
+            self.ledger = Ledger(about.size, labels_of(about))
         self.held: dict[bytes, dict[int, TaskRun]] = {}
         self.held_tasks = 0
         self.held_bytes = 0
@@ -77,6 +83,8 @@ class Manager:
         # The one suspect that it runs is to run without any others; it takes nothing until it has.
         self.alone = False
         self.kept_free = False  # likewise, as soon as what it holds has ended
+        # The task over several nodes that has it for itself, or shall have it when it is empty.
+        self.lent: Partition | None = about.lent if about else None
         # Those that have changed since somebody looked, see `Roster`.
         self.changed: list[Manager] = []
         self.is_changed = False
@@ -96,6 +104,29 @@ class Manager:
             most = min(most, max(self.slots, self.proven))
         return max(0, most - self.held_tasks)
 
+    def credited(self, message: Capacity) -> None:
+        """It tells how much it wants to hold."""
+        self.told = (message.tasks, message.slots)
+        self.credit_tasks, self.credit_bytes = message.tasks, message.bytes
+        self.slots = message.slots
+        if self.ledger:
+            self._count_cells(self.ledger)
+        self.touch()
+
+    def _count_cells(self, ledger: Ledger) -> None:
+        """The cells of sized tasks are nobody else's, also before it has told so itself."""
+        tasks, slots = self.told
+        self.slots = min(slots, ledger.slots) if ledger else slots
+        self.credit_tasks = tasks * self.slots // slots if slots else tasks
+
+    @property
+    def in_way(self) -> int:
+        """Cells that ordinary tasks have for longer than a moment."""
+        assert self.ledger is not None
+        tasks, slots = self.told
+        # If it wants to hold some ahead, they are short.
+        return 0 if tasks > slots else self.held_tasks - len(self.ledger)
+
     def prove(self, count: int, now: float) -> None:
         """Note that so many tasks have ended there."""
         self.doubt(now)
@@ -113,7 +144,15 @@ class Manager:
     @property
     def is_reserved(self) -> bool:
         """Whether it takes no more for now, since a task runs or shall run there alone."""
-        return self.alone or self.kept_free
+        return self.alone or self.kept_free or self.lent is not None
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether a sized task waits there until others have ended."""
+        ledger = self.ledger
+        if ledger is None or not ledger:
+            return False
+        return bool(ledger.waiting) or ledger.free_cells < self.in_way
 
     @property
     def load(self) -> float:
@@ -141,6 +180,10 @@ class Manager:
         self.held_bytes += sum(map(len, run.payloads))
         if run.suspect:
             self.suspect = (run.stream, run.first)
+        if run.needs and self.ledger is not None:
+            for index in range(run.first, run.first + count):
+                self.ledger.hold((run.stream, index), run.needs)
+            self._count_cells(self.ledger)
         self.touch()
 
     def release(self, stream: bytes, index: int) -> TaskRun | None:
@@ -158,6 +201,9 @@ class Manager:
         if self.suspect == (stream, index):
             self.suspect = None
             self.alone = False
+        if run.needs and self.ledger is not None:
+            self.ledger.release((stream, index))
+            self._count_cells(self.ledger)
         self.touch()
         if self.cancelled:
             self.cancelled.pop((stream, index), None)
@@ -179,107 +225,10 @@ class Manager:
                 yield stream, index, run
 
 
-#: So many lost managers are remembered, in case that they come back.
-MOST_BLAMED = 1_000
-
-
-class Histories:
-    """What happened to tasks that were lost at least once. Empty in good times."""
-
-    def __init__(self) -> None:
-        self._stories: dict[Task, list[str]] = {}
-        self._charges: dict[Task, list[str]] = {}  # the host of each death that counts
-        # How often the end of a block cut it off, and how long it ran at most.
-        self._cut_offs: dict[Task, tuple[int, float]] = {}
-        # Suspects that lost a manager where others ran too: how many managers.
-        self._lost_among: dict[Task, int] = {}
-        # How many managers were lost with it, and how many of these it had for itself.
-        self._managers: dict[Task, tuple[int, int]] = {}
-        # Suspects that lost a manager, by its name: should it come back, they did not.
-        self._blamed: dict[str, list[Task]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._stories)
-
-    def add(self, task: Task, loss: Loss, charges: int) -> int:
-        """Note a loss that counts so often; how many now count against the task."""
-        self._stories.setdefault(task, []).append(loss.text)
-        if charges:
-            self._charges.setdefault(task, []).extend([loss.host] * charges)
-        return self.charged(task)
-
-    def charged(self, task: Task) -> int:
-        """How many losses count against it."""
-        return len(self._charges.get(task, ()))
-
-    def charged_on(self, task: Task) -> frozenset[str]:
-        """The hosts where it lost a worker, or a manager, and was to blame for it."""
-        return frozenset(filter(None, self._charges.get(task, ())))
-
-    def take_charges(self, task: Task, host: str) -> None:
-        """That host was to blame, and not the task."""
-        if charges := self._charges.get(task):
-            charges[:] = [each for each in charges if each != host]
-
-    def lost_manager(self, task: Task, alone: bool) -> None:
-        """A manager was lost with it; whether it had it for itself."""
-        managers, alone_times = self._managers.get(task, (0, 0))
-        self._managers[task] = managers + 1, alone_times + alone
-
-    def managers_lost(self, task: Task) -> tuple[int, int]:
-        """How many managers were lost with it, and how many of these it had for itself."""
-        return self._managers.get(task, (0, 0))
-
-    def lost_among_others(self, task: Task) -> None:
-        """A suspect lost a manager, and any of those that ran there may have done it."""
-        self._lost_among[task] = self._lost_among.get(task, 0) + 1
-
-    def must_be_alone(self, task: Task) -> bool:
-        """Whether it is to run on a manager of its own, so that it is known who has done it."""
-        return task in self._lost_among
-
-    def convict(self, task: Task) -> int:
-        """It lost a manager that it had for itself: how many losses count against it now."""
-        among = self._lost_among.get(task, 0)
-        self._lost_among[task] = 0
-        return among + 1
-
-    def blame(self, task: Task, manager: str) -> None:
-        """A suspect may have lost this manager; or it is only cut off, and comes back."""
-        self._blamed.setdefault(manager, []).append(task)
-        if len(self._blamed) > MOST_BLAMED:
-            del self._blamed[next(iter(self._blamed))]
-
-    def acquit(self, manager: str) -> None:
-        """This manager lives: nothing that ran there has ended it."""
-        for task in self._blamed.pop(manager, ()):
-            managers, alone_times = self.managers_lost(task)
-            self._managers[task] = max(0, managers - 1), max(0, alone_times - 1)
-            if charges := self._charges.get(task):
-                charges.pop()
-            elif self._lost_among.get(task):
-                self._lost_among[task] -= 1
-
-    def cut_off(self, task: Task, ran_s: float) -> tuple[int, float]:
-        """Note that the end of a block cut it off; how often that was, and its longest run."""
-        count, longest_s = self._cut_offs.get(task, (0, 0.0))
-        self._cut_offs[task] = count + 1, max(longest_s, ran_s)
-        return self._cut_offs[task]
-
-    def earlier(self, task: Task) -> list[str]:
-        """The stories of all losses but the last."""
-        return self._stories.get(task, [])[:-1]
-
-    def forget(self, task: Task) -> None:
-        """The task has ended."""
-        for known in (
-            self._stories,
-            self._charges,
-            self._cut_offs,
-            self._lost_among,
-            self._managers,
-        ):
-            known.pop(task, None)
+def labels_of(about: Register) -> list[str]:
+    """What tasks may ask for that are to run there: the labels of its node, and its own."""
+    labels = [*about.labels, f"host:{about.host}", f"host:{about.host.partition('.')[0]}"]
+    return [*labels, f"block:{about.block}"] if about.block else labels
 
 
 def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
@@ -299,6 +248,10 @@ def slice_run(run: TaskRun, start: int, stop: int) -> TaskRun:
         run.walltime_s,
         run.capture,
         run.spill,
+        run.calls,
+        run.given_up,
+        run.needs,
+        run.kept,
     )
 
 

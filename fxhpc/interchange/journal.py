@@ -28,6 +28,7 @@ class Owner(msgspec.Struct, array_like=True, frozen=True, tag="owner"):
     instance: bytes
     pid: int
     started: float
+    host: str = ""  # where it is, if that is not the forwarder's
 
 
 class Boot(msgspec.Struct, array_like=True, frozen=True, tag="boot"):
@@ -168,19 +169,24 @@ class Journal:
         self._failed = False
         log.info("the journal %s can be written again", self._path)
 
-    def compact(self) -> None:
-        """Begin anew, if it is worth it. Only while nothing is outstanding."""
+    def compact(self, has_all: bool) -> None:
+        """Begin anew, if it is worth it. Only while nothing is outstanding.
+
+        Args:
+            has_all: nothing may still come of what an incomplete journal lacks: it is whole then.
+        """
         records = self._records
-        if records is None or (records.size < COMPACT_BYTES and not self._was_incomplete):
+        becomes_whole = self._was_incomplete and has_all
+        if records is None or (records.size < COMPACT_BYTES and not becomes_whole):
             return
         try:
             records.clear()
-            records.mark(False)
+            records.mark(self._was_incomplete and not has_all)
         except OSError as error:
             self._note_failure(error)
             return
         self._unwritten.clear()
-        self._was_incomplete = False
+        self._was_incomplete = self._was_incomplete and not has_all
         if self._owner is not None:
             self._append(_encode(self._owner))
         if self._boot:
@@ -189,6 +195,15 @@ class Journal:
             self._append(_encode(ManagerKnown(manager, True, block)))
         for manager, since in self._away.items():
             self._append(_encode(Away(since, [manager])))
+
+    def doubt(self) -> None:
+        """Something else of what was sent before is lost: as if it were missing here, for the next
+        process.
+        """
+        self._was_incomplete = True
+        if self._records is not None:
+            with contextlib.suppress(OSError):
+                self._records.mark(True)
 
     def close(self, remove: bool = False) -> None:
         """Close the file; remove it if nothing in it is of use any more."""

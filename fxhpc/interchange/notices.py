@@ -1,7 +1,8 @@
 """What whoever runs an endpoint should know of its interchange beside its work: a sentence each.
 
-Damage, disks without room, limits that are reached, and messages that nobody could read. They stand
-in the log once, when they begin, and in the status as long as they hold.
+Damage, disks without room, limits that are reached, messages that nobody could read, and a version
+that was installed since. They stand in the log once, when they begin, and in the status as long as
+they hold.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import resource
 import time
 from collections.abc import Callable
 
+from fxhpc.replaced import Installation
+
 #: Seconds between two lines of the log about the same kind of notice.
 LOG_S = 60.0
 
 #: Seconds for which it is told that no more files could be opened.
 FILES_S = 30.0
+
+#: Seconds between two looks at what is installed.
+INSTALLED_S = 10.0
 
 log = logging.getLogger("fxhpc.interchange")
 
@@ -75,6 +81,30 @@ class OpenFiles:
             f"the limit of {soft} open files is reached: managers cannot connect; raise it with "
             f"`ulimit -n` (up to {hard}) where the endpoint is started, and restart the endpoint"
         )
+
+
+class Upgrade:
+    """Notices when another version is installed in the place of the one that runs.
+
+    Args:
+        name: of the endpoint, to restart it by; empty: nobody can.
+    """
+
+    def __init__(self, name: str, installation: Installation | None = None) -> None:
+        self._installation = installation or Installation()
+        self._remedy = f"; `fxhpc endpoint restart {name}` takes it up, with its blocks" * bool(
+            name
+        )
+        self._text = ""
+        self._look_at = 0.0
+
+    def tell(self) -> str:
+        """That it is, in words; empty: it is not."""
+        if not self._text and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + INSTALLED_S
+            if self._installation.is_replaced():
+                self._text = f"{self._installation.words()}: it goes on{self._remedy}"
+        return self._text
 
 
 def unreadable(managers: int, forwarders: int, refused: int) -> str:

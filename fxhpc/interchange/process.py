@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections import deque
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -26,10 +27,11 @@ from fxhpc.interchange.directory import (
     InterchangeAddress,
     replace_file,
 )
+from fxhpc.interchange.forwarder_door import ForwarderDoor
 from fxhpc.interchange.forwarder_link import ForwarderLink
 from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.left_results import LeftResults
-from fxhpc.interchange.notices import Notices, OpenFiles, unreadable
+from fxhpc.interchange.notices import Notices, OpenFiles, Upgrade, unreadable
 from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
 from fxhpc.interchange.status_file import StatusFile
@@ -94,8 +96,12 @@ class InterchangeProcess:
         forwarder = ipc.ipc_address(self._sockets.path, "forwarder")
         self._managers = Acceptor(managers, codec.FROM_MANAGER, msg.Register)
         self._connections = Connections(self._managers, managers)
+        self._door = None
+        if spec.forwarder_key:
+            self._door = ForwarderDoor(keys, Path(spec.forwarder_key))
         self._forwarder = ForwarderLink(
-            Acceptor(unix_sockets.router(forwarder), codec.TO_INTERCHANGE, msg.Hello)
+            Acceptor(unix_sockets.router(forwarder), codec.TO_INTERCHANGE, msg.Hello),
+            far=self._door.acceptor if self._door is not None else None,
         )
         self._status = StatusFile(directory)
         self._unnamed: set[int] = set()  # blocks whose names could not be written down
@@ -115,6 +121,7 @@ class InterchangeProcess:
                 keys.public.decode(),
                 epoch,
                 __version__,
+                self._door.addresses if self._door is not None else "",
             )
         )
         directory.failure.unlink(missing_ok=True)
@@ -135,6 +142,7 @@ class InterchangeProcess:
             retries=spec.retries,
             name=record.name,
             details=spec.details,
+            limits=spec.limits,
             wall_offset_s=time.time() - time.monotonic(),
             notes=True,
             remedy="make another executor" if spec.remove else "",
@@ -153,6 +161,8 @@ class InterchangeProcess:
         )
         self._block_journal = BlockJournal(str(directory.known_blocks))
         damaged = bool(self._spool.damage)
+        if damaged:
+            self._journal.doubt()  # what was there has ended, and the next process sees no damage
         self._handle(msgspec.structs.replace(recovered, spooled=self._spool.found, damaged=damaged))
         self._handle(self._block_journal.recovered)
         self._files = OpenFiles()
@@ -163,6 +173,7 @@ class InterchangeProcess:
                 "blocks": lambda: self._block_journal.damage,
                 "journal": lambda: self._journal.trouble,
                 "files": self._files.tell,
+                "version": Upgrade("" if spec.remove else record.name).tell,
                 "ignored": lambda: unreadable(
                     self._managers.undecodable,
                     self._forwarder.undecodable,
@@ -183,8 +194,9 @@ class InterchangeProcess:
             self._connections.monitor.socket,
         ):
             poller.register(socket, zmq.POLLIN)
-        forwarder = self._forwarder.socket
-        poller.register(forwarder.descriptor, zmq.POLLIN)
+        forwarders = self._forwarder.sockets
+        for one in forwarders:
+            poller.register(one.descriptor, zmq.POLLIN)
         polled: set[int] = set()
         next_tick = time.monotonic()
         while self._left is None and not self._stopping.at_once:
@@ -196,7 +208,9 @@ class InterchangeProcess:
             for fd in wanted - polled:
                 poller.register(fd, zmq.POLLIN)
             polled = wanted
-            wait = 0.0 if forwarder.is_readable() else max(0.0, next_tick - time.monotonic())
+            wait = max(0.0, next_tick - time.monotonic())
+            if any(one.is_readable() for one in forwarders):
+                wait = 0.0
             ready = dict(poller.poll(int(wait * 1000)))
             self._authenticator.handle()
             for peer, manager_said in self._managers.receive():
@@ -264,6 +278,8 @@ class InterchangeProcess:
     def _tick(self) -> None:
         if self._forwarder.is_lost():
             self._handle(ev.ForwarderGone())
+        if self._door is not None:
+            self._door.look()
         self._look_for_stop()
         self._hear_provisioner()
         self._look_after_provisioner()
@@ -272,7 +288,7 @@ class InterchangeProcess:
         self._handle(ev.Tick())
         self._journal.retry()
         if self._core.is_idle:
-            self._journal.compact()
+            self._journal.compact(self._core.has_all)
         self._files.look()
         if self._notices.look():
             self._carry_out(ev.ToForwarder(self._core.status()))
@@ -367,7 +383,10 @@ class InterchangeProcess:
         elif isinstance(action, ev.Spool):
             self._handle(ev.Spooled(self._spool.add(action.batch)))
         elif isinstance(action, ev.ReadSpool):
-            self._handle(ev.Unspooled(*self._spool.read(action.numbers)))
+            found, missing = self._spool.read(action.numbers)
+            if missing:
+                self._journal.doubt()  # the next process would take these for never begun
+            self._handle(ev.Unspooled(found, missing))
         elif isinstance(action, ev.ClearSpool):
             self._spool.clear()
         elif isinstance(action, (ev.Sent, ev.ManagerKnown)):

@@ -61,7 +61,7 @@ class RecordFile:
 
     def sync(self) -> None:
         """Make all records survive the end of this host."""
-        os.fdatasync(self._file)
+        getattr(os, "fdatasync", os.fsync)(self._file)  # macOS has the latter alone
 
     def clear(self) -> None:
         """Begin anew."""

@@ -30,10 +30,11 @@ from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import Loss, LossCause
 
-#: How long a manager that the journal knows may take to come back after a restart, in seconds.
+#: How long managers of before may take to come back after a restart, in seconds.
 RETURN_S = 30.0
 
-#: Seconds after which all managers that still live are back: each tries once in two, at least.
+#: The same when it was restarted again and again, and when it stops: each tries once in two, and
+#: only one that stands still, or is cut off, takes longer.
 SETTLED_S = 5.0
 
 
@@ -58,6 +59,9 @@ class Recovering:
         # Tasks that the forwarder has sent again: no other can be here and be claimed, too.
         self._sent_again: dict[bytes, set[int]] = {}
         self._incomplete = False  # the journal lacks some of what was sent
+        #: Whether the forwarder has sent again all that an incomplete journal may lack: what it
+        #: sends from now on, nobody was sent before.
+        self.has_all = True
         # Of tasks that the forwarder has not sent again: those that it has cancelled, which is
         # answered when it is known who has them (see `Unsent`); and those that nobody wants.
         self.asked: dict[Task, None] = {}
@@ -79,8 +83,10 @@ class Recovering:
         self._blocks = dict(event.blocks)
         self._damaged = event.damaged
         self._incomplete = event.incomplete
+        self.has_all = not (event.incomplete or event.damaged)
         if event.incomplete:
             self.expected[UNKNOWN] = now + self._return_s
+            self._state.awaits_unknown = True
         for sent in event.sent:
             for ref, index in each(sent.tasks):
                 self._sent_to[ref.stream, index] = sent.manager
@@ -110,7 +116,7 @@ class Recovering:
             indices = range(run.first, run.first + len(run.payloads))
             self._sent_again.setdefault(run.stream, set()).update(indices)
         if not run.sent_before or not (self._is_doubtful() or self._state.unwanted):
-            self._state.queue.push(run.stream, run)
+            self._state.enqueue(run)
             return
         # Some of these may be at a manager that has come back, or may still come back.
         elsewhere = self._state.outbox.tasks_of(run.stream)
@@ -144,7 +150,7 @@ class Recovering:
                 continue
             elsewhere.add(index)
         for part in without(run, elsewhere):
-            self._state.queue.push(run.stream, part)
+            self._state.enqueue(part)
 
     def _is_doubtful(self) -> bool:
         """Whether anything is known of tasks that the forwarder has not sent to this process."""
@@ -330,20 +336,25 @@ class Recovering:
 
     def _settle(self, now: float) -> None:
         """All managers are back, and have told all: nobody holds what an incomplete journal left
-        open.
+        open. Not before each had its time to come back: one that stands still may hold it.
         """
         if (
             self.expected.keys() == {UNKNOWN}
-            and now > self.expected[UNKNOWN] - self._return_s + SETTLED_S
-            and self._state.by_name
+            and now > self.expected[UNKNOWN]
             and not any(manager.unstored for manager in self._state.by_name.values())
         ):
             del self.expected[UNKNOWN]
+            self._state.awaits_unknown = False
+            self._state.note("nobody else is waited for who may have tasks of before")
             for task in reversed(list(self._state.waiting.pop(UNKNOWN, {}).values())):
                 if task.retries:
                     self._state.requeue(task)
                 else:  # who ran it may have died since
                     self._losses.lose(task, unclaimed())
+
+    def may_come(self, name: str) -> bool:
+        """Whether a manager of before may still come back."""
+        return name in self.expected or UNKNOWN in self.expected
 
     @property
     def awaited(self) -> int:
@@ -367,10 +378,9 @@ class Recovering:
 
     def tick(self, now: float, has_ended: Callable[[str], bool]) -> None:
         """Give up managers that do not come back, or cannot: their blocks have ended."""
-        self._settle(now)
-        if self.disowned and not self.expected:
-            self.disowned.clear()
         for name, until in list(self.expected.items()):
+            if name == UNKNOWN:
+                continue
             block = self._blocks.get(name, "")
             if now > until:
                 why = f"it did not come back within {self._return_s:.0f} s"
@@ -378,6 +388,9 @@ class Recovering:
             elif has_ended(block):
                 why = "its block ended while the endpoint was away"
                 self._give_up(name, block, why, LossCause.INTERRUPTED, now)
+        self._settle(now)
+        if self.disowned and not self.expected:
+            self.disowned.clear()
 
     def replaced(self, by: str, now: float) -> None:
         """A manager has registered that is started when the one before has ended."""
@@ -386,12 +399,13 @@ class Recovering:
         for name in [name for name in self.expected if name != UNKNOWN]:
             why = "its process ended while nobody watched, and another was started"
             self._give_up(name, self._blocks.get(name, ""), why, LossCause.MANAGER_LOST, now)
+        if UNKNOWN in self.expected:
+            self.expected[UNKNOWN] = now  # there is no other
 
     def _give_up(self, name: str, block: str, why: str, cause: LossCause, now: float) -> None:
         del self.expected[name]
-        if name != UNKNOWN:
-            self._state.actions.append(ev.ManagerKnown(name, False))
-            self._state.note(f"manager {name} is not waited for any more: {why}")
+        self._state.actions.append(ev.ManagerKnown(name, False))
+        self._state.note(f"manager {name} is not waited for any more: {why}")
         gone = Manager(b"", name, 0, "", now)
         gone.block = block
         self._give_up_sent(gone, why, cause)

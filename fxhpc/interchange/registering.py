@@ -10,6 +10,7 @@ from fxhpc.interchange.recovering import Recovering
 from fxhpc.interchange.state import State
 from fxhpc.interchange.unsent import Unsent
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.versions import PROTOCOL, common_protocol
 from fxhpc.version import __version__
 
 
@@ -26,11 +27,12 @@ class Registering:
 
     def register(self, peer: bytes, message: msg.Register, now: float) -> str:
         """Let a manager in, or refuse it; why it was refused, or nothing."""
-        if message.oldest_protocol > msg.PROTOCOL or message.protocol < msg.OLDEST_PROTOCOL:
+        protocol = common_protocol(message.protocol, message.oldest_protocol)
+        if protocol is None:
             reason = (
                 f"manager {message.manager} on {message.host} is fxhpc {message.version} "
                 f"(protocol {message.protocol}), this interchange is fxhpc {__version__} "
-                f"(protocol {msg.PROTOCOL}): install the same version on both"
+                f"(protocol {PROTOCOL}): install the same version on both"
             )
             self._state.actions.append(ev.ToManager(peer, msg.Refuse(reason)))
             self._state.note(f"refused: {reason}", "warning")
@@ -105,7 +107,11 @@ class Registering:
             ev.ToManager(
                 peer,
                 msg.Welcome(
-                    self._state.epoch, __version__, drop=drop, heartbeat_s=self._heartbeat_s
+                    self._state.epoch,
+                    __version__,
+                    protocol=protocol,
+                    drop=drop,
+                    heartbeat_s=self._heartbeat_s,
                 ),
             ),
         )

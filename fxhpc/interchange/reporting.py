@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.allocating import Allocating
 from fxhpc.interchange.blocks import DRAINING, PENDING, RUNNING, SUBMITTING, UNKNOWN, Block
 from fxhpc.interchange.held import Manager
+from fxhpc.interchange.placing import Placing
+from fxhpc.interchange.reasons import waiting_reports
 from fxhpc.interchange.state import State
 from fxhpc.interchange.walltimes import OutOfTime, count_out_of_time
 from fxhpc.protocol import messages as msg
@@ -20,7 +22,8 @@ from fxhpc.units import format_duration
 BASE_WINDOW_TASKS = 64
 BASE_WINDOW_BYTES = 16 * 2**20
 
-#: What it asks for, at most, beside tasks that wait for a block with enough time: others pass them.
+#: What it asks for, at most, beside tasks that wait for a block with enough time, or for more than
+#: a worker: others pass them.
 PASSED_TASKS = 10_000
 PASSED_BYTES = 256 * 2**20
 
@@ -51,6 +54,7 @@ class Reporting:
         waits_for: tells which managers of before the restart are waited for; empty: none. Whether
             it is to tell of those, too, that are not known to have any task.
         set_aside: tells which hosts get no work, and why.
+        placing: of tasks with needs of their own.
 
     Attributes:
         refused: why a manager was not let in last; empty once one was.
@@ -64,6 +68,7 @@ class Reporting:
         wall_offset_s: float,
         waits_for: Callable[[bool], str],
         set_aside: Callable[[], list[str]],
+        placing: Placing,
     ) -> None:
         self._state = state
         self._allocating = allocating
@@ -71,6 +76,8 @@ class Reporting:
         self._wall_offset_s = wall_offset_s
         self._waits_for = waits_for
         self._set_aside = set_aside
+        self._placing = placing
+        self._sized = (0, 0)  # tasks with needs of their own that waited at the last tick; bytes
         self._window = (0, 0)
         self._status: msg.Status | None = None
         self._urgent_at = 0.0  # when it may be seen again whether anything cannot wait
@@ -89,6 +96,7 @@ class Reporting:
         if tick:
             longest_s = self._allocating.longest_task_s if self._allocating else math.inf
             self._out_of_time = count_out_of_time(state, longest_s)
+            self._sized = state.sized.count()
         if not state.outbox.connected:
             return
         if state.credit_changed or self._window == (0, 0) or tick:
@@ -114,16 +122,19 @@ class Reporting:
         if len(managers) < before.managers:
             return True
         return bool(before.queued or before.running) and not (
-            state.queue or state.apart or any(manager.held_tasks for manager in managers.values())
+            state.queue
+            or state.apart
+            or state.sized
+            or any(manager.held_tasks for manager in managers.values())
         )
 
     def _tell_window(self) -> None:
         tasks = size = 0
         if not self._state.stopping:
-            tasks = BASE_WINDOW_TASKS + min(
-                PASSED_TASKS, self._out_of_time.unfit + self._out_of_time.never
-            )
-            size = BASE_WINDOW_BYTES + min(PASSED_BYTES, self._out_of_time.size)
+            out_of_time, (sized, sized_bytes) = self._out_of_time, self._sized
+            tasks = BASE_WINDOW_TASKS
+            tasks += min(PASSED_TASKS, out_of_time.unfit + out_of_time.never + sized)
+            size = BASE_WINDOW_BYTES + min(PASSED_BYTES, out_of_time.size + sized_bytes)
             roster = self._state.roster
             roster.refresh()
             tasks += 2 * roster.credit_tasks
@@ -143,15 +154,19 @@ class Reporting:
             held += manager.held_tasks
             cores += manager.cores
             memory += manager.memory
-        queued = len(state.queue) + len(state.apart)
+        queued = state.ready_tasks
         waiting = sum(map(len, state.waiting.values()))
         backlog = 0  # tasks that wait at the forwarder, as far as it tells
+        only = state.only_node()
         report = msg.EndpointReport(
             [_of_manager(manager) for manager in islice(state.managers.values(), LISTED)],
             total_cores=cores,
             total_memory=memory,
             details=self._details,
             set_aside=self._set_aside(),
+            only=only.size if only is not None else None,
+            labels=sorted(only.labels) if only is not None else None,
+            waiting=self._waiting(),
         )
         if self._allocating is not None:
             allocating = self._allocating
@@ -178,6 +193,21 @@ class Reporting:
         )
 
     # --- why nothing runs -----------------------------------------------------------------------
+
+    def _waiting(self) -> list[msg.WaitingReport]:
+        """What waits by what it needs. Where no manager is, all wait for the same; but for what no
+        block will be asked for.
+        """
+        state = self._state
+        told = waiting_reports(state, self._placing, self._allocating is not None)
+        if not told or state.managers:
+            return told
+        lines = {line.packed: line for line in chain(state.sized.lines(), state.several.lines())}
+        for one in told:
+            line = lines.get(one.needs)
+            is_beyond = line is not None and state.brought.is_beyond(line)
+            one.reason = state.brought.why(line) if line is not None and is_beyond else ""
+        return told
 
     def _reason(self, queued: int) -> str:
         state = self._state
@@ -250,6 +280,9 @@ class Reporting:
             return "the process that speaks with the batch system is being started"
         if self.refused:
             return self.refused
+        waiting = self._waiting() if queued and not allocating.backlog else []
+        if queued and sum(one.tasks for one in waiting if one.reason) == queued:
+            return waiting[0].reason  # for none of these one is asked for
         return _nothing_asked_for(allocating)
 
 
@@ -293,7 +326,11 @@ def _and_more(coming: list[Block]) -> str:
 
 
 def _idle_workers(manager: Manager) -> int:
-    return 0 if manager.draining else max(0, manager.slots - manager.held_tasks)
+    return (
+        0
+        if manager.draining or manager.lent is not None
+        else max(0, manager.slots - manager.held_tasks)
+    )
 
 
 def _of_manager(manager: Manager) -> msg.ManagerReport:

@@ -97,7 +97,10 @@ class Roster:
             now = (
                 _is_worth_a_message(manager, free),
                 manager.held_tasks < manager.slots and takes and not manager.is_reserved,
-                manager.held_tasks > manager.slots and not manager.asked_back and takes,
+                manager.held_tasks > manager.slots
+                and not manager.asked_back
+                and takes
+                and not manager.is_emptied,
                 0 if manager.draining else manager.credit_tasks,
                 0 if manager.draining else manager.credit_bytes,
                 manager.host or manager.name if takes else "",

@@ -19,7 +19,8 @@ class Stopping:
     """Turns signals, and the end of the watched process, into `StopAsked`.
 
     SIGTERM and SIGINT stop as `stop.json` says, a second one without draining; a third one means
-    to leave at once. SIGHUP leaves at once too, and keeps the blocks.
+    to leave at once. SIGHUP leaves at once too, and keeps the blocks. So does SIGTERM under a
+    supervisor where nobody has written `stop.json`: logouts and shutdowns send it to everybody.
 
     Attributes:
         fds: descriptors to poll.
@@ -74,7 +75,8 @@ class Stopping:
             self._watch.close()
 
     def _heed(self, number: int) -> StopAsked:
-        if number == signal.SIGHUP:
+        is_ordered = self._directory.stop_request.exists() or not self._spec.supervised
+        if number == signal.SIGHUP or (number == signal.SIGTERM and not is_ordered):
             return StopAsked(keep_blocks=True, drain_s=0.0)
         self._asked += 1
         self.at_once = self._asked > 2

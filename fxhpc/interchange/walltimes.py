@@ -68,7 +68,7 @@ def count_out_of_time(state: State, longest_task_s: float) -> OutOfTime:
     left = max(ends) - state.now - MARGIN_S if ends else math.inf
     unfit = never = size = 0
     longest_s = 0.0
-    for run in (*state.queue, *state.apart):
+    for run in state.ready_runs():
         if run.walltime_s > longest_task_s:
             never += len(run.payloads)
         elif run.walltime_s > left:

@@ -80,9 +80,11 @@ class Stage:
         run = msg.ResultRun(STREAM, epoch, attempt, outcomes)
         self.manager(peer, msg.Results(number, [run]))
 
-    def lose(self, peer: bytes, index: int, cause: LossCause, attempt: int) -> None:
-        """A manager tells that an attempt was lost."""
-        loss = Loss(cause, f"attempt {attempt} was lost")
+    def lose(
+        self, peer: bytes, index: int, cause: LossCause, attempt: int, *, call: int = -1
+    ) -> None:
+        """A manager tells that an attempt was lost; of a chunk, at this call."""
+        loss = Loss(cause, f"attempt {attempt} was lost", host="node", call=call)
         self.manager(peer, msg.Lost([msg.LostTask(STREAM, index, 1, attempt, loss)]))
 
     # --- what it has said -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from fxhpc.interchange import events as ev
 from fxhpc.interchange.core import Interchange
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import provision as prov
+from fxhpc.protocol.needs import Size
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, unpack_loss
 from fxhpc.testing.clock import FakeClock
 
@@ -162,6 +163,7 @@ class FakeManager:
                 remaining_s=remaining_s,
                 walltime_s=site.slurm.walltime_s,
                 job="" if job is None else job.job,
+                size=site.size,
             )
         )
         self.say(msg.Capacity(self.slots, MANY, self.slots))
@@ -261,6 +263,7 @@ class Site:
         self.polite = True  # whether managers can say something before their job ends
         self.protocol = msg.PROTOCOL
         self.slots = 2
+        self.size: Size | None = None  # of each node, if its manager tells
         self.task_s = 3.0
         self.nodes = 1  # managers for each job
         self.check_credit = True

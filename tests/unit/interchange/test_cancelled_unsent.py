@@ -168,7 +168,9 @@ def test_of_an_incomplete_journal_anybody_may_have_it() -> None:
     stage.forwarder(CANCEL)
     stage.register(A, name="m")
     assert not cancelled(stage)
-    stage.tick(6.0)
+    for _ in range(int(RETURN_S) + 1):
+        stage.manager(A, msg.Heartbeat())
+        stage.tick(1.0)
     assert cancelled(stage) == [0]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from fxhpc.interchange import events as ev
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.versions import PROTOCOL
 from tests.unit.interchange.acting import DIGEST, MANY, OTHER, STREAM, Stage, attempts
 
 A, B = b"a", b"b"
@@ -223,6 +224,14 @@ def test_another_protocol_is_refused_and_both_versions_are_named(protocol: int) 
     assert "n1" in refuse.reason
     stage.submit(1)
     assert not stage.sent(A)
+
+
+def test_with_a_manager_of_the_next_version_its_older_protocol_is_spoken() -> None:
+    stage = Stage()
+    newer = msg.Register("m", b"", 1, "7.7", protocol=PROTOCOL + 1, oldest_protocol=PROTOCOL)
+    stage.manager(A, newer)
+    assert not stage.to(A, msg.Refuse)
+    assert [one.protocol for one in stage.to(A, msg.Welcome)] == [PROTOCOL]
 
 
 def test_a_stranger_is_told_to_greet() -> None:

@@ -88,9 +88,28 @@ def test_what_an_earlier_process_could_not_write_stays_unknown(path: str, disk: 
     journal.write(SECOND)
     journal.retry()
     assert read_journal(path)[1].incomplete
-    journal.compact()  # nothing is outstanding
+    journal.compact(has_all=True)  # nothing is outstanding
     assert not read_journal(path)[1].incomplete
     assert read_journal(path)[0] == OWNER
+    journal.close()
+
+
+def test_a_doubtful_one_stays_so_until_nothing_may_come_of_what_it_lacks(path: str) -> None:
+    """Also if it is begun anew meanwhile, since nothing is outstanding."""
+    journal = Journal(path, OWNER)
+    journal.doubt()
+    for _ in range(COMPACT_BYTES // 20):
+        journal.write(FIRST)
+    journal.compact(has_all=False)
+    _, recovered = read_journal(path)
+    assert not recovered.sent
+    assert recovered.incomplete
+    journal.close()
+    journal = Journal(path, OWNER)
+    journal.compact(has_all=False)
+    assert read_journal(path)[1].incomplete
+    journal.compact(has_all=True)
+    assert not read_journal(path)[1].incomplete
     journal.close()
 
 
@@ -109,7 +128,7 @@ def test_it_tells_the_blocks_of_managers_also_when_it_was_begun_anew(path: str) 
     recovered = read_journal(path)[1]
     assert recovered.blocks == {"m": "7"}
     journal = Journal(path, OWNER, recovered.managers, recovered.blocks)
-    journal.compact()
+    journal.compact(has_all=True)
     journal.close()
     recovered = read_journal(path)[1]
     assert not recovered.sent
@@ -145,7 +164,7 @@ def test_how_long_managers_are_waited_for_outlives_restarts(
     assert away == {"m": 12.0}
     for _ in range(COMPACT_BYTES // 20):
         journal.write(FIRST)
-    journal.compact()
+    journal.compact(has_all=True)
     journal.close()
     clock.advance(1.0)
     journal, away = restarted()

@@ -8,7 +8,7 @@ from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import each
 from fxhpc.interchange.recovering import RETURN_S, SETTLED_S
 from fxhpc.protocol import messages as msg
-from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
+from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind
 from fxhpc.protocol.provision import ScalingPolicy
 from tests.unit.interchange.acting import STREAM, Stage
 from tests.unit.interchange.batch_system import Site
@@ -279,6 +279,19 @@ def test_the_journal_is_kept_while_managers_are_expected() -> None:
     assert stage.core.is_idle
 
 
+def wait(stage: Stage, seconds: float, *managers: bytes) -> None:
+    """Let time pass, while these managers are there."""
+    for _ in range(int(seconds)):
+        for peer in managers:
+            stage.manager(peer, msg.Heartbeat())
+        stage.tick(1.0)
+
+
+def wait_for_all(stage: Stage, *managers: bytes) -> None:
+    """Let as much time pass as managers of before have to come back."""
+    wait(stage, RETURN_S + 2.0, *managers)
+
+
 def incomplete(*managers: str) -> Stage:
     """An interchange whose journal misses what a full disk did not take."""
     stage = Stage(epoch=2, greet=False)
@@ -300,8 +313,88 @@ def test_without_a_whole_journal_all_wait_until_managers_are_back(
     assert not stage.sent(A)
     stage.finish(A, [0, 1])
     assert stage.outcomes().keys() == {0, 1}
-    stage.tick(6.0)
+    wait_for_all(stage, A, B)
     assert sorted(stage.sent(A) + stage.sent(B)) == [(STREAM, 2), (STREAM, 3)]
+
+
+def test_without_a_whole_journal_a_manager_that_stands_still_keeps_its_tasks() -> None:
+    """The disk was full when it registered; it is stopped for longer than others need to return."""
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [], incomplete=True))
+    stage.forwarder(msg.Hello(1, "1"))
+    stage.submit(2, sent_before=True)
+    stage.register(A, name="m", tasks=10, running=[msg.TaskRefs(STREAM, [1, 1], 1, 1)])
+    stage.take()
+    wait(stage, RETURN_S - 1.0, A)
+    assert not stage.sent(A)
+    assert stage.core.status().reason == (
+        "1 task may still be with managers of before the restart, which have 30 s to come back: "
+        "one that the endpoint's journal does not name (its disk was full or damaged, or its host "
+        "went down)"
+    )
+    stage.register(B, name="unheard of", tasks=10, running=[msg.TaskRefs(STREAM, [0, 1], 1, 1)])
+    wait(stage, 5.0, A, B)
+    assert not stage.sent(A)
+    stage.finish(B, [0])
+    assert stage.outcomes().keys() == {0}
+
+
+def test_without_a_whole_journal_nobody_is_waited_for_who_tells_still() -> None:
+    """It is there, and about to tell what has ended there: that is not to run again."""
+    stage = incomplete()
+    stage.submit(1, sent_before=True)
+    stage.register(A, name="m", tasks=10, unstored=[7])
+    wait_for_all(stage, A)
+    assert not stage.sent(A)
+    stage.finish(A, [0], number=7)
+    assert stage.outcomes().keys() == {0}
+
+
+def test_without_a_whole_journal_what_was_lost_may_be_elsewhere_since() -> None:
+    """A manager says again that its worker died: an interchange of before may have heard of it, and
+    sent the task to one that the journal lacks, and that stands still.
+    """
+    stage = incomplete()
+    stage.register(A, name="m", tasks=10, running=[msg.TaskRefs(STREAM, [0, 1], 1, 1)])
+    stage.submit(1, sent_before=True)
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    assert not stage.sent(A)
+    wait(stage, 20.0, A)
+    later = msg.TaskRefs(STREAM, [0, 1], 1, 2)
+    stage.register(B, name="unheard of", tasks=10, running=[later])
+    assert not stage.to(B, msg.Welcome)[0].drop
+    wait(stage, RETURN_S, A, B)
+    assert not stage.sent(A)
+    stage.finish(B, [0], attempt=2)
+    assert stage.outcomes().keys() == {0}
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_without_a_whole_journal_what_was_lost_runs_again_in_the_end(deaths: int) -> None:
+    stage = incomplete()
+    stage.register(A, name="m", tasks=10, running=[msg.TaskRefs(STREAM, [0, 1], 1, 1)])
+    stage.submit(1, sent_before=True)
+    stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
+    wait_for_all(stage, A)
+    assert stage.sent(A) == [(STREAM, 0)]
+    for attempt in range(2, deaths + 1):
+        assert not stage.losses()
+        stage.manager(A, msg.Lost([_death(2, attempt)]))
+    assert bool(stage.losses()) == (deaths == 3)  # the first one counts, too
+
+
+def _death(epoch: int, attempt: int) -> msg.LostTask:
+    return msg.LostTask(STREAM, 0, epoch, attempt, Loss(LossCause.WORKER_KILLED, "killed"))
+
+
+def test_without_a_whole_journal_a_manager_that_is_the_only_one_tells_all() -> None:
+    """A `local` endpoint has one at a time: nobody else can have what it has not."""
+    stage = incomplete("m")
+    stage.submit(1, sent_before=True)
+    stage.register(A, name="m", tasks=10)
+    stage.tell(ev.OnlyManager("m"))
+    stage.tick(0.1)
+    assert stage.sent(A) == [(STREAM, 0)]
 
 
 def test_without_a_whole_journal_a_task_may_be_at_another_manager_than_it_says() -> None:
@@ -316,7 +409,7 @@ def test_without_a_whole_journal_a_task_may_be_at_another_manager_than_it_says()
     assert not stage.sent(A)
     later = msg.TaskRefs(STREAM, [0, 1], 1, 2)
     stage.register(B, tasks=10, running=[later])
-    stage.tick(SETTLED_S + 1.0)
+    wait_for_all(stage, A, B)
     assert not stage.sent(A)
     assert not stage.sent(B)
     stage.finish(B, [0], attempt=2)
@@ -336,7 +429,7 @@ def test_without_a_whole_journal_the_latest_attempt_is_the_one_that_goes_on() ->
     stage.lose(A, 0, LossCause.WORKER_KILLED, 1)
     stage.forwarder(msg.Hello(1, "1"))
     stage.submit(2, sent_before=True)
-    stage.tick(SETTLED_S + 1.0)
+    wait_for_all(stage, A, B)
     assert not stage.sent(A)
     assert not stage.sent(B)
     assert not stage.losses()
@@ -513,6 +606,34 @@ def test_a_manager_that_was_refused_takes_nobodys_place() -> None:
     assert stage.outcomes().keys() == {0, 1}
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_incomplete_journal_is_of_use_until_the_forwarder_has_sent_all_again(
+    damaged: bool,
+) -> None:
+    """Nothing is outstanding while the forwarder is away, who will send what nobody has here."""
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered([], [], incomplete=not damaged, damaged=damaged))
+    wait_for_all(stage)
+    assert stage.core.is_idle
+    assert not stage.core.has_all
+    stage.forwarder(msg.Hello(1, "1"))
+    (present,) = stage.up(msg.Present)
+    assert present.incomplete
+    stage.forwarder(msg.Backlog(2))
+    assert not stage.core.has_all
+    stage.forwarder(msg.Backlog(0, again=False))
+    assert stage.core.has_all
+
+
+def test_a_whole_journal_asks_for_nothing() -> None:
+    stage = Stage(epoch=2, greet=False)
+    stage.tell(ev.Recovered(["m"], [ev.Sent("m", [HELD])]))
+    stage.forwarder(msg.Hello(1, "1"))
+    (present,) = stage.up(msg.Present)
+    assert stage.core.has_all
+    assert not present.incomplete
+
+
 def test_what_nobody_claims_after_an_incomplete_journal_runs_again_only_if_it_may() -> None:
     """`retries=0`: what was sent, and nobody claims, ends as lost: who ran it may have died."""
     for retries in (0, 2):
@@ -521,9 +642,7 @@ def test_what_nobody_claims_after_an_incomplete_journal_runs_again_only_if_it_ma
         stage.submit(1, sent_before=True, retries=retries)
         stage.register(A)
         assert not stage.sent(A)
-        for _ in range(int(SETTLED_S) + 1):
-            stage.manager(A, msg.Heartbeat())
-            stage.tick(1)
+        wait_for_all(stage, A)
         assert bool(stage.sent(A)) == bool(retries)
         lost = [outcome.kind == OutcomeKind.LOST for outcome in stage.outcomes().values()]
         assert lost == ([] if retries else [True])
@@ -534,9 +653,7 @@ def test_what_nobody_claimed_does_not_run_again_however_late_the_forwarder_is() 
     stage = Stage(epoch=2)
     stage.tell(ev.Recovered([], [], incomplete=True))
     stage.register(A)
-    for _ in range(int(RETURN_S) + 5):
-        stage.manager(A, msg.Heartbeat())
-        stage.tick(1)
+    wait_for_all(stage, A)
     stage.submit(1, sent_before=True, retries=0)
     stage.submit(1, first=1, retries=0)
     assert stage.sent(A) == [(STREAM, 1)]
@@ -562,9 +679,7 @@ def test_a_later_attempt_than_an_incomplete_journal_knows_goes_on(
     assert not welcome.drop
     if first == "manager":
         stage.submit(2, sent_before=True)
-    for _ in range(int(RETURN_S) + 1):
-        stage.manager(A, msg.Heartbeat())
-        stage.tick(1)
+    wait_for_all(stage, A)
     assert not stage.sent(A)
     stage.finish(A, [0, 1], epoch=1, attempt=2)
     assert stage.outcomes().keys() == {0, 1}
