@@ -13,14 +13,17 @@ import time
 import msgspec
 
 from fxhpc.manager import channel, processes, seed
-from fxhpc.manager.node import Node, examine, is_own
+from fxhpc.manager.node import (
+    OWN_DESCRIPTORS,
+    WORKER_DESCRIPTORS,
+    Node,
+    examine,
+    is_own,
+    most_sized,
+)
 from fxhpc.manager.pinning import Unfit
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.units import format_bytes
-
-#: Descriptors that a manager needs for itself, and for each worker: its socket, page and output,
-#: two files for what its tasks print, and one on the way.
-_OWN_DESCRIPTORS, _WORKER_DESCRIPTORS = 64, 6
 
 #: The exit code where another manager would do no better: see `sysexits.h`.
 _EX_CONFIG = 78
@@ -44,6 +47,7 @@ def main() -> int:
         )
         return 2
     spec.manager = spec.manager or os.urandom(8).hex()
+    tie = os.environ.pop("FXHPC_TIE", "")  # tasks have nothing to do with it
     # A core file of this process would hold its key. Its tasks may ask for their own.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
@@ -51,7 +55,7 @@ def main() -> int:
     except Unfit as error:
         print(f"fxhpc: fatal: {error}", file=sys.stderr)
         return _EX_CONFIG
-    descriptors = _OWN_DESCRIPTORS + _WORKER_DESCRIPTORS * node.slots
+    descriptors = OWN_DESCRIPTORS + WORKER_DESCRIPTORS * node.slots
     if problem := _too_few_descriptors(descriptors, node.slots):
         print(f"fxhpc manager: {problem}", file=sys.stderr)
         return 1
@@ -70,13 +74,26 @@ def main() -> int:
         finally:
             os._exit(code)
     theirs.close()
-    _allow_descriptors(descriptors)  # after the fork: workers keep the limit that the user has set
+    _interrupt_no_worker()
+    # After the fork: workers keep the limit that the user has set. Those with leases come on top,
+    # as far as the system allows.
+    _allow_descriptors(descriptors + WORKER_DESCRIPTORS * most_sized(node.slots))
     seed.set_title(f"fxhpc: manager {spec.manager}")
-    code = _manage(spec, node, (ours, pid))
+    code = _manage(spec, node, (ours, pid), tie)
     if spec.remove and os.getppid() != spec.watch_pid:
         # Killed, the process that started this one could not do it by itself.
         shutil.rmtree(spec.remove, ignore_errors=True)
     return code
+
+
+def _interrupt_no_worker() -> None:
+    """Have the kernel finish a worker's turn before it gives this process one on the same core.
+
+    It is woken by what a worker sends, on that worker's core, and would go first: the worker's next
+    task waited for it. See docs/decisions/0100.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # no such policy, or it is not allowed
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _read_spec() -> ManagerSpec:
@@ -92,7 +109,7 @@ def _read_spec() -> ManagerSpec:
     return msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ManagerSpec)
 
 
-def _manage(spec: ManagerSpec, node: Node, seed_: tuple[socket.socket, int]) -> int:
+def _manage(spec: ManagerSpec, node: Node, seed_: tuple[socket.socket, int], tie: str) -> int:
     from fxhpc.manager import logs
     from fxhpc.manager.shell import Shell
 
@@ -115,7 +132,7 @@ def _manage(spec: ManagerSpec, node: Node, seed_: tuple[socket.socket, int]) -> 
     if not is_own(spec) and node.cwd:
         with contextlib.suppress(OSError):  # a worker that cannot go there says so
             os.makedirs(node.cwd, exist_ok=True)
-    return Shell(spec, node, seed_).run()
+    return Shell(spec, node, seed_, tie).run()
 
 
 def _too_few_descriptors(needed: int, workers: int) -> str:
@@ -134,7 +151,8 @@ def _allow_descriptors(needed: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         with contextlib.suppress(OSError, ValueError):  # where the system has yet another limit
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _empty_stdin() -> None:

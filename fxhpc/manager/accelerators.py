@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 CUDA, ROCR, HIP, ZE = (
     "CUDA_VISIBLE_DEVICES",
@@ -15,11 +16,13 @@ CUDA, ROCR, HIP, ZE = (
 #: Whose lists count where a library's own variable is not set, the most certain first. Slurm's
 #: number the node's devices, and a job that is confined to some counts these from 0.
 _GIVEN = (CUDA, ROCR, HIP, ZE, "SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
-_NONE = {"", "NoDevFiles", "-1", "none", "void"}
+#: For Intel's driver an empty list means all devices, and numbers of devices that are not there
+#: are passed over: a list of one of these shows none, to Level Zero and to OpenCL.
+_NO_SUCH_DEVICE = "9999"
+_NONE = {"", "NoDevFiles", "-1", "none", "void", _NO_SUCH_DEVICE}
 
 
-@dataclass(frozen=True)
-class Devices:
+class Devices(msgspec.Struct, frozen=True):
     """What the machine itself shows of its devices."""
 
     nvidia: int = 0  # how many there are; 0: none, or that is not known
@@ -47,30 +50,46 @@ def device_variables(
     Numbers that are too high for the job are left out. But as in HTEX, if there are just
     as many wanted for each of NVIDIA's devices, that many workers share one.
     """
-    if not wanted:
-        return []
-    job = next((found for name in _GIVEN if (found := _listed(environ, name))), [])
+    everybodys = items_of(wanted, environ, devices)
+    return [seen for items in everybodys if (seen := visible(items, environ, devices))]
+
+
+def items_of(
+    wanted: Sequence[str], environ: Mapping[str, str], devices: Devices
+) -> list[list[str]]:
+    """For each worker the accelerators that it is to see, as they are wanted; without those that
+    the job has not. See `device_variables`.
+    """
     wanted = _shared(wanted, len(_listed(environ, CUDA)) or devices.nvidia)
-    result: list[dict[str, str]] = []
-    for text in wanted:
-        items = [item.strip() for item in text.split(",") if item.strip()]
-        seen: dict[str, str] = {}
-        for variable in (CUDA, ROCR, ZE):
-            listed = _listed(environ, variable) or job
-            mine = [_translated(item, listed) for item in items]
-            if not mine or None in mine:
-                break
-            seen[variable] = ",".join(map(str, mine))
-        else:
-            # HIP counts among what ROCR leaves, and takes CUDA's variable for its own.
-            among = ",".join(map(str, range(len(items))))
-            if devices.amd:
-                seen[CUDA] = seen[HIP] = among
-            elif HIP in environ:
-                seen[HIP] = among
-            seen["ZE_ENABLE_PCI_ID_DEVICE_ORDER"] = "1"
-            result.append(seen)
-    return result
+    everybodys = [[item.strip() for item in text.split(",") if item.strip()] for text in wanted]
+    return [items for items in everybodys if visible(items, environ, devices)]
+
+
+def visible(
+    items: Sequence[str], environ: Mapping[str, str], devices: Devices
+) -> dict[str, str] | None:
+    """The variables of a worker that sees just these; None if the job has not all of them."""
+    job = next((found for name in _GIVEN if (found := _listed(environ, name))), [])
+    seen: dict[str, str] = {}
+    for variable in (CUDA, ROCR, ZE):
+        listed = _listed(environ, variable) or job
+        mine = [_translated(item, listed) for item in items]
+        if not mine or None in mine:
+            return None
+        seen[variable] = ",".join(map(str, mine))
+    # HIP counts among what ROCR leaves, and takes CUDA's variable for its own.
+    among = ",".join(map(str, range(len(items))))
+    if devices.amd:
+        seen[CUDA] = seen[HIP] = among
+    elif HIP in environ:
+        seen[HIP] = among
+    seen["ZE_ENABLE_PCI_ID_DEVICE_ORDER"] = "1"
+    return seen
+
+
+def hidden() -> dict[str, str]:
+    """The variables of a worker that is to see no accelerator."""
+    return {CUDA: "", ROCR: "", HIP: "-1", ZE: _NO_SUCH_DEVICE}
 
 
 def _listed(environ: Mapping[str, str], name: str) -> list[str]:

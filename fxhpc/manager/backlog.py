@@ -6,34 +6,47 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
 from fxhpc.manager.held import Part
+from fxhpc.manager.sized import Lines, priority_of
 from fxhpc.protocol.messages import TaskRefs, TaskRun
+from fxhpc.protocol.needs import Size
 
 #: Bytes of bodies that are kept although nothing here needs them at the moment.
 BODIES_BYTES = 256 * 2**20
 
 
 class Backlog:
-    """Tasks that wait: for a worker, for their turn as a suspect, or for a body."""
+    """Tasks that wait: for a worker, for their turn as a suspect, or for a body.
 
-    def __init__(self) -> None:
+    Attributes:
+        sized: those that wait for a worker that is made for them.
+    """
+
+    def __init__(self, size: Size) -> None:
         self.queue: deque[Part] = deque()
         self.suspects: deque[Part] = deque()  # single tasks
+        self.sized = Lines(size)
         self.bodies: OrderedDict[bytes, int] = OrderedDict()  # their sizes, by when last used
         self.wanted: set[bytes] = set()  # bodies that were asked for
         self._waiting: list[Part] = []
         self._bodies_bytes = 0
+        self._has_priorities = False  # of what waits some may be more urgent
 
     def __len__(self) -> int:
         return sum(map(len, self.parts()))
 
     def __bool__(self) -> bool:
-        return bool(self.queue or self.suspects or self._waiting)
+        return bool(self.queue or self.suspects or self._waiting or self.sized.lines)
 
     def parts(self) -> Iterator[Part]:
         """All that waits."""
         yield from self.queue
         yield from self.suspects
         yield from self._waiting
+        yield from self.sized.parts()
+
+    def ordinary(self) -> tuple[deque[Part], deque[Part]]:
+        """Those that wait for any worker."""
+        return self.queue, self.suspects
 
     def add(self, runs: Iterable[TaskRun]) -> list[bytes]:
         """Take in what the interchange has sent; returns the bodies that have to be asked for."""
@@ -51,7 +64,9 @@ class Backlog:
     def put_front(self, parts: list[Part]) -> None:
         """Put back what was given to a worker, in its order."""
         for part in reversed(parts):
-            if part.run.suspect:
+            if part.run.needs and not self.sized.is_ordinary(part.run.needs):
+                self.sized.put_front(part)
+            elif part.run.suspect:
                 self.suspects.appendleft(part)
             else:
                 self.queue.appendleft(part)
@@ -117,6 +132,8 @@ class Backlog:
         self.queue = deque(keep(self.queue))
         self.suspects = deque(keep(self.suspects))
         self._waiting = list(keep(self._waiting))
+        if self.sized.lines:
+            self.sized.filter(keep)
         return matched
 
     def take_last(self, count: int) -> list[Part]:
@@ -138,6 +155,7 @@ class Backlog:
         self.queue.clear()
         self.suspects.clear()
         self._waiting.clear()
+        self.sized.clear()
         self.wanted.clear()
         return parts
 
@@ -146,11 +164,33 @@ class Backlog:
         return [digest for digest in (run.function, *run.shared) if digest not in self.bodies]
 
     def _enqueue(self, part: Part) -> None:
+        if part.run.needs and not self.sized.is_ordinary(part.run.needs):
+            self._enqueue_sized(part)
+            return
         if not part.run.suspect:
-            self.queue.append(part)
+            if part.run.needs or self._has_priorities:
+                self._enqueue_by_priority(part)
+            else:
+                self.queue.append(part)
             return
         while part:
             self.suspects.append(part.take(1))
+
+    def _enqueue_sized(self, part: Part) -> None:
+        if not part.run.suspect:
+            self.sized.add(part, self.ordinary())
+        while part.run.suspect and part:
+            self.sized.add(part.take(1), self.ordinary())
+
+    def _enqueue_by_priority(self, part: Part) -> None:
+        """Behind those that go before it, or have waited for longer."""
+        priority = priority_of(part.run)
+        behind: list[Part] = []
+        while self.queue and priority_of(self.queue[-1].run) > priority:
+            behind.append(self.queue.pop())
+        self.queue.append(part)
+        self.queue.extend(reversed(behind))
+        self._has_priorities = any(one.run.needs for one in self.queue)
 
 
 def named(part: Part, refs: list[TaskRefs], *, any_attempt: bool) -> set[int]:

@@ -133,7 +133,7 @@ class Channel:
                 os.close(fd)
             raise Closed("a message was cut short")
         if fds and size == IN_FILE.size and self._view[0] == IN_FILE_MARK:
-            return *split(self._files.read(fds.pop(), self._view[:size])), fds
+            return *self._files.read(fds.pop(), self._view[:size]), fds
         return self._view[:size], _NOTHING, fds
 
     def close(self) -> None:

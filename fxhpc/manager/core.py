@@ -8,13 +8,18 @@ until the interchange says that they are stored.
 
 from __future__ import annotations
 
+from collections import deque
+
 from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.credit import GIVE_BACK_S, Credit
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Part, Slot, refs
+from fxhpc.manager.leasing import Leasing
 from fxhpc.manager.leaving import Leaving
-from fxhpc.manager.pace import LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace
+from fxhpc.manager.lending import Lending
+from fxhpc.manager.overdue import LOOKS
+from fxhpc.manager.pace import LOOK_AHEAD_S, MESSAGE_S, MESSAGE_TASKS, Pace, kind_of
 from fxhpc.manager.staff import SETTLE_S, Staff
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
@@ -44,7 +49,9 @@ class Manager:
         self._outbox = self._desk.outbox
         self._pace = Pace()
         self._staff = Staff(self._desk, self._pace)
-        self._credit = Credit(self._desk, self._staff, self._pace)
+        self._leasing = Leasing(self._desk, self._staff, self._pace, self._give_next)
+        self._credit = Credit(self._desk, self._staff, self._pace, self._leasing)
+        self._lending = Lending(self._desk, self._staff, self._leasing)
         self._leaving = Leaving(self._desk, self._staff)
         self._heard = now
         self._beaten = now
@@ -53,7 +60,7 @@ class Manager:
 
     def start(self) -> list[ev.Action]:
         """The first actions: one worker for each slot."""
-        self._staff.fill()
+        self._staff.hiring.fill()
         return self._take_actions()
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
@@ -72,7 +79,9 @@ class Manager:
             self._heard = now
             self._said(event.message)
         elif isinstance(event, ev.Looked):
-            self._staff.looked(event.begun)
+            self._staff.looked(event.begun, event.calls)
+        elif isinstance(event, ev.MemoryExceeded):
+            self._staff.over_memory(event.over)
         elif isinstance(event, ev.WorkerStarted):
             self._staff.started(event)
         elif isinstance(event, ev.WorkerGone):
@@ -88,11 +97,16 @@ class Manager:
             self._leaving.end(event)
         return self._take_actions()
 
+    @property
+    def calling(self) -> set[int]:
+        """The workers of which a look shall tell at which call they are."""
+        return self._staff.calling
+
     def wait_s(self, now: float) -> float:
         """After how many seconds, at most, a look and a turn are wanted."""
         if self._desk.leaving:
             return GIVE_BACK_S
-        wait = 1.0 if self._staff.hopeless or self._desk.draining else self.heartbeat_s / 2
+        wait = 1.0 if self._staff.hiring.hopeless or self._desk.draining else self.heartbeat_s / 2
         for slot in self._staff.slots.values():
             if slot.skip is not None and not slot.skip_settled:
                 return SETTLE_S
@@ -102,8 +116,12 @@ class Manager:
                 wait = min(wait, OUTPUT_S)
             if slot.due:
                 wait = min(wait, max(0.0, slot.due - now))
+                if slot.call_limit_s:
+                    wait = min(wait, max(LOOK_S, slot.call_limit_s / LOOKS))
         if self._leaving:
             wait = min(wait, GIVE_BACK_S)
+        if self._leasing.active:
+            wait = min(wait, self._leasing.wait_s(now))
         return min(wait, self._credit.wait_s(now))
 
     # --- the interchange ------------------------------------------------------------------------
@@ -111,7 +129,10 @@ class Manager:
     def _said(self, message: msg.ToManager) -> None:
         if isinstance(message, msg.Tasks):
             self._credit.received()
-            if need := self._backlog.add(message.runs):
+            runs = message.runs
+            if any(run.needs for run in runs):
+                runs = self._fitting(runs)
+            if need := self._backlog.add(runs):
                 self._desk.say(msg.NeedBody(need))
         elif isinstance(message, msg.ResultsStored):
             self._outbox.stored(message.numbers)
@@ -130,10 +151,29 @@ class Manager:
             self._welcome(message)
         elif isinstance(message, msg.Drain):
             self._drain()
+        elif isinstance(message, msg.Lend):
+            self._lending.lend(message.partition)
+        elif isinstance(message, msg.Unlend):
+            self._lending.end(message.partition)
         elif isinstance(message, msg.Refuse):
             self._leaving.leave(message.reason, failed=True)
         elif isinstance(message, msg.Bye):
             self._leaving.leave(message.reason or "the interchange ended the link")
+        elif isinstance(message, msg.Heartbeat):
+            # All managers are sent theirs together: answered at once, these cost an interchange of
+            # hundreds a few wake-ups, and not one each.
+            self._beat(self.heartbeat_s / 2)
+
+    def _fitting(self, runs: list[msg.TaskRun]) -> list[msg.TaskRun]:
+        """What this node can run; the rest ends here, and is not held for ever."""
+        fitting: list[msg.TaskRun] = []
+        for run in runs:
+            if why := self._backlog.sized.unfit(run):
+                part = Part(run, 0, len(run.payloads))
+                self._desk.give_up(part, losses.unfit(part, why, self._desk.host))
+            else:
+                fitting.append(run)
+        return fitting
 
     def _register(self) -> msg.Register:
         self._outbox.close()
@@ -162,6 +202,9 @@ class Manager:
             job=host.job,
             accelerators=host.accelerators,
             walltime_s=host.walltime_s,
+            size=host.room,
+            labels=host.labels,
+            lent=self._desk.lent,
         )
 
     def _welcome(self, message: msg.Welcome) -> None:
@@ -175,6 +218,7 @@ class Manager:
         for results in self._outbox.unstored.values():
             self._desk.say(results)
         self._desk.say_in_doubt()
+        self._lending.greeted()
         if self._backlog.wanted:
             self._desk.say(msg.NeedBody(sorted(self._backlog.wanted)))
 
@@ -214,21 +258,29 @@ class Manager:
                 self._leaving.leave("drained")
             return
         self._credit.tell()
-        if now - self._beaten >= self.heartbeat_s:
-            self._beaten = now
-            self._desk.say(msg.Heartbeat())
+        self._lending.turn()
+        self._beat(1.5 * self.heartbeat_s)
         self._desk.settle_doubts()
         if self._desk.draining and self._is_done():
             self._leaving.leave("drained")
 
+    def _beat(self, after_s: float) -> None:
+        """Say that this manager lives, if it has not done so for so long."""
+        if self._desk.now - self._beaten >= after_s:
+            self._beaten = self._desk.now
+            self._desk.say(msg.Heartbeat())
+
     def _is_done(self) -> bool:
         """Whether nothing is left of what it was given."""
         busy = any(slot.tasks for slot in self._staff.slots.values())
-        return not (busy or self._backlog or self._outbox.unstored)
+        lent = self._desk.lent is not None  # the others of its partition need it
+        return not (busy or lent or self._backlog or self._outbox.unstored)
 
     def _dispatch(self) -> None:
         backlog = self._backlog
         room = self._credit.room_for_results()
+        if self._leasing.active or backlog.sized.lines:
+            room = self._leasing.turn(room)
         if room <= 0:
             return
         while backlog.suspects and self._staff.suspect is None and self._staff.idle:
@@ -243,36 +295,45 @@ class Manager:
             for slot in slots:
                 if not backlog.queue or room <= 0:
                     return
-                room -= self._give_next(slot, min(share, MESSAGE_TASKS, room))
+                room -= self._give_next(slot, min(share, MESSAGE_TASKS, room), backlog.queue)
+        if self._leasing.active and (backlog.queue or backlog.suspects):
+            self._squeeze_in(room)
         if self._staff.idle and not backlog.queue and not self._desk.draining:
             self._level()
 
-    def _give_next(self, slot: Slot, limit: int) -> int:
+    def _squeeze_in(self, room: int) -> None:
+        """Ordinary tasks wait, while others have cells, or have these kept free for them."""
+        for slot in self._leasing.let_in():
+            if self._backlog.queue and room > 0:
+                room -= self._give_next(slot, min(MESSAGE_TASKS, room), self._backlog.queue)
+        if not self._staff.idle:
+            self._leasing.make_room()
+
+    def _give_next(self, slot: Slot, limit: int, queue: deque[Part]) -> int:
         """Give a worker what is next, about a millisecond of it; how many tasks."""
-        queue, expected = self._backlog.queue, self._pace.expected
-        function = queue[0].run.function
-        each_s = expected(function)
+        kind = kind_of(queue[0].run)
+        each_s = self._pace.expected(slot.needs + kind if slot.needs else kind)
         if each_s is None:
             if slot.tasks:
                 self._staff.withhold(slot)  # who knows how long that would have to wait there
                 return 0
-            part = self._next_part(1)
+            part = self._next_part(queue, 1)
             self._give(slot, [part], LOOK_AHEAD_S, part.payload_bytes())
             return 1
         parts: list[Part] = []
         count = min(limit, max(1, int(MESSAGE_S / each_s)))
         size = 0
-        while count > 0 and queue and queue[0].run.function == function and size < WORK_BYTES:
-            part = self._next_part(count, WORK_BYTES - size)
+        while count > 0 and queue and kind_of(queue[0].run) == kind and size < WORK_BYTES:
+            part = self._next_part(queue, count, WORK_BYTES - size)
             size += part.payload_bytes()
             count -= len(part)
             parts.append(part)
         self._give(slot, parts, each_s, size)
         return sum(map(len, parts))
 
-    def _next_part(self, count: int, room: int = 1) -> Part:
+    def _next_part(self, queue: deque[Part], count: int, room: int = 1) -> Part:
         """Up to so many tasks from the front, in so many bytes if they are more than one."""
-        part = self._backlog.queue[0]
+        part = queue[0]
         if count > 1:
             payloads = part.run.payloads
             end = min(part.stop, part.start + count)
@@ -283,7 +344,7 @@ class Manager:
             count = end - part.start
         if count < len(part):
             return part.take(count)
-        return self._backlog.queue.popleft()
+        return queue.popleft()
 
     def _give(self, slot: Slot, parts: list[Part], each_s: float, size: int) -> None:
         runs: list[pool.WorkRun] = []
@@ -305,6 +366,9 @@ class Manager:
                     run.result_limit,
                     run.capture,
                     run.spill,
+                    run.calls,
+                    run.given_up,
+                    run.kept,
                 )
             )
             slot.captures = slot.captures or run.capture > 0
@@ -319,6 +383,7 @@ class Manager:
             if (
                 slot.skip is None
                 and not slot.kill
+                and not slot.apart
                 and slot.tasks > 1
                 and slot.load_s > WORTH_TAKING_S
                 and (most is None or slot.load_s > most.load_s)

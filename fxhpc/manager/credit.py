@@ -6,6 +6,7 @@ import math
 
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import refs
+from fxhpc.manager.leasing import Leasing
 from fxhpc.manager.pace import HOLD_TASKS, Pace
 from fxhpc.manager.staff import Staff
 from fxhpc.protocol import messages as msg
@@ -30,10 +31,11 @@ RELIEVE_S = 0.05
 class Credit:
     """What the interchange is told to send, and what it gets back."""
 
-    def __init__(self, desk: Desk, staff: Staff, pace: Pace) -> None:
+    def __init__(self, desk: Desk, staff: Staff, pace: Pace, leasing: Leasing) -> None:
         self._desk = desk
         self._staff = staff
         self._pace = pace
+        self._leasing = leasing
         self._asked = 0  # tasks to be given back
         self._asked_since = 0.0
         self._told = (-1, -1, -1)
@@ -72,11 +74,16 @@ class Credit:
 
     def tell(self) -> None:
         """Tell how much may be here if that has changed, and give back what is too much."""
-        slots = 0 if self._desk.draining else self._desk.host.slots
+        slots = 0 if self._desk.draining else self._leasing.open
         room = max(0, min(HELD_BYTES, UNSTORED_BYTES - self._desk.outbox.bytes))
         # Nothing is held ahead for a worker that is at one task for long: it would wait for that.
         stuck = min(slots, self._staff.stuck)
         tasks = stuck + self._pace.hold(slots - stuck) if slots and room else 0
+        free = slots - stuck
+        if self._leasing.active and not self._desk.draining:
+            # What has needs of its own is counted one by one, beside the workers for all others.
+            held = self._leasing.held
+            slots, tasks = slots + held, tasks + held if room else 0
         before_tasks, before_bytes, before_slots = self._told
         if (
             slots != before_slots
@@ -88,8 +95,8 @@ class Credit:
             self._too_many = self._too_many or tasks < before_tasks
         if self._too_many and self._desk.now - self._relieved >= RELIEVE_S:
             self._too_many = False
-            if slots:
-                self._relieve(slots - stuck)
+            if slots and not (self._leasing.active and self._desk.backlog.sized.any_waits):
+                self._relieve(free)
 
     def _relieve(self, free: int) -> None:
         """Give back what would wait for too long, if so many workers work it off."""

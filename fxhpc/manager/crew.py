@@ -1,78 +1,54 @@
-"""The workers' side of a manager: seed, sockets, pages and output. No decisions."""
+"""The workers' side of a manager: sockets, pages and output. No decisions."""
 
 from __future__ import annotations
 
-import dataclasses
-import mmap
 import os
 import selectors
 import signal
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from fxhpc.manager import events as ev
-from fxhpc.manager import processes
 from fxhpc.manager.bodies import Bodies
-from fxhpc.manager.channel import Channel, Closed, make_pair
+from fxhpc.manager.channel import Channel, Closed
+from fxhpc.manager.limits import Limits
 from fxhpc.manager.memory import OomKills
-from fxhpc.manager.node import Place
-from fxhpc.manager.output import Output
-from fxhpc.message_files import anonymous_file
+from fxhpc.manager.places import Places
+from fxhpc.manager.seeds import Seeds
+from fxhpc.manager.sharing import Worker
 from fxhpc.protocol import pool
+from fxhpc.protocol.needs import Lease, needs_of
 
 #: Seconds between two looks at how much tasks have printed whose output is wanted.
 CUT_S = 0.1
 
 _AT_ONCE = 64
 
+_NO_OPTIONS: Mapping[str, str] = {}
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode_seed = msgspec.msgpack.Decoder(pool.FromSeed).decode
-
-
-class Worker:
-    """What the manager shares with one worker."""
-
-    def __init__(self, number: int, log: Callable[[bytes], None] | None = None) -> None:
-        self.number = number
-        self.pid = 0
-        self.gone = False
-        self.page_fd = anonymous_file()
-        os.ftruncate(self.page_fd, pool.PAGE_BYTES)
-        self.page = memoryview(mmap.mmap(self.page_fd, pool.PAGE_BYTES))
-        self.words = self.page[: pool.WORD_BYTES].cast("Q")
-        self.channel, self.their_socket = make_pair(self.words)
-        self.output = Output(log)
-
-    def handed_over(self) -> None:
-        """The seed has its ends; close them here."""
-        self.their_socket.close()
-        os.close(self.page_fd)
-        os.close(self.output.their_fd)
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self.channel.close()
-        self.output.close()
-        self.words.release()
 
 
 class Crew:
-    """All workers of a manager, and the seed that makes them.
+    """All workers of a manager, and the seeds that make them.
 
     Args:
         selector: where sockets are registered. The data of each key is a function to be called
             with the events that are ready.
         tell: takes the events for the core.
         seed: a socket to a seed that runs already, and its pid; a first message was not sent yet.
-        places: what each worker has for itself. As many workers live at a time, at most.
-        log_of: what takes all that the worker of this number prints, if it is wanted.
+        places: what each worker has for itself.
+        log_of: what takes all that the worker of this name prints, if it is wanted.
+        limits: those of workers that have a lease of memory; None: these are looked at.
+        inside: what seeds in containers are told; None: the same as others.
+        options: more words for the command that starts containers of each kind.
 
     Attributes:
+        limits: as given.
         bodies: of functions and shared arguments, for all workers.
     """
 
@@ -82,46 +58,63 @@ class Crew:
         tell: Callable[[ev.Event], None],
         spec: pool.SeedSpec,
         seed: tuple[socket.socket, int],
-        places: Sequence[Place],
-        log_of: Callable[[int], Callable[[bytes], None] | None] = lambda number: None,
+        places: Places,
+        log_of: Callable[[str], Callable[[bytes], None] | None] = lambda worker: None,
+        limits: Limits | None = None,
+        inside: pool.SeedSpec | None = None,
+        options: Mapping[str, str] = _NO_OPTIONS,
     ) -> None:
         self._selector = selector
         self._tell = tell
-        self._spec = spec
         self._places = places
-        self._free = list(range(len(places)))  # positions of places
-        self._place_of: dict[int, int] = {}
         self._log_of = log_of
         self._oom = OomKills()
+        self.limits = Limits(None) if limits is None else limits
         self._captures = False  # the output of tasks was asked for
         self._cut = 0.0
         self._workers: dict[int, Worker] = {}
         self.bodies = Bodies()
-        self._seed_process: subprocess.Popen[bytes] | None = None
-        self._seed = self._adopt_seed(Channel(seed[0]))
+        inside = spec if inside is None else inside
+        first = Channel(seed[0])
+        self._seeds = Seeds(selector, self._on_seed, spec, first, inside, options)
 
     # --- what the core wants --------------------------------------------------------------------
 
-    def start(self, number: int) -> None:
-        """Have a worker made."""
-        worker = Worker(number, self._log_of(number))
+    def start(
+        self,
+        number: int,
+        cell: int,
+        lease: Lease | None = None,
+        needs: bytes = b"",
+        hosts: Sequence[str] = (),
+    ) -> None:
+        """Have a worker made, for what a cell has, or for a lease.
+
+        Args:
+            hosts: of its task, if that has several nodes.
+        """
+        if lease is None:
+            place = self._places.cell(cell)
+        else:
+            place = self._places.lease(number, lease, needs_of(needs), hosts)
+        worker = Worker(number, self._log_of(place.name or str(number)))
+        worker.memory = lease.memory if lease is not None else 0
         self._workers[number] = worker
-        place = Place()
-        if self._free:
-            self._place_of[number] = self._free.pop(0)
-            place = self._places[self._place_of[number]]
         self._watch(worker.channel, lambda mask: self._on_worker(worker, mask))
         self._selector.register(
             worker.output.fd, selectors.EVENT_READ, lambda _: self._on_output(worker)
         )
-        fds = (worker.their_socket.fileno(), worker.page_fd, worker.output.their_fd)
-        fork = pool.Fork(number, place.cores, place.environ)
+        fork = pool.Fork(number, place.cores, place.environ, place.without)
+        container = needs_of(needs).container
         try:
-            self._seed.send(_encode(fork), (*fds, *worker.output.captured))
-        except Closed:
-            pass  # its end is noticed, and tells of this worker too
+            worker.seed = self._seeds.of(container)
+        except OSError as error:
+            worker.handed_over()
+            worker.trouble = f"{container} cannot be started: {error}"
+            self._exited(number, ev.WorkerGone(number, 0, exit_code=1))
+            return
+        self._seeds.say(worker.seed, fork, worker.their_fds)  # its end tells of this worker too
         worker.handed_over()
-        self._watch_writes(self._seed)
 
     def send(self, number: int, message: pool.ToWorker, size: int) -> None:
         """Send to a worker; one that is dead will be reported as such. The bytes of a `pool.Bytes`
@@ -163,14 +156,21 @@ class Crew:
 
     def kill(self, number: int, show_where: bool = False) -> None:
         """End a worker, and all that it has started."""
-        try:
-            self._seed.send(_encode(pool.Kill(number, show_where)))
-        except Closed:
-            pass
+        worker = self._workers.get(number)
+        if worker is not None and worker.seed is not None:
+            self._seeds.say(worker.seed, pool.Kill(number, show_where))
 
     def begun(self) -> dict[int, int]:
         """What all pages say."""
         return {number: worker.words[pool.BEGUN] for number, worker in self._workers.items()}
+
+    def calls(self, numbers: Iterable[int]) -> dict[int, int]:
+        """At which calls of their chunks these workers are; -1: at none."""
+        return {
+            number: _call_in(worker.words)
+            for number in numbers
+            if (worker := self._workers.get(number))
+        }
 
     def cut_outputs(self, now: float) -> None:
         """Free the memory of what tasks have printed and nobody can ask for any more."""
@@ -180,8 +180,21 @@ class Crew:
                 worker.output.cut()
 
     def look_at_memory(self, now: float) -> None:
-        """Note how often the kernel has killed for memory, to see later whether it has again."""
+        """Note how often the kernel has killed for memory, to see later whether it has again; and
+        tell which workers are over their limits.
+        """
         self._oom.look(now)
+        for over in self.limits.look(now, self._task_of):
+            self._tell(ev.MemoryExceeded(over))
+
+    def look_at_containers(self, now: float) -> None:
+        """End those that nobody needs any more."""
+        for seed in self._seeds.idle(now):
+            self._seed_lost(seed)
+
+    def _task_of(self, number: int) -> int:
+        worker = self._workers.get(number)
+        return worker.words[pool.BEGUN] if worker is not None else 0
 
     def read_pages(self) -> None:
         """Take all outcomes that workers have not sent yet."""
@@ -202,13 +215,27 @@ class Crew:
         if batch.outcomes and bytes(worker.page[: pool.WORD_BYTES]) == before:
             self._tell(ev.WorkerSaid(number, batch))
 
+    def left(self) -> dict[int, ev.WorkerGone]:
+        """Of workers that are to be ended: what they have kept of calls, if it is anything, and
+        what they printed in the task that they are at.
+        """
+        found: dict[int, ev.WorkerGone] = {}
+        for number, worker in self._workers.items():
+            begun = worker.words[pool.BEGUN]
+            if not (kept := worker.kept()) or worker.words[pool.BEGUN] != begun:
+                continue
+            begins = (worker.words[pool.PRINTED_OUT], worker.words[pool.PRINTED_ERR])
+            printed = worker.output.printed(begins) if self._captures else None
+            found[number] = ev.WorkerGone(number, begun, kept=kept, printed=printed)
+        return found
+
     def close(self) -> None:
         """End all workers and the seed, and whatever they have left behind."""
-        self._seed.close()
-        processes.kill_children(set(), within_s=2.0)
+        self._seeds.close()
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
+        self.limits.close()
         self.bodies.close()
 
     # --- what happens ---------------------------------------------------------------------------
@@ -242,32 +269,42 @@ class Crew:
         if worker.number in self._workers and not worker.output.read():
             self._selector.unregister(worker.output.fd)
 
-    def _on_seed(self, mask: int) -> None:
+    def _on_seed(self, seed: Channel, mask: int) -> None:
         try:
-            if mask & selectors.EVENT_WRITE:
-                self._seed.flush()
-                if not self._seed.waits:
-                    self._watch_reads(self._seed)
-            while received := self._seed.receive():
-                message = _decode_seed(received[0])
+            for message in self._seeds.heard(seed, mask):
+                worker = self._workers.get(message.worker)
+                if worker is None or worker.seed is not seed:
+                    continue  # a seed in an image speaks of its own alone
                 if isinstance(message, pool.Forked):
-                    if worker := self._workers.get(message.worker):
-                        worker.pid = message.pid
-                        self._tell(ev.WorkerStarted(message.worker, message.pid))
-                else:
-                    code = os.waitstatus_to_exitcode(message.status)
-                    self._exited(
+                    self._forked(worker, seed, message.pid)
+                    continue
+                code = os.waitstatus_to_exitcode(message.status)
+                self._exited(
+                    message.worker,
+                    ev.WorkerGone(
                         message.worker,
-                        ev.WorkerGone(
-                            message.worker,
-                            0,
-                            signal=-code if code < 0 else 0,
-                            exit_code=code if code >= 0 else -1,
-                            peak_memory=message.peak_memory,
-                        ),
-                    )
-        except Closed:
-            self._seed_lost()
+                        0,
+                        signal=-code if code < 0 else 0,
+                        exit_code=code if code >= 0 else -1,
+                        peak_memory=message.peak_memory,
+                    ),
+                )
+        except (Closed, msgspec.DecodeError):
+            self._seed_lost(seed)
+
+    def _forked(self, worker: Worker, seed: Channel, pid: int) -> None:
+        worker.pid = pid
+        if worker.memory:
+            if here := self._seeds.pid_here(seed, pid):
+                now, grouped = time.monotonic(), not self._seeds.is_inside(seed)
+                self.limits.watch(worker.number, here, worker.memory, now, grouped=grouped)
+            else:
+                worker.trouble = (
+                    f"process {pid} of its container cannot be seen from outside, so that nobody "
+                    f"would keep its memory's limit"
+                )
+                self.kill(worker.number)
+        self._tell(ev.WorkerStarted(worker.number, pid))
 
     def _exited(self, number: int, gone: ev.WorkerGone) -> None:
         """A worker is dead: read what it has left, then tell of it."""
@@ -288,12 +325,15 @@ class Crew:
                 self._tell(ev.WorkerSaid(number, batch))
         worker.output.read()
         begins = (worker.words[pool.PRINTED_OUT], worker.words[pool.PRINTED_ERR])
-        gone = dataclasses.replace(
+        gone = msgspec.structs.replace(
             gone,
             begun=worker.words[pool.BEGUN],
-            stderr=worker.output.tail(begins),
+            call=_call_in(worker.words),
+            kept=worker.kept(),
+            stderr=worker.trouble or gone.stderr or worker.output.tail(begins),
             printed=worker.output.printed(begins) if self._captures else None,
             oom=self._oom.evidence() if gone.signal == signal.SIGKILL else "",
+            over=self.limits.ended(number, worker.words[pool.BEGUN]),
         )
         self._forget(worker)
         self._tell(gone)
@@ -305,34 +345,16 @@ class Crew:
         if worker.output.fd in self._selector.get_map():
             self._selector.unregister(worker.output.fd)
         worker.close()
-        if worker.number in self._place_of:
-            self._free.append(self._place_of.pop(worker.number))
+        self._places.free(worker.number)
+        if worker.seed is not None:
+            self._seeds.left(worker.seed, time.monotonic())
 
-    def _seed_lost(self) -> None:
-        """The seed is dead, and so are all workers: they are killed with it."""
-        self._selector.unregister(self._seed)
-        self._seed.close()
-        processes.kill_children(set())
-        lost = list(self._workers)
-        ours, theirs = make_pair()
-        self._seed_process = subprocess.Popen(
-            [sys.executable, "-m", "fxhpc.manager.seed", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._seed = self._adopt_seed(ours)
-        for number in lost:
-            self._exited(number, ev.WorkerGone(number, 0, signal=signal.SIGKILL, seed_lost=True))
-
-    def _adopt_seed(self, channel: Channel) -> Channel:
-        try:
-            channel.send(_encode(self._spec))
-        except Closed:
-            pass
-        self._watch(channel, self._on_seed)
-        return channel
+    def _seed_lost(self, seed: Channel) -> None:
+        """A seed is dead, and so are its workers: they are killed with it."""
+        gone, are_all = self._seeds.lost(seed)
+        for number, worker in list(self._workers.items()):
+            if are_all or worker.seed is seed:
+                self._exited(number, msgspec.structs.replace(gone, worker=number))
 
     # --- the selector ---------------------------------------------------------------------------
 
@@ -346,3 +368,9 @@ class Crew:
 
     def _watch_reads(self, channel: Channel) -> None:
         self._selector.modify(channel, selectors.EVENT_READ, self._selector.get_key(channel).data)
+
+
+def _call_in(words: memoryview) -> int:
+    """The call of its chunk that a worker is at, by its page; -1: at none."""
+    call: int = words[pool.CALL]
+    return -1 if call == pool.NO_CALL else call

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from fxhpc.manager import events as ev
 from fxhpc.manager.backlog import Backlog
 from fxhpc.manager.held import Part, refs
@@ -22,6 +24,7 @@ class Desk:
         now: the time of the event that is being handled.
         linked: the interchange listens.
         draining: what has not begun is to go back.
+        lent: the task over several nodes that has this one for itself, or shall have it.
         leaving: the process ends.
     """
 
@@ -30,8 +33,9 @@ class Desk:
         self.now = now
         self.linked = False
         self.draining = False
+        self.lent: msg.Partition | None = None
         self.leaving = False
-        self.backlog = Backlog()
+        self.backlog = Backlog(host.room)
         self.outbox = Outbox(host.host)
         self.actions: list[ev.Action] = []
         self._in_doubt: deque[tuple[float, msg.Lost]] = deque()
@@ -55,8 +59,11 @@ class Desk:
         """Workers had these and have not begun them."""
         if self.draining:
             self.say_returned(parts)
-        else:
-            self.backlog.put_front(parts)
+            return
+        # Also what is over, of a task with several nodes.
+        back = [part for part in parts if part.run.partition != self.lent]
+        self.say_returned(back)
+        self.backlog.put_front([part for part in parts if part not in back] if back else parts)
 
     def ended(self, part_of: msg.TaskRun, outcomes: list[Outcome]) -> None:
         """Tasks of a run have ended so."""
@@ -75,9 +82,8 @@ class Desk:
     def lose(self, lost: list[msg.LostTask]) -> None:
         """These attempts ended without an outcome."""
         if lost:
-            message = msg.Lost(lost)
-            self._in_doubt.append((self.now, message))
-            self.say(message)
+            self.say(msg.Lost(lost))
+            self._in_doubt.append((self.now, msg.Lost([_small(one) for one in lost])))
 
     # Nobody acknowledges a Lost, so whether the interchange knows of one that was said shortly
     # before the link broke is not known. The next greeting names its tasks as running, and once it
@@ -102,3 +108,11 @@ class Desk:
         """A message that was lost on the way is noticed within a heartbeat; forget those older."""
         while self.linked and self._in_doubt and self.now - self._in_doubt[0][0] > IN_DOUBT_S:
             self._in_doubt.popleft()
+
+
+def _small(lost: msg.LostTask) -> msg.LostTask:
+    """A loss as it is remembered: what was kept with it may take megabytes."""
+    if not lost.loss.kept:
+        return lost
+    loss = msgspec.structs.replace(lost.loss, kept=b"")
+    return msgspec.structs.replace(lost, loss=loss)

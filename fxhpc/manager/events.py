@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
+from fxhpc.manager.nearing import Over
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
+from fxhpc.protocol.needs import UNIT, Cell, Lease, Size
 from fxhpc.protocol.outcome import Output
 
 # --- events -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """The interchange has sent this."""
 
     message: msg.ToManager
 
 
-@dataclass(frozen=True)
-class LinkOpened:
+class LinkOpened(msgspec.Struct, frozen=True):
     """There is a way to the interchange; it has to be greeted."""
 
 
-@dataclass(frozen=True)
-class LinkLost:
+class LinkLost(msgspec.Struct, frozen=True):
     """The interchange cannot be heard any more."""
 
 
-@dataclass(frozen=True)
-class WorkerStarted:
+class WorkerStarted(msgspec.Struct, frozen=True):
     """The seed has made a worker."""
 
     worker: int
     pid: int
 
 
-@dataclass(frozen=True)
-class WorkerSaid:
+class WorkerSaid(msgspec.Struct, frozen=True):
     """A worker has sent outcomes, or these were found in its page."""
 
     worker: int
     batch: pool.Batch
 
 
-@dataclass(frozen=True)
-class WorkerGone:
+class WorkerGone(msgspec.Struct, frozen=True):
     """A worker is dead, and all that it sent has been read."""
 
     worker: int
@@ -58,31 +54,46 @@ class WorkerGone:
     seed_lost: bool = False  # it was ended because its seed died
     oom: str = ""  # what shows that the kernel killed it because memory ran out
     undead: bool = False  # it was killed, and its process is there nevertheless
+    call: int = -1  # the page's word: of a chunk, the place of the call that it was at
+    kept: bytes = b""  # how calls of that had ended, see `fxhpc.protocol.kept`
+    over: Over | None = None  # the kernel has killed it, or what it had started, at its limit
+
+    def silent(self) -> WorkerGone:
+        """The same without what belongs to the task alone that it was at."""
+        return msgspec.structs.replace(self, printed=None, kept=b"")
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What stands in the pages: for each worker, how many places it has begun."""
+class MemoryExceeded(msgspec.Struct, frozen=True):
+    """A worker uses more memory than its lease has. All pages were looked at just before."""
+
+    over: Over
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What stands in the pages: for each worker, how many places it has begun.
+
+    Of those that the core has asked for (`Manager.calling`): at which call of a chunk each is.
+    """
 
     begun: dict[int, int]
+    calls: dict[int, int] = {}  # -1: at none
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """All that had come in has been told; now is the time to send."""
 
 
-@dataclass(frozen=True)
-class DrainAsked:
+class DrainAsked(msgspec.Struct, frozen=True):
     """Whoever started the manager wants the node back when running tasks have ended."""
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The process was asked to end, or whom it worked for is gone."""
 
     reason: str
     signalled: bool = False  # by a signal, as batch systems do at the end of a job
+    # Of workers that live still, those that have kept how calls ended, and what they printed.
+    left: dict[int, WorkerGone] = {}
 
 
 Event = (
@@ -93,6 +104,7 @@ Event = (
     | WorkerSaid
     | WorkerGone
     | Looked
+    | MemoryExceeded
     | Turn
     | DrainAsked
     | Ended
@@ -101,29 +113,31 @@ Event = (
 # --- actions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Greet:
+class Greet(msgspec.Struct, frozen=True):
     """Open the link with this."""
 
     message: msg.Register
 
 
-@dataclass(frozen=True)
-class Say:
+class Say(msgspec.Struct, frozen=True):
     """Send this to the interchange."""
 
     message: msg.FromManager
 
 
-@dataclass(frozen=True)
-class StartWorker:
-    """Have a worker made."""
+class StartWorker(msgspec.Struct, frozen=True):
+    """Have a worker made, for what a cell of the node has; or for a lease, and for tasks that need
+    just this.
+    """
 
     worker: int
+    cell: int = 0
+    lease: Lease | None = None
+    needs: bytes = b""
+    hosts: tuple[str, ...] = ()  # of a task over several nodes: all of them, this one first
 
 
-@dataclass(frozen=True)
-class ToWorker:
+class ToWorker(msgspec.Struct, frozen=True):
     """Send this to a worker."""
 
     worker: int
@@ -131,23 +145,20 @@ class ToWorker:
     payload_bytes: int = 0  # of the tasks' arguments in it
 
 
-@dataclass(frozen=True)
-class KeepBody:
+class KeepBody(msgspec.Struct, frozen=True):
     """Have these bytes, for workers: a `pool.Bytes` of their SHA-256 gives them to one."""
 
     digest: bytes
     data: bytes
 
 
-@dataclass(frozen=True)
-class DropBodies:
+class DropBodies(msgspec.Struct, frozen=True):
     """Forget bytes that are kept."""
 
     digests: list[bytes]
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     """Write into a worker's page which places it shall not begin."""
 
     worker: int
@@ -155,30 +166,32 @@ class Skip:
     end: int
 
 
-@dataclass(frozen=True)
-class ReadPage:
+class ReadPage(msgspec.Struct, frozen=True):
     """Read the outcomes in the page of a worker that has been busy with one task for long."""
 
     worker: int
 
 
-@dataclass(frozen=True)
-class KillWorker:
+class KillWorker(msgspec.Struct, frozen=True):
     """End a worker, and all that it has started."""
 
     worker: int
     show_where: bool = False  # it is to write first where in its code it is
 
 
-@dataclass(frozen=True)
-class Keep:
+class EndMarked(msgspec.Struct, frozen=True):
+    """End all that a task has started on this node, in whose environment its id stands."""
+
+    task: str
+
+
+class Keep(msgspec.Struct, frozen=True):
     """Leave these in a file, where the interchange looks: nobody is known to have stored them."""
 
     batch: list[msg.Results]
 
 
-@dataclass(frozen=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """End the process, its workers first."""
 
     reason: str
@@ -196,6 +209,7 @@ Action = (
     | Skip
     | ReadPage
     | KillWorker
+    | EndMarked
     | Keep
     | Leave
 )
@@ -204,8 +218,7 @@ Action = (
 # --- what the core is made with -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """What the manager says of itself when it registers."""
 
     manager: str
@@ -224,3 +237,11 @@ class Host:
     alone_s: float = 600.0
     wall_offset_s: float = 0.0  # wall clock minus the clock of `now`, for display alone
     keeps: bool = False  # results can be left in a file
+    size: Size | None = None  # what there is for tasks; None: a core for each worker
+    labels: tuple[str, ...] = ()  # of its node
+    most_sized: int = 1000  # workers that can be had beside the ordinary ones
+
+    @property
+    def room(self) -> Size:
+        """What there is for tasks."""
+        return self.size or Size((Cell(UNIT),) * self.slots)

@@ -6,7 +6,8 @@ import errno
 import os
 import selectors
 import socket
-from dataclasses import dataclass
+
+import msgspec
 
 from fxhpc.errors import FxhpcError
 from fxhpc.protocol.pool import ManagerSpec
@@ -20,8 +21,7 @@ class NotFound(FxhpcError):
     """No address answers, or there is none. The text says what was tried, and what came of it."""
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """How to reach the interchange."""
 
     address: str

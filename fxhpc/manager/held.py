@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fxhpc.ids import to_ranges
+from fxhpc.manager.nearing import Over
 from fxhpc.protocol.messages import TaskRefs, TaskRun
+from fxhpc.protocol.needs import Lease
 
 
 class Part:
@@ -83,22 +85,45 @@ class Given:
 
 
 class Ending(NamedTuple):
-    """What becomes of a task that its worker is killed for: it is cancelled, or out of time."""
+    """What becomes of a task that its worker is killed for: it is cancelled, or out of time, or
+    over its memory.
+    """
 
     tell: bool = True  # of a cancelled one: whether that is to be told
-    ran_s: float = 0.0  # it has run for so long, which was its walltime; 0: it is cancelled
+    ran_s: float = 0.0  # it has run for so long, which was too long; 0: it is cancelled
+    limit_s: float = 0.0  # likewise: its declared walltime
+    call: int = -1  # likewise, of a chunk: the place of the call of which both is said
+    over: Over | None = None  # it is over its memory
+    why: str = ""  # it is to run again: why this attempt was ended
 
     @property
     def is_told(self) -> bool:
         """Whether the interchange hears of it."""
-        return self.tell or self.ran_s > 0
+        return self.tell or self.ran_s > 0 or self.over is not None or bool(self.why)
 
 
 class Slot:
-    """One worker, as the core sees it."""
+    """One worker, as the core sees it.
 
-    def __init__(self, worker: int) -> None:
+    Args:
+        cell: what it has of its node, if it is an ordinary one.
+        needs: of tasks, packed, for which alone it was made; with `lease`, what it has for them.
+    """
+
+    def __init__(
+        self, worker: int, cell: int = -1, needs: bytes = b"", lease: Lease | None = None
+    ) -> None:
         self.worker = worker
+        self.cell = cell
+        self.needs = needs
+        self.lease = lease
+        # It is not for any ordinary task: it has a lease, or others have what its cell has, or are
+        # to get it, which then is kept free (aside).
+        self.apart = lease is not None
+        self.aside = False
+        self.turn_until = 0.0  # of one with a lease: its class goes on for so long
+        self.idle_since = 0.0  # likewise
+        self.dismissed = False  # likewise: it was told to end, having nothing to do
         self.pid = 0
         self.ready = False
         self.known: set[bytes] = set()  # bodies that it has
@@ -112,7 +137,14 @@ class Slot:
         self.captures = False  # it has run tasks whose output is wanted
         self.announced = False  # a Started was sent for the task that it is at
         self.limited = False  # it was given tasks that have a walltime
-        self.due = 0.0  # when the walltime of the task that it is at is over; 0: it has none
+        # When the walltime is over of what it is at (0: it has none), since when it is seen at
+        # that, and what that is: a task, or a call of a chunk (-1: none) whose calls have one each.
+        self.due = 0.0
+        self.limited_since = 0.0
+        self.limit_s = 0.0
+        self.call_limit_s = 0.0
+        self.call = -1
+        self.call_seen = 0.0  # at the last look
         # Places that it was told not to begin, since when, and whether it is known by now which
         # of them it had begun before it was told.
         self.skip: tuple[int, int] | None = None
@@ -206,6 +238,12 @@ class Slot:
     def running_place(self) -> int | None:
         """The place of the task that it was at when it was last looked at."""
         return self.begun - 1 if self.begun > self.done else None
+
+    def is_at(self, part: Part) -> bool:
+        """Whether the first task of this part is the one that it was at, and has not ended."""
+        place = self.running_place
+        running = self.part_at(place) if place is not None else None
+        return running is not None and running.run is part.run and running.first == part.first
 
 
 def refs(parts: Iterable[Part]) -> list[TaskRefs]:

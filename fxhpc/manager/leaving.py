@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from fxhpc.ids import task_id
 from fxhpc.manager import events as ev
 from fxhpc.manager import losses
 from fxhpc.manager.desk import Desk
@@ -43,6 +44,8 @@ class Leaving:
         desk.leaving = True
         for results in desk.outbox.close():
             desk.say(results)
+        if desk.lent is not None:
+            desk.actions.append(ev.EndMarked(task_id(desk.lent.stream, desk.lent.index)))
         self._last, self._until = ev.Leave(reason, failed, alone), desk.now + LAST_WORDS_S
         self._finish()
         if self._last is not None:
@@ -82,16 +85,19 @@ class Leaving:
             _, gone = self._termed.get(slot.worker, (0.0, None))
             if gone is not None and gone.begun > slot.begun:
                 slot.begun, slot.begun_since = gone.begun, now
+            gone = gone or ended.left.get(slot.worker)
             self._desk.say_returned(self._staff.cut(slot, slot.begun))
-            interrupted = [
-                losses.lost(
-                    part,
-                    losses.walltime(part, slot, gone, host, now)
+            interrupted: list[msg.LostTask] = []
+            for part in slot.singles():
+                of_it = gone
+                if gone is not None and not (slot.is_at(part) and gone.begun == slot.begun):
+                    of_it = gone.silent()
+                loss = (
+                    losses.walltime(part, slot, of_it, host, now)
                     if at_walltime
-                    else losses.interrupted(part, slot, gone, host, ended.reason),
+                    else losses.interrupted(part, slot, of_it, host, ended.reason)
                 )
-                for part in slot.singles()
-            ]
+                interrupted.append(losses.lost(part, loss))
             if interrupted:
                 self._desk.say(msg.Lost(interrupted))
         self.leave("its job came to the end of its walltime" if at_walltime else ended.reason)

@@ -6,8 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from logging.handlers import RotatingFileHandler
-from typing import Any
 
 from fxhpc.ids import task_id
 from fxhpc.printable import make_logs_safe
@@ -33,7 +31,9 @@ def set_up(spec: ManagerSpec, name: str) -> None:
     path = spec.log_file or (os.path.join(spec.log_dir, f"{name}.log") if spec.log_dir else "")
     handler: logging.Handler
     if path and _is_writable(os.path.dirname(path)):
-        handler = _Rotating(path, maxBytes=spec.log_bytes, backupCount=1, delay=True)
+        from fxhpc.manager.rotating import Rotating  # brings much, and most have no file
+
+        handler = Rotating(path, maxBytes=spec.log_bytes, backupCount=1, delay=True)
     else:
         handler = logging.StreamHandler()
         handler.setLevel(logging.WARNING)
@@ -114,24 +114,13 @@ class WorkerLog:
             log.warning("%s cannot be written: %s", self._path, error.strerror)
 
 
-def worker_logs(spec: ManagerSpec, name: str) -> Callable[[int], Callable[[bytes], None] | None]:
-    """For a worker's number, what takes all that it prints; None where nobody wants that."""
+def worker_logs(spec: ManagerSpec, name: str) -> Callable[[str], Callable[[bytes], None] | None]:
+    """For a worker's name, what takes all that it prints; None where nobody wants that."""
     if not spec.worker_logs or not spec.log_dir or not _is_writable(spec.log_dir):
-        return lambda number: None
-    return lambda number: (
-        WorkerLog(os.path.join(spec.log_dir, f"{name}-worker-{number}.log"), spec.log_bytes).write
+        return lambda worker: None
+    return lambda worker: (
+        WorkerLog(os.path.join(spec.log_dir, f"{name}-worker-{worker}.log"), spec.log_bytes).write
     )
-
-
-class _Rotating(RotatingFileHandler):
-    def _open(self) -> Any:
-        return open(
-            self.baseFilename,
-            self.mode,
-            encoding="utf-8",
-            errors="backslashreplace",
-            opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600),
-        )
 
 
 def _is_writable(folder: str) -> bool:

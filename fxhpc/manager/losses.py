@@ -7,17 +7,22 @@ import signal
 import msgspec
 
 from fxhpc.manager.events import Host, WorkerGone
-from fxhpc.manager.held import Part, Slot
+from fxhpc.manager.held import Ending, Part, Slot
+from fxhpc.manager.nearing import Over
 from fxhpc.manager.stacks import before_end, users_part
+from fxhpc.protocol import kept
 from fxhpc.protocol.messages import LostTask
 from fxhpc.protocol.outcome import Loss, LossCause, Output
-from fxhpc.units import format_duration
+from fxhpc.units import format_bytes, format_duration
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def lost(part: Part, loss: Loss) -> LostTask:
     """A loss of the first task of a part."""
+    if loss.kept and loss.output:
+        # The calls that are not made again do not print again what belongs to the chunk.
+        loss.kept += kept.record(0, kept.PRINTED, loss.output)
     return LostTask(part.run.stream, part.first, part.run.epoch, part.run.attempt, loss)
 
 
@@ -40,7 +45,8 @@ def worker_died(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
         )
     loss = _loss(cause, text, slot, gone, host)
     loss.ran_s = ran_s
-    loss.output = printed(part, gone)
+    loss.output, loss.kept = printed(part, gone), gone.kept
+    loss.call = _call(part, gone.call)
     return loss
 
 
@@ -69,14 +75,16 @@ def outcome_missing(part: Part, slot: Slot, gone: WorkerGone, host: Host) -> Los
 def interrupted(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, why: str) -> Loss:
     """The worker was ended on purpose, though not because of this task."""
     text = f"{_worker(slot, host)}, which ran the task, was ended: {why}"
-    return _loss(LossCause.INTERRUPTED, text, slot, gone, host)
+    loss = _loss(LossCause.INTERRUPTED, text, slot, gone, host)
+    if gone is not None and gone.kept:
+        # What these calls have printed goes along: they are not made again.
+        loss.output, loss.kept = printed(part, gone), gone.kept
+    return loss
 
 
 def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: float) -> Loss:
     """The job came to its end while the worker was at this task, or had just ended it."""
-    place = slot.running_place
-    running = slot.part_at(place) if place is not None else None
-    if running is None or running.run is not part.run or running.first != part.first:
+    if not slot.is_at(part):
         why = "the job came to its end before how the task ended could be told"
         return interrupted(part, slot, gone, host, why)
     ran_s = max(0.0, now - slot.begun_since)
@@ -88,16 +96,17 @@ def walltime(part: Part, slot: Slot, gone: WorkerGone | None, host: Host, now: f
     loss = _loss(LossCause.WALLTIME, text, slot, gone, host)
     loss.ran_s, loss.block_s = ran_s, host.walltime_s
     if gone is not None:
-        loss.output = printed(part, gone)
+        loss.output, loss.kept = printed(part, gone), gone.kept
     return loss
 
 
-def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: float) -> Loss:
-    """The task ran for longer than it was declared to take, so its worker was ended."""
-    limit_s = part.run.walltime_s
+def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ending: Ending) -> Loss:
+    """The task, or a call of it, ran for longer than declared, so its worker was ended."""
+    call = _call(part, ending.call)
+    what = "task" if call < 0 else "call"
     text = (
-        f"{_worker(slot, host)}, which had run the task for {format_duration(ran_s)}, was "
-        f"ended: its declared walltime of {format_duration(limit_s)} was over"
+        f"{_worker(slot, host)}, which had run the {what} for {format_duration(ending.ran_s)}, was "
+        f"ended: its declared walltime of {format_duration(ending.limit_s)} was over"
     )
     if gone.undead:
         text += (
@@ -108,8 +117,42 @@ def out_of_time(part: Part, slot: Slot, gone: WorkerGone, host: Host, ran_s: flo
     # How the worker was ended says nothing of the task.
     loss.signal, loss.exit_code = 0, -1
     loss.stderr = users_part(gone.stderr, ended=True)
-    loss.ran_s, loss.limit_s = ran_s, limit_s
-    loss.output = printed(part, gone, ended=True)
+    loss.ran_s, loss.limit_s, loss.call = ending.ran_s, ending.limit_s, call
+    loss.output, loss.kept = printed(part, gone, ended=True), gone.kept
+    return loss
+
+
+def out_of_memory(
+    part: Part, slot: Slot, gone: WorkerGone, host: Host, over: Over, ran_s: float
+) -> Loss:
+    """The worker used more memory than was declared, with all that it had started, while it ran
+    this task, for so long; 0: nobody knows.
+    """
+    limit = format_bytes(over.limit)
+    if over.killed:
+        used = f"it wanted more memory than its limit of {limit}"
+    else:
+        used = f"it used {format_bytes(over.used)} of memory, its limit is {limit}"
+    text = (
+        f"{_worker(slot, host)} was ended while it ran the task: with all that it had started "
+        f"{used} (resource_specification memory)"
+    )
+    if slot.done:
+        text += f". {_left_before(over)}"
+    loss = _loss(LossCause.TASK_MEMORY, text, slot, gone, host)
+    # How the worker was ended says nothing of the task.
+    loss.signal, loss.exit_code, loss.oom = 0, -1, ""
+    loss.ran_s, loss.call = ran_s, _call(part, gone.call)
+    loss.peak_memory, loss.limit_bytes = over.used, over.limit
+    loss.output, loss.kept = printed(part, gone), gone.kept
+    return loss
+
+
+def crowded_out(part: Part, slot: Slot, gone: WorkerGone, host: Host, over: Over) -> Loss:
+    """The worker used more memory than was declared, and mostly for tasks before this one."""
+    why = f"it was over its memory's limit of {format_bytes(over.limit)}. {_left_before(over)}"
+    loss = interrupted(part, slot, gone, host, why)
+    loss.signal, loss.oom = 0, ""
     return loss
 
 
@@ -138,6 +181,11 @@ def unstartable(part: Part, gone: WorkerGone, host: Host) -> Loss:
     )
 
 
+def unfit(part: Part, why: str, host: Host) -> Loss:
+    """The node can never give the task what it needs."""
+    return Loss(LossCause.UNFIT, f"the task was not begun on {host.host}: {why}", host.host)
+
+
 def no_body(part: Part, digest: bytes, host: Host) -> Loss:
     """What the task needs is nowhere to be had."""
     what, advice = "its function", "Register the function and submit the task again."
@@ -149,6 +197,18 @@ def no_body(part: Part, digest: bytes, host: Host) -> Loss:
         f"be had from the store any more: it is gone, or damaged (forwarder.log). {advice}"
     )
     return Loss(LossCause.UNDELIVERED, text, host.host)
+
+
+def _left_before(over: Over) -> str:
+    return (
+        f"It had run other tasks, and used {format_bytes(over.before)} when it was last looked at "
+        f"before it began this one"
+    )
+
+
+def _call(part: Part, call: int) -> int:
+    """The call that the worker was at, if the task is a chunk."""
+    return call if 0 <= call < part.run.calls else -1
 
 
 def _worker(slot: Slot, host: Host) -> str:

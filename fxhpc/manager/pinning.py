@@ -1,10 +1,13 @@
-"""Which cores each worker of a node gets for itself: `cpu_affinity`, as Parsl's HTEX has it."""
+"""Which cores each worker of a node gets for itself: `cpu_affinity`, as Parsl's HTEX has it; and
+which of these a lease of some of them gets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fxhpc.errors import FxhpcError
+from fxhpc.protocol.needs import UNIT, Lease
 
 _STRATEGIES = ("none", "block", "block-reverse", "alternating")
 _LIST = "list:"
@@ -50,6 +53,67 @@ def core_sets(affinity: str, allowed: Sequence[int], workers: int) -> list[list[
         return [list(allowed[worker::workers]) for worker in range(workers)]
     order = range(workers) if affinity == "block" else reversed(range(workers))
     return [list(allowed[place * each : (place + 1) * each]) for place in order]
+
+
+def seats(claims: Sequence[int], allowed: Sequence[int]) -> list[dict[int, int]]:
+    """Cores for each cell, and thousandths of them, end to end; empty: there are not enough.
+
+    Args:
+        claims: thousandths of cores that each cell has.
+        allowed: the numbers of the cores that there are, ascending.
+    """
+    if sum(claims) > len(allowed) * UNIT:
+        return []
+    found: list[dict[int, int]] = []
+    begin = 0
+    for claim in claims:
+        end, seat = begin + claim, dict[int, int]()
+        while begin < end:
+            part = min(end, (begin // UNIT + 1) * UNIT) - begin
+            seat[allowed[begin // UNIT]] = part
+            begin += part
+        found.append(seat)
+    return found
+
+
+class Seats:
+    """Which of the cores of their cells those have who have leases.
+
+    Args:
+        cells: the cores of each cell, and thousandths of them; if there are none, those who have
+            leases there are bound to none.
+    """
+
+    def __init__(self, cells: Sequence[Mapping[int, int]]) -> None:
+        self._left = [dict(seat) for seat in cells]
+        self._taken: dict[int, list[tuple[int, int, int]]] = {}  # cell, core, part of it
+
+    def take(self, worker: int, lease: Lease) -> list[int]:
+        """The cores of a lease, ascending: whole ones, and of one that others use too the rest."""
+        taken = self._taken[worker] = []
+        cores: set[int] = set()
+        for cell, part in lease.cores:
+            left = self._left[cell]
+            while part > 0 and any(left.values()):
+                # A whole one; else the one that has the least left and yet enough; else the most.
+                wanted = min(part, UNIT)
+                core = min(
+                    (core for core in left if left[core]),
+                    key=lambda core: (left[core] < wanted, abs(left[core] - wanted), core),
+                )
+                used = min(wanted, left[core])
+                left[core] -= used
+                part -= used
+                taken.append((cell, core, used))
+                cores.add(core)
+            if part > 0:  # a worker that was given up has some of them still
+                cores.update(left)
+        return sorted(cores)
+
+    def give_back(self, worker: int) -> None:
+        """A worker is gone."""
+        for cell, core, used in self._taken.pop(worker, []):
+            self._left[cell][core] += used
 
 
 def _checked(

@@ -13,6 +13,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_MMAP_THRESHOLD_MOST = 32 * 2**20
 
+#: What starts processes on other nodes; MPICH's mpiexec may be mpiexec.hydra, too.
+_LAUNCHERS = ("srun", "mpiexec", "mpirun", "orterun", "prterun", "aprun")
+
 
 def die_with_parent(parent: int) -> None:
     """Have this process killed when its parent ends; at once if it has ended already.
@@ -102,11 +105,12 @@ def kill_children(spare: set[int], within_s: float = 1.0) -> None:
 
     Whatever a child leaves behind becomes a child of this process, if it adopts orphans, so that
     this ends only when nothing is left, or the time is up: a process in an uninterruptible call
-    dies when the call is over.
+    dies when the call is over. Launchers of ranks are asked first, see `_end_launchers`.
     """
     me = os.getpid()
     until = time.monotonic() + within_s
     while found := [pid for pid in children(me) if pid not in spare]:
+        _end_launchers(found)
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -122,6 +126,80 @@ def kill_children(spare: set[int], within_s: float = 1.0) -> None:
                 time.sleep(0.001)
         if time.monotonic() >= until:
             return
+
+
+def _end_launchers(pids: list[int], within_s: float = 0.5) -> bool:
+    """Have those of these processes end that have others on other nodes: srun ends these at SIGTERM
+    alone, and there may be nobody else there who does. Whether there are any."""
+    asked = told = [pid for pid in pids if _name(pid).startswith(_LAUNCHERS)]
+    for pid in asked:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except OSError:
+            pass
+    until = time.monotonic() + within_s
+    while asked and time.monotonic() < until:
+        time.sleep(0.002)
+        asked = [pid for pid in asked if _name(pid).startswith(_LAUNCHERS)]
+    return bool(told)
+
+
+def _name(pid: int) -> str:
+    """What a process runs; empty: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            name, _, rest = file.read().partition(b" (")[2].rpartition(b") ")
+    except OSError:
+        return ""
+    return "" if rest.startswith(b"Z") else os.fsdecode(name)
+
+
+def end_marked(name: str, value: str) -> int:
+    """Kill this user's processes in whose environment this variable stands, as they were started
+    with it; how many. Not this one, nor those that it descends from. Launchers are asked first.
+    """
+    mark = f"{name}={value}".encode()
+    first = left = _marked(mark)
+    if _end_launchers(first):
+        left = _marked(mark)  # who has ended meanwhile may have a successor with its pid
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass  # another user's, or it has ended
+    return len(first)
+
+
+def _marked(mark: bytes) -> list[int]:
+    """The processes in whose environment this stands, of those whose environment can be read. Not
+    this one, nor those that it descends from."""
+    spare = _line(os.getpid())
+    found: list[int] = []
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []  # no /proc
+    for name in names:
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0") and int(name) not in spare:
+                    found.append(int(name))
+        except OSError:
+            pass  # another user's, or it has ended
+    return found
+
+
+def _line(pid: int) -> set[int]:
+    """This process, and those that it descends from."""
+    line: set[int] = set()
+    while pid > 0 and pid not in line:
+        line.add(pid)
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            break
+    return line
 
 
 def _scan(pid: int) -> list[int]:

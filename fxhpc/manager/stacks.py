@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 #: Where frames of ours begin, seen from a user's: what called the function.
-_OURS = tuple(
-    f'File "{__file__.rpartition("/manager/")[0]}/{part}' for part in ("worker/", "chunks.py")
-)
+_OURS = f'File "{__file__.rpartition("/manager/")[0]}/worker/'
 _ABORTED = "Fatal Python error: Aborted"
 _DUMP = re.compile(rb"Fatal Python error: Aborted\n\n(?:Current thread|Thread) 0x")
 _STACK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):")

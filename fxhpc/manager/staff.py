@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from fxhpc.manager import events as ev
-from fxhpc.manager import losses
+from fxhpc.manager import losses, overdue
 from fxhpc.manager.backlog import named
+from fxhpc.manager.blame import Blame
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Ending, Part, Slot
-from fxhpc.manager.pace import LOOK_AHEAD_S, Pace
+from fxhpc.manager.hiring import Hiring
+from fxhpc.manager.nearing import Over
+from fxhpc.manager.pace import LOOK_AHEAD_S, Pace, kind_of
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import size_of
 
@@ -26,11 +27,6 @@ SETTLE_S = 0.002
 #: file system that does not answer dies when that answers.
 UNDEAD_S = 10.0
 
-#: Workers that die in a row before they are ready, until that is said to be hopeless; and how long
-#: it takes until the next one is tried.
-HOPELESS = 3
-RETRY_S = 5.0
-
 
 class Staff:
     """All workers of a manager.
@@ -40,7 +36,13 @@ class Staff:
         idle: those with nothing to do.
         short: those that have less work than the look-ahead.
         suspect: the one that runs a suspect task.
-        hopeless: the last of several that died before they could do anything.
+        hiring: starts them.
+        calling: those that are looked at call by call, since each call has a walltime.
+        sized: those that have a lease, for tasks of one class.
+        apart: those with nothing to do that are not for any ordinary task: they have a lease, or
+            their cells are others', or kept free.
+        ahead: of those with a lease, the ones that have less work than the look-ahead.
+        changed: any of these may do something else now.
     """
 
     def __init__(self, desk: Desk, pace: Pace) -> None:
@@ -48,23 +50,15 @@ class Staff:
         self.idle: dict[int, Slot] = {}
         self.short: dict[int, Slot] = {}
         self.suspect: int | None = None
-        self.hopeless: ev.WorkerGone | None = None
+        self.calling: set[int] = set()
+        self.hiring = Hiring(desk, self.slots)
+        self.sized = self.hiring.sized
+        self.apart: dict[int, Slot] = {}
+        self.ahead: dict[int, Slot] = {}
+        self.changed = False
         self._desk = desk
         self._pace = pace
-        self._next_worker = 1
-        self._failures = 0
-        self._retry_at = 0.0
-
-    def fill(self) -> None:
-        """Start workers until there is one for each slot."""
-        while len(self.slots) < self._desk.host.slots:
-            self._start()
-
-    def _start(self) -> None:
-        slot = Slot(self._next_worker)
-        self._next_worker += 1
-        self.slots[slot.worker] = slot
-        self._desk.actions.append(ev.StartWorker(slot.worker))
+        self._blame = Blame()
 
     def started(self, event: ev.WorkerStarted) -> None:
         """A worker's process exists."""
@@ -79,7 +73,7 @@ class Staff:
         batch = event.batch
         if not slot.ready:
             slot.ready = True
-            self._worker_ready()
+            self.hiring.is_ready(slot)
         place, outcomes = batch.place, batch.outcomes
         if outcomes and slot.given and slot.given[0].place < place:
             return  # read in its page, and what it had sent before is still in the socket
@@ -106,7 +100,10 @@ class Staff:
             whole = number == len(batch.outcomes) and batch.spent_s > 0
             spent_s = batch.spent_s if whole else sum(outcome.ran for outcome in ended)
             made = size_of(ended)
-            self._pace.note(run.function, number, spent_s, made)
+            if slot.needs:
+                self._pace.note(slot.needs + kind_of(run), number, spent_s, made, apart=True)
+            else:
+                self._pace.note(kind_of(run), number, spent_s, made)
             at += number
             place += number
         if at < count:  # of tasks that are not its concern any more
@@ -117,39 +114,60 @@ class Staff:
         self._end_skip(slot)
         if slot.due and slot.running_place is None:
             slot.due = 0.0
+        if slot.announced and slot.running_place is None:
+            slot.announced = False  # the next one is looked for
         if self.suspect == slot.worker and not slot.tasks:
             self.suspect = None
         self.offer(slot)
-
-    def _worker_ready(self) -> None:
-        self._failures = 0
-        if self.hopeless is not None:
-            self.hopeless = None
-            self.fill()
 
     def offer(self, slot: Slot) -> None:
         """Note whether a worker can be given more."""
         self.withhold(slot)
         if not slot.ready or slot.skip is not None or slot.kill:
             return
-        if not slot.tasks:
+        if slot.apart:
+            self._offer_apart(slot)
+        elif not slot.tasks:
             self.idle[slot.worker] = slot
         elif slot.load_s < (LOOK_AHEAD_S if slot.tasks > 1 else STUCK_S):
             # With one task, of which the measured duration varies, it is not to run dry.
             self.short[slot.worker] = slot
 
+    def _offer_apart(self, slot: Slot) -> None:
+        if slot.dismissed:
+            return
+        self.changed = True
+        if not slot.tasks:
+            self.apart[slot.worker] = slot
+            slot.idle_since = self._desk.now
+        elif slot.needs and slot.load_s < (LOOK_AHEAD_S if slot.tasks > 1 else STUCK_S):
+            self.ahead[slot.worker] = slot
+
+    def set_apart(self, slot: Slot, apart: bool) -> None:
+        """Have an ordinary worker idle, and what it has not begun given to others; or not."""
+        self.withhold(slot)
+        slot.apart = apart
+        if apart and slot.tasks:
+            self.skip(slot, slot.begun)
+        self.offer(slot)
+
     @property
     def stuck(self) -> int:
-        """How many workers are at one task for long."""
+        """How many of the workers for all are at one task for long."""
         slots = self.slots.values()
-        return sum(slot.announced and slot.running_place is not None for slot in slots)
+        return sum(
+            slot.announced and slot.running_place is not None and not slot.apart for slot in slots
+        )
 
     def withhold(self, slot: Slot) -> None:
         """It cannot be given more."""
         self.idle.pop(slot.worker, None)
         self.short.pop(slot.worker, None)
+        if slot.apart:
+            self.apart.pop(slot.worker, None)
+            self.ahead.pop(slot.worker, None)
 
-    def looked(self, begun: dict[int, int]) -> None:
+    def looked(self, begun: dict[int, int], calls: dict[int, int]) -> None:
         """What stands in the pages: see who is at one task for long, and who skipped what."""
         now = self._desk.now
         for worker, word in begun.items():
@@ -158,8 +176,10 @@ class Staff:
                 continue
             if word != slot.begun:
                 slot.begun, slot.begun_since, slot.announced = word, now, False
-                if slot.limited:
-                    self._set_due(slot)
+                if slot.limited and overdue.began(slot):
+                    self.calling.add(worker)
+                else:
+                    self.calling.discard(worker)
             if slot.skip is not None and not slot.skip_settled:
                 if now - slot.skip_since >= SETTLE_S:
                     self._settle(slot)
@@ -176,22 +196,12 @@ class Staff:
                     self._desk.actions.append(ev.ReadPage(worker))
                 if not slot.kill:
                     self.skip(slot, word)
+            if worker in calls and worker in self.calling:
+                overdue.at_call(slot, calls[worker], now)
             if slot.due and now >= slot.due:
-                self._end_overdue(slot, place)
-
-    def _set_due(self, slot: Slot) -> None:
-        """Note when the task that a worker has just begun is to be ended."""
-        place = slot.running_place
-        part = slot.part_at(place) if place is not None else None
-        walltime_s = part.run.walltime_s if part is not None else 0.0
-        slot.due = slot.begun_since + walltime_s if walltime_s else 0.0
-
-    def _end_overdue(self, slot: Slot, place: int) -> None:
-        """The walltime of the task that a worker is at is over."""
-        slot.due = 0.0
-        if not slot.kill:
-            ran_s = self._desk.now - slot.begun_since
-            self._end_running(slot, place, Ending(ran_s=ran_s), show_where=True)
+                slot.due = 0.0
+                if not slot.kill:
+                    self._end_running(slot, place, overdue.ending(slot, now), show_where=True)
 
     def skip(self, slot: Slot, place: int) -> None:
         """Begin to take back what a worker was given from this place on.
@@ -264,6 +274,7 @@ class Staff:
         if slot is None:
             return
         self.withhold(slot)
+        self.calling.discard(slot.worker)
         if self.suspect == slot.worker:
             self.suspect = None
         # Of a task that it began after the last look nobody knows when.
@@ -273,15 +284,23 @@ class Staff:
         back = self.cut(slot, slot.begun)
         self._desk.put_back(back)
         running = slot.running_place
-        silent = dataclasses.replace(gone, printed=None)
+        silent = gone.silent()
         for given in slot.given:
             while given.part:
                 place = given.place
                 part = given.take(1)
                 ending = slot.kill.get(place)
                 dead = gone if place == running else silent
+                over = gone.over if ending is None else ending.over
                 if ending is not None and ending.ran_s:
-                    loss = losses.out_of_time(part, slot, dead, self._desk.host, ending.ran_s)
+                    loss = losses.out_of_time(part, slot, dead, self._desk.host, ending)
+                elif over is not None and place == running:
+                    if self._blame.is_shared(part, slot, over):
+                        loss = losses.crowded_out(part, slot, dead, self._desk.host, over)
+                    else:
+                        loss = losses.out_of_memory(part, slot, dead, self._desk.host, over, ran_s)
+                elif ending is not None and ending.why:
+                    loss = losses.interrupted(part, slot, dead, self._desk.host, ending.why)
                 elif ending is not None:
                     if ending.tell:
                         self._desk.cancelled(part, losses.printed(part, dead))
@@ -291,23 +310,29 @@ class Staff:
                 elif slot.kill:
                     why = "the task before this one was to be ended, and ended meanwhile"
                     loss = losses.interrupted(part, slot, dead, self._desk.host, why)
+                elif slot.dismissed:
+                    why = "tasks before this one had left too much there"
+                    loss = losses.interrupted(part, slot, dead, self._desk.host, why)
                 else:
                     loss = losses.worker_died(part, slot, dead, self._desk.host, ran_s)
                 lost.append(losses.lost(part, loss))
         self._desk.lose(lost)
-        self._replace(slot, gone)
+        self.changed = True
+        self.hiring.replace(slot, gone)
 
-    def _replace(self, slot: Slot, gone: ev.WorkerGone) -> None:
-        """Start another worker in the place of one that died."""
-        if self._desk.leaving:
+    def over_memory(self, over: Over) -> None:
+        """A worker uses more memory than its lease has: the task that it is at is ended."""
+        slot = self.slots.get(over.worker)
+        if slot is None or slot.kill or slot.dismissed:
             return
-        if not slot.ready and not gone.seed_lost:
-            self._failures += 1
-            if self._failures >= HOPELESS:
-                self.hopeless, self._retry_at = gone, self._desk.now + RETRY_S
-                return
-        if self.hopeless is None or not self.slots:
-            self._start()
+        place = slot.running_place
+        if place is not None:
+            self._end_running(slot, place, Ending(over=over))
+            return
+        # Nothing of now is to blame: others have left that there.
+        slot.dismissed, slot.killed_at = True, self._desk.now
+        self.withhold(slot)
+        self._desk.actions.append(ev.KillWorker(slot.worker))
 
     def end_given(
         self, tasks: list[msg.TaskRefs], *, any_attempt: bool, interrupt: bool, tell: bool
@@ -325,6 +350,17 @@ class Staff:
                         self._cancel_running(slot, place, interrupt, tell)
             if first is not None:
                 self.skip(slot, first)
+
+    def end_partition(self, partition: msg.Partition, why: str) -> None:
+        """End an attempt at a task over several nodes, if it is here: it is lost, or goes back."""
+        for slot in self.sized.values():
+            for given in slot.given:
+                if given.part.run.partition != partition:
+                    continue
+                if given.place == slot.running_place:
+                    self._end_running(slot, given.place, Ending(tell=False, why=why))
+                else:
+                    self.skip(slot, given.place)
 
     def _cancel_running(self, slot: Slot, place: int, interrupt: bool, tell: bool) -> None:
         if interrupt:
@@ -350,18 +386,5 @@ class Staff:
         for slot in list(self.slots.values()):
             if slot.kill and self._desk.now - slot.killed_at >= UNDEAD_S:
                 self.gone(ev.WorkerGone(slot.worker, slot.begun, undead=True))
-        gone = self.hopeless
-        if gone is None or self.slots:
-            return  # or one is being tried
-        if self._desk.now >= self._retry_at:
-            if self._desk.backlog:
-                self._failures = HOPELESS - 1
-                self._start()
-            return
-        self._desk.lose(
-            [
-                losses.lost(one, losses.unstartable(one, gone, self._desk.host))
-                for part in self._desk.backlog.take_all()
-                for one in (part.take(1) for _ in range(len(part)))
-            ]
-        )
+        if self.hiring.turn():
+            self.changed = True

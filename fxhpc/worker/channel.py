@@ -43,6 +43,7 @@ class Channel:
         """
         if self._stream:
             return self._receive_stream()
+        self._files.done()
         try:
             size, ancillary, flags, _ = self._sock.recvmsg_into([self._buffer], _FD_SPACE, _CLOEXEC)
         except ConnectionError:
@@ -56,7 +57,7 @@ class Channel:
             (_, _, data) = ancillary[0]
             fd = array.array("i", data)[0]
             if self._view[0] == IN_FILE_MARK:
-                return split(self._files.read(fd, self._view[:size]))
+                return self._files.map(fd, self._view[:size])
             self.fd = fd
         return self._view[:size], _NOTHING
 

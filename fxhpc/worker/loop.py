@@ -17,9 +17,11 @@ from fxhpc.protocol.pool import (
     ARRAY_32,
     BATCH_HEAD,
     BEGUN,
+    CALL,
     DETACHED_BYTES,
     HELD,
     HELD_FROM,
+    NO_CALL,
     OUTCOMES,
     OUTCOMES_BYTES,
     SKIP_FROM,
@@ -34,11 +36,14 @@ from fxhpc.protocol.pool import (
     WorkRun,
     attach_payloads,
 )
+from fxhpc.worker import forks
+from fxhpc.worker.calls import CallMaker
 from fxhpc.worker.channel import Channel, Closed
 from fxhpc.worker.orphans import Orphans
 from fxhpc.worker.run import ERROR, Runner
 from fxhpc.worker.state import State
 from fxhpc.worker.surroundings import Surroundings
+from fxhpc.worker.usage import TOLD_FROM_S, Usage
 
 if TYPE_CHECKING:
     from fxhpc.worker.capture import Capture
@@ -50,19 +55,13 @@ _decode = msgspec.msgpack.Decoder(ToWorker).decode
 _encode = msgspec.msgpack.Encoder().encode
 _clock = time.perf_counter
 
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
 
 class Worker:
     """One worker process.
 
     Args:
         page: what it shares with its manager.
+        kept: a file in which the manager finds how calls of chunks have ended; -1: there is none.
         serializer: the module that unpacks and packs.
         spec: what all workers of the manager have in common.
         captured: the files for what tasks print, if that is asked for; see `Capture`.
@@ -75,29 +74,32 @@ class Worker:
         serializer: str,
         spec: SeedSpec,
         captured: tuple[int, int],
+        kept: int = -1,
     ) -> None:
         self._page = page
         self._words = page[:WORD_BYTES].cast("Q")
         self._channel = Channel(sock, self._words)
         self._runner = Runner(importlib.import_module(serializer))
+        self._calls = CallMaker(self._runner, self._words, kept)
         self._bodies: dict[bytes, bytes | memoryview] = {}
         self._files: dict[bytes, int] = {}  # what of these is mapped: the descriptors
         self._state = State()
+        self._runner.loader.initializing = self._state.keeping
         self._surroundings: Surroundings | None = None
         if spec.task_variables or spec.sandbox:
             self._surroundings = Surroundings(self._state, os.fsdecode(spec.sandbox))
         self._spill = os.fsdecode(spec.spill)
-        self._spill_all = spec.spill_all
         self._captured = captured
         self._capture: Capture | None = None
         self._orphans = Orphans()
+        self._usage = Usage()
         self._pid = os.getpid()
         self._count = 0  # outcomes in the batch
         self._used = 0  # bytes of them
         self._place = 0  # of the first of them
         self._since = 0.0  # when the first of their tasks began
         self._told = 0  # the place after the last one that was told
-        os.register_at_fork(after_in_child=_note_fork)
+        forks.watch()
 
     def serve(self) -> None:
         """Work until there will be no more work."""
@@ -140,6 +142,7 @@ class Worker:
         self._runner.loader.refresh()
         if _clock() >= self._orphans.look_at:
             self._orphans.look()
+        self._usage.begin()
         place = work.place
         for run in work.runs:
             place = self._run(run, place)
@@ -154,7 +157,8 @@ class Worker:
         failure: bytes | None = None
         capture, output = run.capture, b""
         prepared = bool(capture or self._surroundings)
-        spills = bool(self._spill) and (run.spill or self._spill_all)
+        spills = run.spill and bool(self._spill)
+        words[CALL] = NO_CALL
         for payload in run.payloads:
             # In this order: the manager writes what to skip, and then reads what was begun.
             words[BEGUN] = place + 1
@@ -176,20 +180,30 @@ class Worker:
                     function = runner.load(run.function, self._bodies[run.function])
                 except BaseException as error:
                     failure = runner.pack_error(error, limit)
-            if unprepared is not None:
-                kind, data = ERROR, unprepared
-            elif function is not None:
+            if unprepared is not None or function is None:
+                kind, data = ERROR, unprepared or failure or b""
+                if run.calls:
+                    kind, data = self._calls.failed(run.calls, data)
+            elif run.calls:
+                first = index * run.calls
+                of_calls = (self._spill, run.stream, first) if spills else None
+                enter = self._entering(run, first) if self._surroundings else None
+                again = run if run.kept is not None else None
+                kind, data = self._calls.run(
+                    function, payload, limit, run.given_up, of_calls, enter, again
+                )
+            else:
                 spill = (self._spill, run.stream, index) if spills else None
                 kind, data = runner.call(function, payload, limit, spill)
-            else:
-                kind, data = ERROR, failure or b""
             end = _clock()
-            if _forked:
+            if forks.is_child:
                 os._exit(0)  # the task forked, and this is its child, which came back from it
             if capture and self._capture is not None:
                 output = self._capture.end(capture)
+            ran = end - start
+            told = output if ran < TOLD_FROM_S else self._usage.told(ran, output)
             state.restore()
-            self._add(Outcome(index, kind, data, end - start, output), place, start)
+            self._add(Outcome(index, kind, data, ran, told), place, start)
             if self._count and end - self._since >= FLUSH_S:
                 self._flush(place + 1)
             place += 1
@@ -199,7 +213,7 @@ class Worker:
     def _prepare(self, run: WorkRun, index: int) -> bytes | None:
         """Make ready for a task what its endpoint or its submitter wants; the error, if any."""
         try:
-            if self._surroundings is not None:
+            if self._surroundings is not None and not run.calls:
                 self._surroundings.enter(run.stream, index)
             if run.capture:
                 if self._capture is None:
@@ -210,6 +224,12 @@ class Worker:
         except OSError as error:
             return self._runner.pack_error(error, run.result_limit)
         return None
+
+    def _entering(self, run: WorkRun, first: int) -> Callable[[int], None]:
+        """What makes ready for each call of a chunk, whose first has this number."""
+        assert self._surroundings is not None
+        enter = self._surroundings.enter
+        return lambda call: enter(run.stream, first + call)
 
     def _add(self, outcome: Outcome, place: int, start: float) -> None:
         """Put an outcome into the batch."""

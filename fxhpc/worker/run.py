@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from fxhpc.protocol.outcome import OutcomeKind
+from fxhpc.worker import limited
 
 VALUE = int(OutcomeKind.VALUE)
 ERROR = int(OutcomeKind.ERROR)
@@ -22,6 +24,7 @@ class Loader(Protocol):
     """What `fxhpc.serialize.Loader` offers a worker."""
 
     bodies: Bodies
+    initializing: Callable[[], AbstractContextManager[Any]]
 
     def load_function(self, digest: bytes, body: Any) -> Callable[..., Any]: ...
     def load_arguments(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
@@ -32,6 +35,10 @@ class Serializer(Protocol):
     """What the module `fxhpc.serialize` offers a worker."""
 
     Loader: Callable[[], Loader]
+    Calls: Callable[[Any, Any], Any]  # see `fxhpc.serialize.chunks`, and of these too
+    Chunk: Callable[..., Any]
+    Ends: Callable[..., Any]
+    KeptEnds: Callable[..., Any]
 
     def pack_result(self, value: Any, limit: int) -> bytes: ...
     def pack_or_spill(
@@ -44,6 +51,7 @@ class Runner:
     """Calls functions, and packs what comes of it."""
 
     def __init__(self, serializer: Serializer) -> None:
+        self.serializer = serializer
         self.loader = serializer.Loader()
         self._load_arguments = self.loader.load_arguments
         self._pack_result = serializer.pack_result
@@ -81,6 +89,8 @@ class Runner:
     def pack_error(self, error: BaseException, limit: int) -> bytes:
         """Pack what a task raised."""
         try:
+            if isinstance(error, MemoryError):
+                limited.explain(error)
             return self._pack_exception(error, limit)
         except BaseException as problem:
             # It promises not to raise, but it has to look at an object of the user's.

@@ -3,7 +3,8 @@
 Modules that a task imported, and what it did to them, stay: loading them again for each task
 would cost more than most tasks. Working directory, environment, signal handlers and umask are
 put right after each task; timers, limits and all remaining signals when outcomes are sent. That
-costs about a microsecond, so it is done without remembering what a task called.
+costs about a microsecond, so it is done without remembering what a task called. What an
+Executor's initializer sets stays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # What tasks do set. The others are looked at less often.
@@ -102,6 +104,25 @@ class State:
         self._data[key] = encoded
         _putenv(key, encoded)
 
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """What is changed meanwhile stays for all later tasks, unless this ends by an error: what
+        an initializer sets, as in a pool of processes."""
+        before = _directory()
+        yield
+        if os.environ is self._environ:
+            self._variables = dict(os.environ)
+            _Environ.written = False
+        self._handlers = {number: _getsignal(number) for number in self._handlers}
+        self._usual = [self._handlers[number] for number in _USUAL]
+        self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        # Before, it may have been that of a task which has one of its own.
+        if (after := _directory()) not in ("", before):
+            self._cwd = after
+            self._open_cwd()
+
     def restore(self) -> None:
         """Put back what the task that has just ended may have changed."""
         if [*map(_getsignal, _USUAL)] != self._usual:
@@ -167,6 +188,14 @@ class State:
             if environ.get(name) != value:
                 environ[name] = value
         _Environ.written = False
+
+
+def _directory() -> str:
+    """Where the process is; empty if that was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def _set_limit(which: int, limits: tuple[int, int]) -> None:

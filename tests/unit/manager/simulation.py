@@ -21,8 +21,10 @@ class SimulatedWorker:
 
     def __init__(self, number: int, now: float) -> None:
         self.number = number
+        self.made = ev.StartWorker(number)  # what it was made for
         self.work: deque[tuple[int, pool.WorkRun, int, bool]] = deque()  # last: ends a message
         self.begun = 0
+        self.call = -1  # of its chunk; a test sets it
         self.skip = (0, 0)
         self.current: tuple[int, pool.WorkRun, int, bool] | None = None
         self.since = now
@@ -96,6 +98,7 @@ class Node:
         self.kept: list[msg.Results] = []
         self.startable = True
         self.undead = False  # workers do not die
+        self.died = False  # a worker has died since the last step
         self.ran: Counter[Task] = Counter()
         self.ended: dict[Task, list[str]] = {}
         self.store = True
@@ -113,7 +116,8 @@ class Node:
         for action in actions:
             if isinstance(action, ev.StartWorker):
                 if self.startable:
-                    self.workers[action.worker] = SimulatedWorker(action.worker, self.now)
+                    worker = self.workers[action.worker] = SimulatedWorker(action.worker, self.now)
+                    worker.made = action
                     self.tell(ev.WorkerStarted(action.worker, 1000 + action.worker))
                 else:
                     self.tell(
@@ -183,7 +187,9 @@ class Node:
         return self.greetings[-1]
 
     def look(self) -> None:
-        self.tell(ev.Looked({number: worker.begun for number, worker in self.workers.items()}))
+        begun = {number: worker.begun for number, worker in self.workers.items()}
+        calls = {number: self.workers[number].call for number in self.core.calling & begun.keys()}
+        self.tell(ev.Looked(begun, calls))
 
     def turn(self) -> None:
         for worker in list(self.workers.values()):
@@ -197,8 +203,8 @@ class Node:
     def step(self, most_s: float = 1.0) -> None:
         """To the next moment at which something happens."""
         ends = [worker.until for worker in self.workers.values() if worker.current is not None]
-        if any(worker.sent for worker in self.workers.values()):
-            most_s = 0.0
+        if self.died or any(worker.sent for worker in self.workers.values()):
+            most_s, self.died = 0.0, False
         wait = min([self.core.wait_s(self.now), most_s, *[end - self.now for end in ends]])
         self.now += max(wait, 1e-6)
         for worker in self.workers.values():
@@ -227,15 +233,21 @@ class Node:
         self.turn()
 
     def kill(
-        self, number: int, signal: int = 9, exit_code: int = -1, printed: Output | None = None
+        self,
+        number: int,
+        signal: int = 9,
+        exit_code: int = -1,
+        printed: Output | None = None,
+        kept: bytes = b"",
     ) -> None:
-        worker = self.workers.pop(number)
+        worker, self.died = self.workers.pop(number), True
         worker.advance(self.now, self)
         while worker.sent:
             self.tell(ev.WorkerSaid(number, worker.sent.popleft()))
         if worker.held:
             self.tell(ev.WorkerSaid(number, pool.Batch(worker.held_from, 0.0, worker.held)))
-        self.tell(ev.WorkerGone(number, worker.begun, signal, exit_code, printed=printed))
+        gone = ev.WorkerGone(number, worker.begun, signal, exit_code, printed=printed, kept=kept)
+        self.tell(gone)
 
     def of(self, kind: type) -> list[msg.FromManager]:
         return [message for message in self.said if isinstance(message, kind)]

@@ -9,7 +9,7 @@ from simulation import Node
 
 from fxhpc.manager import credit as credit_module
 from fxhpc.manager import events as ev
-from fxhpc.manager import staff as staff_module
+from fxhpc.manager import hiring
 from fxhpc.manager.pace import MESSAGE_TASKS
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
@@ -133,6 +133,18 @@ def test_started_is_said_of_long_tasks_only(node: Node) -> None:
     assert [(refs.stream, refs.ranges) for refs in started.tasks] == [(T, [0, 1])]
 
 
+def test_started_is_said_at_once_of_each_long_task(node: Node) -> None:
+    """No look is due when a worker is idle; one that gets a task after a long one has one again."""
+    for index in range(4):
+        node.send(T, [b"1"], first=index)
+        node.run_for(0.2)
+        assert len(node.of(msg.Started)) == index + 1
+        node.run_for(1)
+    node.send(S, [b"1"] * 8)
+    node.run_for(2)
+    assert sum(refs.ranges[1] for one in node.of(msg.Started) for refs in one.tasks) >= 8
+
+
 def test_an_idle_node_wants_no_attention(node: Node) -> None:
     node.send(S, [b"100", b"100"])
     node.run_for(0.5)
@@ -173,7 +185,7 @@ def test_workers_that_never_start_end_the_tasks_with_the_reason() -> None:
     assert {loss.cause for loss in losses} == {LossCause.WORKER_UNSTARTABLE}
     assert "no such directory" in losses[0].text
     node.startable = True
-    node.run_for(staff_module.RETRY_S + 1)
+    node.run_for(hiring.RETRY_S + 1)
     node.send(T, [b"0"] * 3)
     node.run_for(1)
     assert {tuple(how) for task, how in node.ended.items() if task[0] == T} == {("VALUE",)}
@@ -413,3 +425,15 @@ def test_whatever_happens_each_task_ends_once(script: list[tuple[object, ...]]) 
             assert node.ran[task] == 1
     assert all(not slot.tasks for slot in node.core._staff.slots.values())
     assert len(node.workers) == 3
+
+
+def test_it_beats_when_its_interchange_does(node: Node) -> None:
+    node.said.clear()
+    for _ in range(4):
+        node.run_for(node.core.heartbeat_s)
+        node.say(msg.Heartbeat())
+    assert len(node.of(msg.Heartbeat)) == 4
+    node.say(msg.Heartbeat())  # again at once: it has just done so
+    assert len(node.of(msg.Heartbeat)) == 4
+    node.run_for(2 * node.core.heartbeat_s)  # nothing comes: it is not taken for dead
+    assert len(node.of(msg.Heartbeat)) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,3 +238,22 @@ def test_a_clients_own_workers_find_the_clients_environment() -> None:
 def test_when_the_job_ends(environ: dict[str, str], expected: tuple[float, float]) -> None:
     node = look(environ, walltime_s=600.0)
     assert (node.walltime_s, node.ends) == expected
+
+
+# --- containers of functions --------------------------------------------------------------------
+
+
+def test_containers_of_functions_are_those_whose_commands_are_there(tmp_path: Path) -> None:
+    for name in ("podman", "apptainer", "shifter"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "docker").touch()  # nobody can run it
+    environ = {"PATH": str(tmp_path)}
+    assert look(environ).size.containers == ("apptainer *", "podman *")
+    images = ("mine/*", "yours/a:1")
+    assert look(environ, container_images=images).size.containers == (
+        *("apptainer mine/*", "apptainer yours/a:1"),
+        *("podman mine/*", "podman yours/a:1"),
+    )
+    assert look(environ, container_images=()).size.containers == ()
+    assert look({"PATH": "/nowhere"}).size.containers == ()

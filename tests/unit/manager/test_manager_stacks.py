@@ -11,7 +11,7 @@ OURS = Path(fxhpc.__file__).parent
 STACK = f"""Current thread 0x00007f44d5249b80 (most recent call first):
   File "/home/ann/model.py", line 9 in inner
   File "/home/ann/model.py", line 10 in hang
-  File "{OURS}/chunks.py", line 10 in call
+  File "{OURS}/worker/calls.py", line 10 in _make
   File "{OURS}/worker/run.py", line 48 in call
   File "{OURS}/manager/seed.py", line 152 in _become_worker
   File "<frozen runpy>", line 88 in _run_code
