@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from fxhpc.endpoint import launch
 from fxhpc.endpoint.child import files_needed
 from fxhpc.forwarder.filesystems import network_type
 from fxhpc.interchange.addresses import host_addresses, offered
@@ -97,6 +98,8 @@ def settings(spec: InterchangeSpec) -> dict[str, str]:
             found["accelerators"] = ", ".join(manager.accelerators)
         if manager.affinity:
             found["cpu_affinity"] = manager.affinity
+    if spec.provisioner is not None and (container := spec.provisioner.container) is not None:
+        found["workers run in"] = launch.words(container)
     found["files for nodes"] = spec.state_dir or "the endpoint's directory"
     found["listens at"] = spec.bind
     return found

@@ -19,6 +19,8 @@ from fxhpc.endpoint.config_provider import Provider
 from fxhpc.endpoint.templates import document_of, flat_text
 from fxhpc.endpoint.yaml_file import Document
 from fxhpc.errors import ConfigError
+from fxhpc.site import SITE_FILE
+from fxhpc.site.reading import current, host_names
 
 __all__ = [
     "ConfigError",
@@ -78,18 +80,21 @@ class EndpointConfig:
 
 
 def load_config(
-    path: str | os.PathLike[str], variables: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    variables: Mapping[str, Any] | None = None,
+    site_file: str = SITE_FILE,
 ) -> EndpointConfig:
     """Read an endpoint's configuration, ours or Globus Compute's in either of its layouts.
 
     Args:
         path: the YAML file, or a Jinja template of one (`.j2`), or a directory with `config.yaml`.
         variables: values for a template, what Globus Compute calls `user_endpoint_config`.
+        site_file: what the administrators of this host have set; empty: it does not count.
 
     Raises:
         ConfigError: with all problems, each `file:line: key.path: what is wrong`.
     """
-    return _load(document_of(Path(path), variables))
+    return _load(document_of(Path(path), variables), site_file)
 
 
 def config_text(path: str | os.PathLike[str], variables: Mapping[str, Any] | None = None) -> str:
@@ -101,16 +106,19 @@ def config_text(path: str | os.PathLike[str], variables: Mapping[str, Any] | Non
     return flat_text(Path(path), variables)
 
 
-def load_config_dict(values: Mapping[str, Any], source: str = "config") -> EndpointConfig:
+def load_config_dict(
+    values: Mapping[str, Any], source: str = "config", site_file: str = SITE_FILE
+) -> EndpointConfig:
     """The same of a dictionary with the words of the YAML; `source` is what problems begin with.
 
     Raises:
         ConfigError: with all problems.
     """
-    return _load(Document(source, dict(values)))
+    return _load(Document(source, dict(values)), site_file)
 
 
-def _load(document: Document) -> EndpointConfig:
+def _load(document: Document, site_file: str) -> EndpointConfig:
+    site = current(site_file)
     layout = lay_out(document)
     engine = layout.data.get("engine", {})
     if engine.get("type") in POOL_ENGINES and "provider" not in engine:
@@ -123,6 +131,10 @@ def _load(document: Document) -> EndpointConfig:
 
         tell(error, layout)
         raise ConfigError(layout.problems()) from None
+    if site is not None:
+        from fxhpc.endpoint.config_site import within  # here: most hosts have no such file
+
+        settings = within(settings, layout, site, host_names())
     checks = Checks(settings, layout)
     if layout.found:
         raise ConfigError(layout.problems())

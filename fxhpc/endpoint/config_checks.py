@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 
 from fxhpc.endpoint.config_engine import MPI_ENGINES, Address, Engine, Settings
 from fxhpc.endpoint.config_layout import Layout, did_you_mean
@@ -26,6 +27,8 @@ _UNFIT = {
     "\\": "a backslash, which batch systems drop from the path of a job's output",
     "\n": "a line break, which ends a line for the batch system",
 }
+#: A variable that was not replaced.
+_UNKNOWN = re.compile(r"\$\{?\w+\}?")
 #: More GB than almost any node has.
 _MUCH_MEMORY_GB = 8192
 #: What a line for the batch system begins with.
@@ -54,6 +57,7 @@ class Checks:
         self._launcher(provider)
         self._provider(provider)
         self._containers(engine)
+        self._containers_of_functions(settings)
         self._paths(settings)
 
     def _wrong(self, path: KeyPath, text: str) -> None:
@@ -111,6 +115,14 @@ class Checks:
     def _workers(self, engine: Engine) -> None:
         most, accelerators = engine.max_workers_per_node, engine.available_accelerators
         path: KeyPath = ("engine", "max_workers_per_node")
+        if engine.accelerators == "on_request":
+            if not accelerators:
+                self._warn(
+                    ("engine", "accelerators"),
+                    "tasks get accelerators on request, and a node has none "
+                    "(available_accelerators)",
+                )
+            accelerators = []  # it has nothing to do with the number of workers
         if accelerators and most is not None and most > len(accelerators):
             self._warn(
                 path,
@@ -132,8 +144,8 @@ class Checks:
         if engine.type in MPI_ENGINES:
             self._warn(
                 ("engine", "type"),
-                f"{engine.type}: functions run as with any engine; to start ranks, call srun or "
-                f"mpiexec in the function",
+                f"{engine.type}: functions run as with any engine; ranks and nodes are given to "
+                f"those whose resource_specification asks for them",
             )
 
     def _links(self, engine: Engine) -> None:
@@ -157,13 +169,6 @@ class Checks:
                 ("engine", "address"),
                 "address_by_query would ask somebody outside; all addresses of this host are "
                 "offered instead, and the first that answers is taken",
-            )
-        if "limits" in self._settings.model_fields_set:
-            spills = self._settings.limits.on_exceed == "spill"
-            self._warn(
-                ("limits",),
-                "are told to users, and the sizes not enforced: a client's `max_payload` decides; "
-                + ("a larger result goes to a file" if spills else "what is larger is an error"),
             )
 
     def _launcher(self, provider: Provider) -> None:
@@ -227,19 +232,47 @@ class Checks:
             if engine.container_uri or engine.container_cmd_options:
                 self._wrong(path, "is missing: apptainer, singularity, docker, podman, ...")
             return
-        if engine.container_type == "custom":
-            if "{EXECUTOR_LAUNCH_CMD}" not in (engine.container_cmd_options or ""):
+        options_path: KeyPath = ("engine", "container_cmd_options")
+        image_path: KeyPath = ("engine", "container_uri")
+        kind, image = engine.container_type, engine.container_uri
+        options = engine.container_cmd_options or ""
+        try:
+            shlex.split(options)
+        except ValueError as error:
+            self._wrong(options_path, f"is no piece of a shell command: {error}")
+        if kind == "custom":
+            if "{EXECUTOR_LAUNCH_CMD}" not in options:
                 self._wrong(
-                    ("engine", "container_cmd_options"),
+                    options_path,
                     "of a custom container must hold {EXECUTOR_LAUNCH_CMD}, the manager's command",
                 )
-        elif not engine.container_uri:
-            self._wrong(("engine", "container_uri"), "is missing: the container's image")
-        self._warn(
-            path,
-            "containers have not been tested here; the image needs Python with fxhpc, and the "
-            "endpoint's files must be seen in it",
-        )
+        elif not image:
+            self._wrong(image_path, "is missing: the container's image")
+        elif "\0" in image or "\n" in image or image.startswith("-"):
+            self._wrong(image_path, f"{image!r} is no image's name")
+        elif kind in ("apptainer", "singularity") and "://" not in image:
+            if unknown := _UNKNOWN.search(os.path.expandvars(image)):
+                self._wrong(image_path, f"this host's environment has no variable {unknown[0]}")
+            elif not os.path.isabs(expand(image)):
+                self._warn(
+                    image_path,
+                    f"{image!r} is looked for where a job's scripts are; name it from the root "
+                    f"on, or with ~, or where it is fetched from, such as docker://",
+                )
+        if kind != "podman":
+            self._warn(
+                path,
+                f"of {kind} containers the command line alone has been tested; the image needs "
+                f"Python with fxhpc",
+            )
+
+    def _containers_of_functions(self, settings: Settings) -> None:
+        for kind, options in settings.containers.options.items():
+            try:
+                shlex.split(options)
+            except ValueError as error:
+                path: KeyPath = ("containers", "options", kind)
+                self._wrong(path, f"is no piece of a shell command: {error}")
 
     def _paths(self, settings: Settings) -> None:
         places: tuple[tuple[KeyPath, str | None], ...] = (
@@ -251,7 +284,7 @@ class Checks:
         for path, written in places:
             if written is None:
                 continue
-            unknown = re.search(r"\$\{?\w+\}?", os.path.expandvars(written))
+            unknown = _UNKNOWN.search(os.path.expandvars(written))
             if unknown:
                 self._wrong(path, f"this host's environment has no variable {unknown[0]}")
             elif "\0" in written:

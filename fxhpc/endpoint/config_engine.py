@@ -25,6 +25,8 @@ from fxhpc.endpoint.config_provider import (
     Script,
 )
 from fxhpc.endpoint.quantities import Duration, Memory, Size
+from fxhpc.protocol.payload import MOST_LABEL, MOST_LABELS
+from fxhpc.protocol.sizes import LEAST_LIMIT
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortRange = Annotated[tuple[Port, Port], Field(description="two ports: the first and the last")]
@@ -65,16 +67,34 @@ AddressOrHosts = Annotated[
 
 
 class Limits(Model):
-    """How large what is sent may be."""
+    """How large what is sent may be, whatever its submitter says; the smaller of both counts."""
 
-    argument: Size = 5 * 2**20
-    """Bytes of a task's arguments."""
+    argument: Size | None = Field(default=None, ge=LEAST_LIMIT)
+    """Bytes of a task's arguments; as its submitter says if not given."""
 
-    result: Size = 5 * 2**20
-    """Bytes of a task's result."""
+    result: Size | None = Field(default=None, ge=LEAST_LIMIT)
+    """Bytes of a task's result; as its submitter says if not given."""
 
     on_exceed: Literal["error", "spill"] = "error"
-    """What happens to a larger result: `spill` has it written to a file that its client reads."""
+    """What is larger: `spill` has arguments stored apart from their task, and results written to
+    files that their clients read."""
+
+
+ContainerKind = Literal["apptainer", "docker", "podman", "podman-hpc", "singularity"]
+
+
+def _one_or_several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Containers(Model):
+    """The containers that functions may choose (`container_uuid`)."""
+
+    allowed: Annotated[list[Name], BeforeValidator(_one_or_several)] = ["*"]
+    """Images, as shells match names (`registry.example.org/*`); none: `[]`."""
+
+    options: dict[ContainerKind, Name] = {}
+    """More options for the command of each kind: `{podman: -v /scratch:/scratch}`."""
 
 
 class Logs(Model):
@@ -163,8 +183,22 @@ class Engine(Model):
     available_accelerators: Accelerators = []
     """Accelerators of a node: how many, or their names. Each worker gets one."""
 
-    cpu_affinity: Name = "none"
-    """Cores for each worker alone: none, block, block-reverse, alternating, list:0-3:4-7."""
+    accelerators: Literal["each_worker", "on_request"] = "each_worker"
+    """Who gets these: each worker one; or tasks that ask for some (resource_specification)."""
+
+    labels: list[Name] = []
+    """Of all nodes: tasks may ask for some (resource_specification)."""
+
+    mpi_launcher: Literal["", "srun", "mpiexec", "aprun"] = ""
+    """What PARSL_MPI_PREFIX starts the ranks of tasks with. Empty: mpiexec, or srun if there is
+    none."""
+
+    mpi_type: Name = ""
+    """For srun's --mpi, for example pmi2. Empty: Slurm's own choice."""
+
+    cpu_affinity: Name = "auto"
+    """Cores for each worker alone: block, block-reverse, alternating, list:0-3:4-7; for none: none;
+    in batch jobs that have their cores alone for tasks that ask for some: auto."""
 
     working_dir: Name | None = None
     """Where tasks run, on the nodes; the home directory if not given."""
@@ -235,7 +269,7 @@ class Engine(Model):
     @field_validator("cpu_affinity")
     @classmethod
     def _known_affinity(cls, value: str) -> str:
-        if value in ("none", "block", "block-reverse", "alternating"):
+        if value in ("auto", "none", "block", "block-reverse", "alternating"):
             return value
         if value.startswith("list:"):
             if not _CORE_LIST.fullmatch(value.removeprefix("list:")):
@@ -244,7 +278,7 @@ class Engine(Model):
                 )
             return value
         raise ValueError(
-            f"{value!r} is none of: none, block, block-reverse, alternating, list:0-3:4-7"
+            f"{value!r} is none of: auto, none, block, block-reverse, alternating, list:0-3:4-7"
         )
 
     @field_validator("available_accelerators")
@@ -257,16 +291,22 @@ class Engine(Model):
             raise ValueError("names one accelerator twice")
         return names
 
+    @field_validator("labels")
+    @classmethod
+    def _few_labels(cls, labels: list[str]) -> list[str]:
+        if len(labels) > MOST_LABELS or any(len(label) > MOST_LABEL for label in labels):
+            raise ValueError(f"up to {MOST_LABELS} labels of up to {MOST_LABEL} characters")
+        for label in labels:
+            if not label or label.startswith(("host:", "block:")):
+                raise ValueError(f"{label!r} is no label: nodes have host: and block: anyway")
+        return labels
+
     @field_validator("worker_port_range")
     @classmethod
     def _rising(cls, ports: tuple[int, int] | None) -> tuple[int, int] | None:
         if ports is not None and ports[0] > ports[1]:
             raise ValueError(f"the first port, {ports[0]}, is above the last, {ports[1]}")
         return ports
-
-
-def _one_or_several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 class Settings(Model):
@@ -294,7 +334,10 @@ class Settings(Model):
     """Shell lines that run on this host after it has stopped."""
 
     limits: Limits = Limits()
-    """How large what is sent may be."""
+    """How large what is sent may be; what is not said here, each submitter says."""
+
+    containers: Containers = Containers()
+    """The containers that functions may choose."""
 
     logs: Logs = Logs()
     """How much is logged."""

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fxhpc.durations import EXAMPLES
-from fxhpc.endpoint.config_engine import Address, Engine, Limits, Logs, Settings
+from fxhpc.endpoint.config_engine import Address, Containers, Engine, Limits, Logs, Settings
 from fxhpc.endpoint.config_layout import Layout, did_you_mean
 from fxhpc.endpoint.config_provider import PROVIDERS, Launcher, Model, Provider
 from fxhpc.endpoint.quantities import Duration
@@ -23,6 +23,7 @@ _MODELS: dict[str, Any] = {
     "engine": Engine,
     "launcher": Launcher,
     "limits": Limits,
+    "containers": Containers,
     "logs": Logs,
     "address": Address,
 }

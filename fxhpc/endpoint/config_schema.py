@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fxhpc.endpoint.config_engine import Address, Engine, Limits, Logs, Settings
+from fxhpc.endpoint.config_engine import Address, Containers, Engine, Limits, Logs, Settings
 from fxhpc.endpoint.config_provider import PROVIDERS, Launcher
 from fxhpc.endpoint.config_words import (
     CLOUD_KEYS,
@@ -39,7 +39,15 @@ def json_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema()
     parts: dict[str, Any] = schema["$defs"]
     _describe(schema, Settings)
-    models: list[type[BaseModel]] = [Engine, Launcher, Address, Limits, Logs, *PROVIDERS]
+    models: list[type[BaseModel]] = [
+        Engine,
+        Launcher,
+        Address,
+        Containers,
+        Limits,
+        Logs,
+        *PROVIDERS,
+    ]
     for model in models:
         _describe(parts[model.__name__], model)
     engine = parts["Engine"]["properties"]

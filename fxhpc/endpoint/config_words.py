@@ -59,7 +59,6 @@ IDLE_KEYS = frozenset(
         "manager_selector",
         "max_workers_per_block",
         "move_files",
-        "mpi_launcher",
         "passthrough",
         "poll_period",
         "prefetch_capacity",

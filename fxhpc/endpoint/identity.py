@@ -34,12 +34,12 @@ class ProcessRecord(msgspec.Struct, kw_only=True):
     pid: int
     started: float  # as `hosts.start_time` has it
     boot: str = ""
+    version: str = ""  # of fxhpc
 
 
 class SupervisorRecord(ProcessRecord, kw_only=True):
     """An endpoint's `supervisor.json`, while its supervisor runs."""
 
-    version: str
     since: float  # when the endpoint was started
     phase: str = "starting"  # starting, running, restarting, stopping
     interchange: int = 0  # its pid, if it runs

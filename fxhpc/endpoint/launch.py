@@ -14,8 +14,10 @@ import site
 import sys
 from pathlib import Path
 
+from fxhpc import containers
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.protocol.provision import ContainerSpec
 from fxhpc.version import __version__
 
 #: Begins the line on standard error that says why every other block would end the same way.
@@ -28,6 +30,12 @@ SCRIPT = "@SCRIPT@"
 #: Endings of the files that a block leaves beside its script, behind its name.
 STARTED, ENDED, CANCELLED = ".started", ".ended", ".cancelled"
 
+#: What a block runs on each node.
+_SCRIPT = "launch.sh"
+
+#: In a custom command: replaced by what ties the container to the script that has started it.
+_TIE = "@TIE@"
+
 #: What Parsl's launchers put into a here-document is expanded too early.
 _EXPANDED = frozenset("$`\\")
 
@@ -38,22 +46,36 @@ def command(directory: EndpointDirectory) -> str:
     return "printenv FXHPC_LAUNCH | /bin/sh" if _EXPANDED & set(text) else text
 
 
-def install(directory: EndpointDirectory, spec: ManagerSpec, *, python: str = "") -> None:
+def contained(directory: EndpointDirectory) -> str:
+    """What is to run in a container on a node: words of a shell command."""
+    return f"/bin/sh {shlex.quote(str(directory.blocks / containers.MANAGER))} {_TIE}"
+
+
+def install(
+    directory: EndpointDirectory,
+    spec: ManagerSpec,
+    *,
+    python: str = "",
+    container: ContainerSpec | None = None,
+) -> None:
     """Write what blocks need: the manager's specification, and the script that starts managers.
 
     Args:
         spec: of the managers on nodes.
         python: the interpreter that the configuration names; empty: see `launch.sh`.
+        container: what they run in; None: in none.
 
     Raises:
         OSError: it cannot be written.
     """
     directory.write_manager_spec(spec)
-    install_script(directory.blocks, python)
+    install_script(directory.blocks, python, container)
 
 
-def install_script(blocks: Path, python: str = "") -> None:
+def install_script(blocks: Path, python: str = "", container: ContainerSpec | None = None) -> None:
     """Write the script that starts a manager on a node; its specification lies one level above.
+
+    Of a container there are two scripts: this one starts it, the other one the manager in it.
 
     Raises:
         OSError: it cannot be written.
@@ -66,11 +88,48 @@ def install_script(blocks: Path, python: str = "") -> None:
         "own_path": _path_of_fxhpc(),
         "named_python": python,
         "spec": str(blocks.parent / "manager.json"),
+        "blocks": str(blocks),
+        "inside": words(container) if container is not None else "",
     }
-    lines = ["#!/bin/sh", *(f"{name}={shlex.quote(value)}" for name, value in values.items())]
-    body = Path(__file__).with_name("launch.sh").read_text()
-    replace_file(blocks / "launch.sh", ("\n".join(lines) + "\n" + body).encode())
-    (blocks / "launch.sh").chmod(0o700)
+    if container is None:
+        _write_script(blocks / _SCRIPT, _manager_script(values))
+        (blocks / containers.MANAGER).unlink(missing_ok=True)
+    else:
+        _write_script(blocks / containers.MANAGER, _manager_script(values))
+        _write_script(blocks / _SCRIPT, containers.start_script(_start_of(blocks, container)))
+
+
+def _manager_script(values: dict[str, str]) -> str:
+    return containers.script("launch.sh", values, __file__)
+
+
+def _write_script(path: Path, text: str) -> None:
+    replace_file(path, text.encode())
+    path.chmod(0o700)
+
+
+def _start_of(blocks: Path, container: ContainerSpec) -> containers.Start:
+    return containers.Start(
+        kind=container.kind,
+        image=container.image,
+        words=words(container),
+        who="the endpoint's workers",
+        named_kind=f"container_type: {container.kind}",
+        named_image="container_uri",
+        script=containers.MANAGER,
+        folder=str(blocks),
+        options=container.options,
+        made=container.made,
+        seen=container.seen,
+        home=container.home,
+    )
+
+
+def words(container: ContainerSpec) -> str:
+    """What errors call it."""
+    if container.kind == "custom":
+        return "the custom container"
+    return f"the {container.kind} container of {container.image}"
 
 
 def prefix(directory: str, number: int, name: str, spooled: bool = False) -> str:
@@ -125,7 +184,7 @@ fi
 
 
 def _run(blocks: Path) -> str:
-    return f"/bin/sh {shlex.quote(str(blocks / 'launch.sh'))}"
+    return f"/bin/sh {shlex.quote(str(blocks / _SCRIPT))}"
 
 
 def _path_of_fxhpc() -> str:

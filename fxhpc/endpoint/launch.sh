@@ -3,20 +3,40 @@
 # specification, and where fxhpc lies if no Python finds it by itself.
 
 host=$(hostname 2>/dev/null || uname -n)
+where="on node $host"
+remedy="name one that nodes see, or activate it in worker_init"
 
 fatal() {
     echo "fxhpc: fatal: $*" >&2
     exit 78
 }
 
+# --- in a container -----------------------------------------------------------------------------
+# What the node has in its environment is in a file; see container.sh, which has written it.
+if [ -n "$inside" ]; then
+    where="in $inside on node $host"
+    remedy="name one that is there"
+    [ -r "$blocks/$1.env" ] || fatal "user $(id -u) $where cannot read" \
+        "$blocks/$1.env: the container must see $blocks, as the user who has started it"
+    . "$blocks/$1.env"
+    rm -f "$blocks/$1.env"
+    unset FXHPC_PYTHON_BEFORE
+    export FXHPC_TIE="$blocks/$1" FXHPC_CONTAINER="$inside"
+fi
+
 # --- which Python -----------------------------------------------------------------------------
 # A named one; else the one that worker_init has put on the path; else the endpoint's own.
 found=$(command -v python3 2>/dev/null)
 if [ -n "$named_python" ]; then
     python=$(command -v "$named_python" 2>/dev/null)
-    [ -n "$python" ] || fatal "there is no $named_python on node $host, which the endpoint's" \
-        "configuration names as \`python\`; name one that nodes see, or activate it in worker_init"
+    [ -n "$python" ] || fatal "there is no $named_python $where, which the endpoint's" \
+        "configuration names as \`python\`; $remedy"
     why="the configuration names it as \`python\`"
+elif [ -n "$inside" ]; then
+    python=$found
+    [ -n "$python" ] || fatal "there is no python3 on the path $where: use an" \
+        "image that has one with fxhpc, or name it: python: /path/in/the/image"
+    why="it is on the path in $inside"
 elif [ -n "${FXHPC_PYTHON_BEFORE+set}" ] && [ -n "$found" ] &&
     [ "$found" != "$FXHPC_PYTHON_BEFORE" ]; then
     python=$found
@@ -62,6 +82,7 @@ import os, sys
 sys.path[:] = [p for p in sys.path if p]
 why = os.environ.pop("FXHPC_PYTHON_WHY", "")
 own = os.environ.pop("FXHPC_OWN_PYTHON", "")
+inside = os.environ.pop("FXHPC_CONTAINER", "")
 fxhpc = os.environ.pop("FXHPC_OWN_VERSION", "")
 here = "%s on node %s, Python %d.%d.%d" % ((sys.executable, os.uname()[1]) + sys.version_info[:3])
 def fatal(what, remedy):
@@ -71,6 +92,9 @@ def fatal(what, remedy):
     os._exit(78)
 other = ("activate in worker_init an environment that has fxhpc, or name its interpreter in the "
          "configuration: python: /path/to/python")
+if inside:
+    here += " in " + inside
+    other = "use an image that has it, or name its interpreter there: python: /path/in/the/image"
 if sys.version_info < (3, 10):
     fatal("is too old: fxhpc needs Python 3.10 or newer", other[0].upper() + other[1:])
 try:

@@ -22,6 +22,7 @@ from fxhpc.endpoint.child import READY, InterchangeChild
 from fxhpc.endpoint.places import create, explained
 from fxhpc.endpoint.report import BUSY, STOPPED
 from fxhpc.endpoint.state import EndpointState, State, look
+from fxhpc.forwarder.access import is_shared
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, EndpointRecord, replace_file
@@ -65,9 +66,9 @@ def prepare(home: Home, name: str, spec: InterchangeSpec, take_over: bool) -> En
         replace_file(directory.path / "state_dir", os.fsencode(spec.state_dir))
         longest = spec.scaling.walltime_s if spec.scaling is not None else 0.0
         record = directory.create(name)
-        if (record.walltime_s, record.name) != (longest, name):  # it may have been renamed
-            record = EndpointRecord(record.endpoint, name, longest)
-            replace_file(directory.record, msgspec.json.encode(record))
+        told = EndpointRecord(record.endpoint, name, longest, spec.limits)
+        if record != told:  # it may have been renamed, too
+            replace_file(directory.record, msgspec.json.encode(told))
         if state.elsewhere:  # it is taken over: what its processes wrote is not true any more
             directory.supervisor.unlink(missing_ok=True)
             directory.address.unlink(missing_ok=True)
@@ -111,6 +112,9 @@ def start(directory: EndpointDirectory, name: str, spec: InterchangeSpec, timeou
         EndpointRunning: somebody else was faster.
         EndpointStartFailed: it did not come up; nothing of it runs.
     """
+    home = Home(directory.path.parents[1])
+    if is_shared(home):
+        spec = msgspec.structs.replace(spec, forwarder_key=str(home.forwarder_key))
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(
@@ -228,6 +232,8 @@ def stop(
         trouble = f"{error.filename or directory.stop_request} cannot be written: {error.strerror}"
     pid, started = state.process
     number = signal.SIGHUP if request.keep_blocks else signal.SIGTERM
+    if trouble and not request.keep_blocks:
+        number = signal.SIGINT  # without that file SIGTERM would be taken for a logout's
     ended = _end(pid, started, number, timeout_s, waiting, kill=False)
     if not ended:
         left = look(directory)

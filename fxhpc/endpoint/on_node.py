@@ -157,8 +157,15 @@ class NodeProbe:
             provider["walltime"] = clock(walltime)
         if "nodes_per_block" in provider:
             provider["nodes_per_block"] = self.nodes
+        container = original.container
+        if container is not None:
+            options = container.options.replace(
+                launch.contained(self._directory), launch.contained(self._state)
+            )
+            container = msgspec.structs.replace(container, options=options)
         spec = msgspec.structs.replace(
             original,
+            container=container,
             provider=provider,
             directory=str(self._state.blocks),
             command=original.command.replace(

@@ -71,7 +71,7 @@ def prepare(request: PrivateRequest, config: EndpointConfig, umask: int) -> Inte
     replace_file(path / OWNER_FILE, msgspec.json.encode(request.owner))
     spec = interchange_spec(config, request.name, directory, cwd=request.cwd, umask=umask)
     longest = spec.scaling.walltime_s if spec.scaling is not None else 0.0
-    record = EndpointRecord(request.endpoint, request.name, longest)
+    record = EndpointRecord(request.endpoint, request.name, longest, spec.limits)
     replace_file(directory.record, msgspec.json.encode(record))
     spec.watch_pid = request.owner.pid
     spec.watch_started = request.owner.started
@@ -85,7 +85,7 @@ def clean_up_after_the_dead(executors: Path) -> None:
     """Have the blocks cancelled and the directories removed of processes of this host that were
     killed together with their interchanges.
     """
-    left = [path for path in executors.iterdir() if _is_abandoned(path)]
+    left = [path for path in executors.iterdir() if is_abandoned(path)]
     if not left:
         return
     if (child := os.fork()) != 0:
@@ -122,7 +122,8 @@ def interchange_command(directory: str, report: int) -> list[str]:
     return [sys.executable, "-m", "fxhpc.interchange", directory, str(report)]
 
 
-def _is_abandoned(path: Path) -> bool:
+def is_abandoned(path: Path) -> bool:
+    """Whether it is that of a process of this host which was killed, and its interchange too."""
     try:
         owner = msgspec.json.decode((path / OWNER_FILE).read_bytes(), type=Owner)
     except (OSError, msgspec.DecodeError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import random
-import shlex
 import socket
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from fxhpc.cores import PROMISED, usable_cores, usable_memory
 from fxhpc.endpoint import launch
 from fxhpc.endpoint.config import EndpointConfig
 from fxhpc.endpoint.config_checks import expand, unfit_path
@@ -23,12 +23,14 @@ from fxhpc.endpoint.config_provider import (
     LocalProvider,
     Provider,
 )
+from fxhpc.endpoint.containers import container_of, images_of, patterns_of
 from fxhpc.endpoint.quantities import clock
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.protocol.provision import InterchangeSpec, ProvisionerSpec, ScalingPolicy
+from fxhpc.protocol.sizes import SizeLimits
 
 #: What fxhpc says elsewhere, or does itself: not for Parsl's providers.
 _OURS = frozenset(
@@ -46,14 +48,6 @@ _OURS = frozenset(
 #: Parsl's providers that know no option of this name.
 _WITHOUT_TIMEOUT = frozenset(
     {"KubernetesProvider", "AWSProvider", "AzureProvider", "GoogleCloudProvider"}
-)
-#: What managers in a container must still find in their environment.
-_BLOCK_VARIABLES = (
-    "FXHPC_BLOCK",
-    "FXHPC_BLOCK_STARTED",
-    "FXHPC_LAUNCH",
-    "SLURM_JOB_ID",
-    "PBS_JOBID",
 )
 
 
@@ -76,11 +70,12 @@ def interchange_spec(
 
     Raises:
         ConfigError: this host lacks what the configuration names: an interface, a free port, a
-            place for its state.
+            place for its state, what runs its containers.
     """
     _check_state_directory(config, directory)
     engine, provider, settings = config.engine, config.provider, config.settings
     walltime = _whole_minutes(config)
+    manager = _manager(config, directory, walltime, cwd or str(Path.home()))
     missed = max(1, round(engine.silence_s / engine.heartbeat_period))
     return InterchangeSpec(
         bind=_bind(config),
@@ -94,7 +89,7 @@ def interchange_spec(
             endpoint=name,
             provider=provider_values(config),
             directory=str(directory.blocks),
-            command=_command(config, directory),
+            command=launch.command(directory),
             worker_init=provider.worker_init,
             walltime_s=walltime,
             command_s=provider.cmd_timeout,
@@ -102,14 +97,21 @@ def interchange_spec(
             log_bytes=settings.logs.max_bytes,
             python=expand(settings.python or ""),
             umask=_own_umask() if umask is None else umask,
+            container=container_of(config, directory, manager),
         ),
-        manager=_manager(config, directory, walltime, cwd or str(Path.home())),
+        manager=manager,
         drain_s=settings.stop_timeout,
         log_file=str(directory.log),
         log_bytes=settings.logs.max_bytes,
         log_files=settings.logs.files,
         details=details(config),
+        limits=_limits(config),
     )
+
+
+def _limits(config: EndpointConfig) -> SizeLimits:
+    limits = config.settings.limits
+    return SizeLimits(limits.argument or 0, limits.result or 0, limits.on_exceed == "spill")
 
 
 def _own_umask() -> int:
@@ -188,6 +190,14 @@ def details(config: EndpointConfig) -> dict[str, Any]:
         "cores_per_worker": engine.cores_per_worker,
         "mem_per_worker": engine.mem_per_worker and round(engine.mem_per_worker / 2**30, 3),  # GB
         "accelerators_per_node": len(engine.available_accelerators),
+        # A worker may have several.
+        "accelerators_in_all": sum(len(text.split(",")) for text in engine.available_accelerators),
+        "cores_per_node": _given_cores(provider),  # None: all that a node has, or nobody knows
+        # What tasks of a node of a block can have together at most; None: nobody knows.
+        "cores_for_tasks": _cores_for_tasks(config),
+        "memory_for_tasks": _memory_for_tasks(config),  # bytes
+        "labels": list(engine.labels),
+        "containers": patterns_of(config),  # that functions may choose
         "scaling_enabled": engine.strategy != "none",
         "scheduler_mode": "hard",
         "worker_mode": "container" if engine.container_type else "no_container",
@@ -233,16 +243,49 @@ def _scaling(config: EndpointConfig, walltime: float) -> ScalingPolicy:
     )
 
 
+def _given_cores(provider: Any) -> int | None:
+    """How many cores of a node a job is given; None: that is not said."""
+    if getattr(provider, "exclusive", False):
+        return None
+    cores: int | None = getattr(provider, "cores_per_node", None)
+    return cores
+
+
+def _cores_for_tasks(config: EndpointConfig) -> float | None:
+    engine, provider = config.engine, config.provider
+    cores = float(usable_cores(os.environ)) if _is_this_host(config) else _given_cores(provider)
+    if engine.cpu_affinity in ("auto", "none") and (workers := _slots(config)):
+        # Tasks have what workers would have; where these are bound, that is all cores.
+        own = workers * engine.cores_per_worker
+        cores = own if cores is None else min(cores, own)
+    return cores
+
+
+def _memory_for_tasks(config: EndpointConfig) -> int | None:
+    given: int | None = getattr(config.provider, "mem_per_node", None)
+    memory = 0 if given is None else given * 2**30
+    if _is_this_host(config):
+        memory = usable_memory(os.environ, usable_cores(os.environ))
+    return int(PROMISED * memory) if memory else None
+
+
+def _is_this_host(config: EndpointConfig) -> bool:
+    """Whether its nodes are the host of the endpoint."""
+    provider = config.provider
+    launcher = _launcher(provider, config.provider_type).type
+    return isinstance(provider, LocalProvider) and launcher in ONE_NODE_LAUNCHERS
+
+
 def _slots(config: EndpointConfig) -> int:
     """Workers that a node will have, as far as the configuration tells; 0: it does not."""
     engine, provider = config.engine, config.provider
     limits: list[float] = []
     if engine.max_workers_per_node is not None:
         limits.append(engine.max_workers_per_node)
-    if engine.available_accelerators:
+    if engine.available_accelerators and engine.accelerators == "each_worker":
         limits.append(len(engine.available_accelerators))
-    cores = getattr(provider, "cores_per_node", None)
-    if cores is not None and not getattr(provider, "exclusive", False):
+    cores = _given_cores(provider)
+    if cores is not None:
         limits.append(cores / engine.cores_per_worker)
     return max(1, math.floor(min(limits))) if limits else 0
 
@@ -264,8 +307,13 @@ def _manager(
         max_workers=engine.max_workers_per_node or 0,
         cores_per_worker=engine.cores_per_worker,
         memory_per_worker=engine.mem_per_worker or 0,
-        affinity="" if engine.cpu_affinity == "none" else engine.cpu_affinity,
+        affinity="" if engine.cpu_affinity == "auto" else engine.cpu_affinity,
+        own_cores=isinstance(config.provider, BatchProvider),
         accelerators=list(engine.available_accelerators),
+        labels=list(engine.labels),
+        accelerators_on_request=engine.accelerators == "on_request",
+        mpi_launcher=engine.mpi_launcher,
+        mpi_type=engine.mpi_type,
         walltime_s=walltime,
         log_dir=os.path.join(state, logs) if logs else str(directory.manager_logs),
         log_bytes=settings.logs.max_bytes,
@@ -274,7 +322,8 @@ def _manager(
         address_probe_s=engine.address_probe_timeout,
         preload=list(settings.preload),
         spill=str(directory.spill),
-        spill_all=settings.limits.on_exceed == "spill",
+        container_images=tuple(images_of(config)),
+        container_options={str(kind): words for kind, words in settings.containers.options.items()},
     )
 
 
@@ -282,11 +331,9 @@ def _manager(
 
 
 def _bind(config: EndpointConfig) -> str:
-    engine, provider = config.engine, config.provider
-    launcher = _launcher(provider, config.provider_type).type
+    engine = config.engine
     # Managers that are processes of this host need no port that others can reach.
-    here = isinstance(provider, LocalProvider) and launcher in ONE_NODE_LAUNCHERS
-    host = "127.0.0.1" if here and not engine.address else "0.0.0.0"
+    host = "127.0.0.1" if _is_this_host(config) and not engine.address else "0.0.0.0"
     if engine.worker_port is not None:
         return f"tcp://{host}:{engine.worker_port}"
     if engine.worker_port_range is not None:
@@ -375,24 +422,3 @@ def _address_by_route() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return ""
-
-
-# --- what a block runs --------------------------------------------------------------------------
-
-
-def _command(config: EndpointConfig, directory: EndpointDirectory) -> str:
-    """What a block runs on each node: the script that starts a manager, in a container or not."""
-    command = launch.command(directory)
-    engine = config.engine
-    kind, options = engine.container_type, engine.container_cmd_options or ""
-    if kind is None:
-        return command
-    state = str(directory.state)
-    if kind == "custom":
-        return options.replace("{EXECUTOR_RUNDIR}", state).replace("{EXECUTOR_LAUNCH_CMD}", command)
-    inner = f"/bin/sh -c {shlex.quote(command)}" if "|" in command else command
-    image, seen = engine.container_uri or "", shlex.quote(state)
-    if kind in ("apptainer", "singularity"):
-        return f"{kind} exec --bind {seen} {options} {image} {inner}"
-    variables = " ".join(f"-e {name}" for name in _BLOCK_VARIABLES)
-    return f"{kind} run --rm --network host -v {seen}:{seen} {variables} {options} {image} {inner}"

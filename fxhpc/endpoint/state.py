@@ -45,7 +45,8 @@ class EndpointState:
     since: float = 0.0  # wall clock: when it was started
     silent_s: float = 0.0  # since its last sign of life, if it is on another host
     restarts: int = 0
-    version: str = ""
+    version: str = ""  # of fxhpc, as its supervisor runs it
+    interchange_version: str = ""
     trouble: str = ""  # what is wrong with it, if something is
 
     @property
@@ -108,6 +109,7 @@ def look(directory: EndpointDirectory) -> EndpointState:
             found.pid, found.started = process.pid, process.started
         else:
             found.interchange, found.interchange_started = process.pid, process.started
+            found.interchange_version = process.version
         if place in (State.ELSEWHERE, State.LOST):
             found.state, found.host = place, process.host
             found.silent_s = identity.age_s(seen)

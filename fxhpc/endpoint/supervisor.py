@@ -2,7 +2,8 @@
 
 It starts the interchange, starts it again when it dies, and ends it when told to. It knows nothing
 of tasks and blocks, so it has no reason to die itself; if it is killed, the interchange goes on
-without it. SIGTERM (and SIGINT) stop the endpoint as `stop.json` says, SIGHUP keeps its blocks.
+without it. SIGTERM (and SIGINT) stop the endpoint as `stop.json` says, SIGHUP keeps its blocks; so
+does SIGTERM in the background without that file, since it is a logout's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -99,6 +101,7 @@ class Supervisor:
         self._name = name
         if not spec.log_file:
             spec.log_file = str(directory.log)
+        spec.supervised = not foreground
         self._spec = spec
         self._report = report
         self._foreground = foreground
@@ -241,14 +244,19 @@ class Supervisor:
             or hosts.is_alive(found.pid, found.started)
         ):
             return
-        from fxhpc.errors import FxhpcError
-        from fxhpc.forwarder.attach import ensure_forwarder
-
-        try:
-            log.warning("the home's forwarder, pid %d, was killed; starting another", found.pid)
-            ensure_forwarder(home)
-        except FxhpcError as error:
-            log.error("%s", error)
+        log.warning("the home's forwarder, pid %d, was killed; starting another", found.pid)
+        # By a command, and not by what it calls: another version may be installed meanwhile, and
+        # what of it is imported now might not fit to what this process has of the one before.
+        started = subprocess.run(
+            [sys.executable, "-m", "fxhpc.cli.main", "forwarder", "start"],
+            env={**os.environ, "FXHPC_HOME": str(home)},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if started.returncode != 0:
+            log.error("%s", started.stderr.strip() or f"it ended, code {started.returncode}")
 
     # --- signals and time -------------------------------------------------------------------------
 
@@ -264,6 +272,13 @@ class Supervisor:
                 request = StopRequest(drain_s=0.0)  # a second Ctrl-C does not wait for tasks
                 self._write_request(request)
             log.info("%s: the endpoint stops%s", name, " again" if self._stopping else "")
+            if self._is_unasked(number):
+                number = signal.SIGHUP
+                if self._was_ready:
+                    self._write_failure(
+                        f"it was ended by {name}, which no command of fxhpc had sent, as at a "
+                        "logout or a shutdown of this host; its jobs were left, and go on for now"
+                    )
             first, self._stopping = not self._stopping, True
             if self._child is None:
                 continue
@@ -271,8 +286,17 @@ class Supervisor:
             self._keep_blocks = number == signal.SIGHUP or request.keep_blocks
             limit = time.monotonic() + STOP_MARGIN_S + (0.0 if self._keep_blocks else drain)
             self._give_up_at = limit if first else min(self._give_up_at, limit)
-            self._child.send(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
+            self._child.send(signal.Signals(number))
             self._tell(phase="stopping")
+
+    def _is_unasked(self, number: int) -> bool:
+        """Whether a signal is nobody's wish to stop the endpoint, but the end of a session."""
+        return (
+            number in (signal.SIGTERM, signal.SIGHUP)
+            and not self._foreground
+            and not self._taken
+            and not self._directory.stop_request.exists()
+        )
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()
@@ -306,7 +330,7 @@ class Supervisor:
             if not self._removed:
                 log.error("the directory %s was removed", self._directory.path)
                 self._removed = True
-                self._signals.append(signal.SIGTERM)
+                self._signals.append(signal.SIGINT)  # its jobs are to be cancelled
         else:
             with contextlib.suppress(OSError):  # a full disk, or a file server away for a while
                 if found is None:

@@ -22,8 +22,10 @@ from fxhpc.protocol.provision import BlockRef, JobPhase, JobReport
 PATIENCE_S, SHORT_PATIENCE_S = 5.0, 0.3
 _LOOK_S = 0.02
 
-#: What starts managers on other nodes, and hands a signal on to them.
-_LAUNCHERS = frozenset({"srun", "mpiexec", "mpirun", "aprun", "jsrun", "mpiexec.hydra"})
+#: What starts managers on other nodes or in containers, and hands a signal on to them.
+_LAUNCHERS = frozenset(
+    {"srun", "mpiexec", "mpirun", "aprun", "jsrun", "mpiexec.hydra", "podman", "docker"}
+)
 
 
 class Local:

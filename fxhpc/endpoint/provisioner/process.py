@@ -96,7 +96,8 @@ class Provisioner:
         for request in requests:
             self._take(request)
         try:
-            install_script(Path(self._spec.directory), self._spec.python)
+            spec = self._spec
+            install_script(Path(spec.directory), spec.python, spec.container)
             os.chdir(self._spec.directory)  # where batch systems leave what they name themselves
         except OSError as error:
             self._fail(f"{error.filename or self._spec.directory}: {error.strerror or error}")

@@ -166,7 +166,8 @@ def test_accelerators_by_number_or_name(written: Any, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "affinity", ["none", "block", "block-reverse", "alternating", "list:0-3:4-7", "list:0,2:1,3"]
+    "affinity",
+    ["auto", "none", "block", "block-reverse", "alternating", "list:0-3:4-7", "list:0,2:1,3"],
 )
 def test_affinities(affinity: str) -> None:
     assert load_config_dict({"cpu_affinity": affinity}).engine.cpu_affinity == affinity
@@ -226,9 +227,10 @@ def test_keys_without_a_meaning_are_named_in_one_warning(load: Any) -> None:
         ({"encrypted": False}, "encrypted all the same"),
         ({"address": {"type": "address_by_query"}}, "would ask somebody outside"),
         ({"provider": "lsf"}, "LSFProvider is passed through to Parsl"),
-        ({"engine": {"type": "GlobusMPIEngine"}}, "functions run as with any engine"),
+        ({"engine": {"type": "GlobusMPIEngine"}}, "ranks and nodes are given to"),
         ({"max_workers_per_node": 4, "available_accelerators": 2}, "there will be 2"),
         ({"max_workers_per_node": 2, "available_accelerators": 4}, "who use one each"),
+        ({"accelerators": "on_request"}, "and a node has none"),
         ({"provider": "slurm", "nodes_per_block": 2, "launcher": "single_node"}, "first of 2"),
         ({"provider": "slurm", "scheduler_options": "-p x"}, "does not begin with '#SBATCH'"),
         ({"provider": "slurm", "poll_interval": 5}, "each 30 s"),
@@ -236,8 +238,10 @@ def test_keys_without_a_meaning_are_named_in_one_warning(load: Any) -> None:
         ({"provider": "slurm", "walltime": 100}, "1 min 40 s is rounded up to 2 min 0 s"),
         ({"provider": "slurm", "mem_per_node": 64000}, "64,000 GB on each node; for MB write"),
         ({"init_blocks": 0, "min_blocks": 1}, "asked for at the start too"),
-        ({"limits": {"on_exceed": "spill"}}, "not enforced"),
-        ({"container_type": "docker", "container_uri": "x"}, "have not been tested here"),
+        (
+            {"container_type": "docker", "container_uri": "x"},
+            "of docker containers the command line alone",
+        ),
     ],
 )
 def test_what_an_author_should_know(values: dict[str, Any], words: str) -> None:
@@ -268,7 +272,7 @@ limits: {argumnt: 1}
     assert found == [
         "f.yaml:2: engine.max_worker_per_node: there is no such key "
         "(did you mean 'max_workers_per_node'?)",
-        "f.yaml:3: engine.cpu_affinity: 'blok' is none of: none, block, block-reverse, "
+        "f.yaml:3: engine.cpu_affinity: 'blok' is none of: auto, none, block, block-reverse, "
         "alternating, list:0-3:4-7",
         "f.yaml:6: engine.provider.queue: SlurmProvider has no key 'queue' "
         "(did you mean 'partition'?)",
@@ -339,6 +343,12 @@ limits: {argumnt: 1}
         ("launcher: 3", "launcher: must be keys with values"),
         ("container_uri: x", "container_type: is missing"),
         ("container_type: apptainer", "container_uri: is missing"),
+        ("container_type: apptainer\ncontainer_uri: $NONE/x", "has no variable $NONE"),
+        ("container_type: podman\ncontainer_uri: -x", "'-x' is no image's name"),
+        (
+            "container_type: podman\ncontainer_uri: x\ncontainer_cmd_options: -e 'a",
+            "container_cmd_options: is no piece of a shell command: No closing quotation",
+        ),
         ("container_type: custom", "must hold {EXECUTOR_LAUNCH_CMD}"),
         ("state_dir: relative/path", "must be absolute"),
         ("state_dir: $NO_SUCH_VARIABLE/x", "has no variable $NO_SUCH_VARIABLE"),

@@ -13,12 +13,14 @@ import parsl.launchers
 import parsl.providers
 import pytest
 
+from fxhpc.endpoint import specs
 from fxhpc.endpoint.config import load_config_dict
 from fxhpc.endpoint.specs import interchange_spec, provider_values
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.protocol.provision import InterchangeSpec, ProvisionerSpec, ScalingPolicy
+from fxhpc.protocol.sizes import SizeLimits
 
 
 def spec_of(values: dict[str, Any], path: str = "/home/me/ep", **options: Any) -> InterchangeSpec:
@@ -49,6 +51,19 @@ def test_a_spec_travels() -> None:
     data = msgspec.msgpack.encode(spec)
     assert msgspec.msgpack.decode(data, type=InterchangeSpec) == spec
     msgspec.json.encode(spec)
+
+
+def test_sizes_that_the_endpoint_limits() -> None:
+    assert spec_of({}).limits == SizeLimits()
+    values = {"limits": {"argument": "1MB", "result": 5000, "on_exceed": "spill"}}
+    assert spec_of(values).limits == SizeLimits(2**20, 5000, True)
+    assert spec_of(values).details["limits"] == {
+        "argument": 2**20,
+        "result": 5000,
+        "on_exceed": "spill",
+    }
+    with pytest.raises(ConfigError, match=r"limits.argument: must be 4,096 or more, not 100"):
+        spec_of({"limits": {"argument": 100}})
 
 
 def test_scaling() -> None:
@@ -93,10 +108,35 @@ def test_scaling() -> None:
         ({"provider": "slurm", "cores_per_node": 8, "cores_per_worker": 3, "exclusive": False}, 2),
         ({"provider": "slurm", "cores_per_node": 8}, 0),  # exclusive: there may be more
         ({"available_accelerators": 3}, 3),
+        ({"available_accelerators": 3, "accelerators": "on_request"}, 0),
     ],
 )
 def test_slots_of_a_node_as_far_as_they_are_known(values: dict[str, Any], slots: int) -> None:
     assert scaling(values).slots_per_node == slots
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("values", "cores", "memory"),
+    [
+        ({"provider": "slurm"}, None, None),  # only a node knows
+        ({"provider": "slurm", "max_workers_per_node": 4, "cores_per_worker": 2}, 8, None),
+        ({"provider": "slurm", "max_workers_per_node": 4, "cpu_affinity": "block"}, None, None),
+        ({"provider": "slurm", "cores_per_node": 8, "exclusive": False}, 8, None),
+        ({"provider": "slurm", "mem_per_node": 100}, None, 95 * GIB),
+        ({}, 6, 19 * GIB),  # this host
+        ({"max_workers_per_node": 2}, 2, 19 * GIB),
+    ],
+)
+def test_what_tasks_of_a_node_can_have_as_far_as_it_is_known(
+    values: dict[str, Any], cores: float | None, memory: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specs, "usable_cores", lambda environ: 6)
+    monkeypatch.setattr(specs, "usable_memory", lambda environ, cores: 20 * GIB)
+    details = spec_of(values).details
+    assert (details["cores_for_tasks"], details["memory_for_tasks"]) == (cores, memory)
 
 
 @pytest.mark.parametrize(
@@ -298,35 +338,9 @@ def test_a_state_directory_that_cannot_be_made_is_told_at_once(tmp_path: Path) -
     assert spec_of({"state_dir": str(tmp_path / "new" / "x")}).state_dir.endswith("new/x")
 
 
-@pytest.mark.parametrize(
-    ("values", "command"),
-    [
-        ({}, "/bin/sh /home/me/ep/blocks/launch.sh"),
-        (
-            {
-                "container_type": "apptainer",
-                "container_uri": "a.sif",
-                "container_cmd_options": "--nv",
-            },
-            "apptainer exec --bind /home/me/ep --nv a.sif /bin/sh /home/me/ep/blocks/launch.sh",
-        ),
-        (
-            {
-                "container_type": "custom",
-                "container_cmd_options": "run -v {EXECUTOR_RUNDIR} img {EXECUTOR_LAUNCH_CMD}",
-            },
-            "run -v /home/me/ep img /bin/sh /home/me/ep/blocks/launch.sh",
-        ),
-    ],
-)
-def test_what_a_block_runs(values: dict[str, Any], command: str) -> None:
-    assert provisioner(values).command == command
-
-
-def test_docker_sees_the_state_and_the_blocks_variables() -> None:
-    command = provisioner({"container_type": "podman", "container_uri": "img"}).command
-    assert command.startswith("podman run --rm --network host -v /home/me/ep:/home/me/ep ")
-    assert " -e FXHPC_BLOCK " in command
+def test_what_a_block_runs() -> None:
+    assert provisioner({}).command == "/bin/sh /home/me/ep/blocks/launch.sh"
+    assert provisioner({}).container is None
 
 
 def test_details_are_plain() -> None:
