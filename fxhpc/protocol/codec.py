@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from fxhpc.protocol import messages, service
 from fxhpc.protocol.link import Envelope
+from fxhpc.protocol.needs import needs_of
 from fxhpc.units import LARGE_PAYLOAD
 
 M = TypeVar("M")
@@ -60,6 +61,7 @@ class Codec(Generic[M]):
             decoded = self._decoder.decode(frames[0])
             _attach(decoded.message, frames)
             _check_ranges(decoded.message)
+            _check_needs(decoded.message)
         except (msgspec.DecodeError, IndexError, UnicodeDecodeError, RecursionError) as error:
             raise _undecodable(frames, f"not a message of this link: {error}") from None
         return Envelope(decoded.session, decoded.number, decoded.message)
@@ -106,6 +108,20 @@ def _check_ranges(message: Any) -> None:
         named += sum(ranges[1::2])
     if named > NAMED_TASKS:
         raise IndexError(f"{named} tasks named in one message")
+
+
+def _check_needs(message: Any) -> None:
+    """What says what tasks need must do so: many look at it, and expect nothing else."""
+    if isinstance(message, messages.Tasks):
+        packed = [run.needs for run in message.runs if run.needs]
+    elif isinstance(message, service.Submit):
+        packed = [row.info.needs for row in message.submissions if row.info.needs]
+    elif isinstance(message, service.RegisterFunction):
+        packed = [message.record.needs]
+    else:
+        return
+    for one in packed:
+        needs_of(one)
 
 
 def _any_large(payloads: list[bytes]) -> bool:
@@ -240,14 +256,39 @@ def _places(message: Any) -> list[tuple[Any, str]]:
 
 
 #: A manager's messages, as the interchange reads them.
-FROM_MANAGER: Codec[messages.FromManager] = Codec(messages.FromManager)
+FROM_MANAGER: Codec[messages.FromManager]
 #: The interchange's messages, as a manager reads them.
-TO_MANAGER: Codec[messages.ToManager] = Codec(messages.ToManager)
+TO_MANAGER: Codec[messages.ToManager]
 #: The interchange's messages, as the forwarder reads them.
-FROM_INTERCHANGE: Codec[messages.FromInterchange] = Codec(messages.FromInterchange)
+FROM_INTERCHANGE: Codec[messages.FromInterchange]
 #: The forwarder's messages, as an interchange reads them.
-TO_INTERCHANGE: Codec[messages.ToInterchange] = Codec(messages.ToInterchange)
+TO_INTERCHANGE: Codec[messages.ToInterchange]
 #: A client's messages, as the forwarder reads them.
-FROM_CLIENT: Codec[service.FromClient] = Codec(service.FromClient)
+FROM_CLIENT: Codec[service.FromClient]
 #: The forwarder's messages, as a client reads them.
-TO_CLIENT: Codec[service.ToClient] = Codec(service.ToClient)
+TO_CLIENT: Codec[service.ToClient]
+
+_INCOMING = {
+    "FROM_MANAGER": messages.FromManager,
+    "TO_MANAGER": messages.ToManager,
+    "FROM_INTERCHANGE": messages.FromInterchange,
+    "TO_INTERCHANGE": messages.ToInterchange,
+    "FROM_CLIENT": service.FromClient,
+    "TO_CLIENT": service.ToClient,
+}
+
+
+def _made(name: str) -> Codec[Any]:
+    """One of the above, when it is first asked for: a decoder takes a millisecond or two to make,
+    and a process reads one or two links of the six.
+    """
+    try:
+        codec: Codec[Any] = Codec(_INCOMING[name])
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = codec
+    return codec
+
+
+if not TYPE_CHECKING:  # else any name would be taken for one of the module's
+    __getattr__ = _made

@@ -8,17 +8,15 @@ before still reads the rest.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from fxhpc.protocol.needs import PackedNeeds, Size
 from fxhpc.protocol.outcome import DEFAULT_RETRIES, Loss, Outcome
-from fxhpc.protocol.payload import Index, Payload, Ranges
+from fxhpc.protocol.payload import Index, Key, Labels, Metadata, Payload, Ranges
+from fxhpc.protocol.versions import OLDEST_PROTOCOL, PROTOCOL
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
-
-#: The protocol that this version speaks, and the oldest that it still understands.
-PROTOCOL = 1
-OLDEST_PROTOCOL = 1
 
 
 class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
@@ -39,6 +37,37 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     walltime_s: float = 0.0  # how long a task is declared to take at most; 0: nobody knows
     capture: int = 0  # bytes of a task's stdout and of its stderr that are kept; 0: none
     spill: bool = False  # results above `result_limit` go to files, and are no error
+    calls: int = 0  # of each task, which is a chunk then; 0: a task is a call. See `fxhpc.ids`
+    sizes: tuple[int, ...] = ()  # of its chunks: a size, how many in a row have it, ...
+    needs: PackedNeeds = b""  # of each task, see `fxhpc.protocol.needs`; empty: it is ordinary
+    labels: Labels = ()  # the submitter's own, to find its tasks by
+    metadata: Metadata = ""  # likewise: a JSON object, or nothing
+    key: Key = ""  # the submitter's idempotency key; then the name is made of it, see `client.keys`
+    content: bytes = b""  # likewise: a digest of all that is submitted under it
+
+
+class GivenUp(msgspec.Struct, array_like=True, frozen=True):
+    """A call of a chunk that has ended its worker too often: it is made no more."""
+
+    call: int  # its place in the chunk
+    loss: bytes  # a packed `Loss`: how it ends
+
+
+class Member(msgspec.Struct, array_like=True, frozen=True):
+    """One node of a partition."""
+
+    manager: str  # its name
+    host: str
+
+
+class Partition(msgspec.Struct, array_like=True, frozen=True):
+    """Whole nodes that one attempt at a task has for itself. Its function runs on the first."""
+
+    stream: bytes
+    index: Index
+    epoch: int
+    attempt: int
+    members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=100_000)]
 
 
 class TaskRun(msgspec.Struct, array_like=True):
@@ -58,6 +87,13 @@ class TaskRun(msgspec.Struct, array_like=True):
     walltime_s: float = 0.0  # see `StreamInfo`: not started where a block ends sooner
     capture: int = 0
     spill: bool = False  # likewise
+    calls: int = 0  # likewise: of each task, which is a chunk
+    given_up: list[GivenUp] = []  # of a single chunk that runs again
+    needs: PackedNeeds = b""  # see `StreamInfo`
+    # Of a single chunk that runs again, carefully: how calls of it ended, see
+    # `fxhpc.protocol.kept`. These are not made again. None: it runs as any other.
+    kept: bytes | None = None
+    partition: Partition | None = None  # of a single task with several nodes: what is its own
 
 
 class ResultRun(msgspec.Struct, array_like=True):
@@ -208,6 +244,9 @@ class Register(msgspec.Struct, array_like=True, tag="register"):
     job: str = ""  # the batch system's id of its job
     accelerators: int = 0
     walltime_s: float = 0.0  # of its whole block
+    size: Size | None = None  # of its node; None: it knows ordinary tasks alone
+    labels: Labels = ()  # of its node
+    lent: Partition | None = None  # the task that it is lent to; None: none
 
 
 class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
@@ -244,6 +283,26 @@ class Drain(msgspec.Struct, array_like=True, tag="drain"):
     """Interchange to manager: return what has not begun, finish the rest, leave."""
 
 
+class Lend(msgspec.Struct, array_like=True, tag="lend"):
+    """Interchange to manager: return what has not begun, and begin nothing but this task, until an
+    Unlend comes. Answered by a Lent as soon as nothing runs there.
+    """
+
+    partition: Partition
+
+
+class Lent(msgspec.Struct, array_like=True, tag="lent"):
+    """Manager to interchange: the answer to a Lend."""
+
+    partition: Partition
+
+
+class Unlend(msgspec.Struct, array_like=True, tag="unlend"):
+    """Interchange to manager: this attempt is over; end what it has left on the node, and go on."""
+
+    partition: Partition
+
+
 # --- forwarder and interchange ------------------------------------------------------------------
 
 
@@ -251,6 +310,7 @@ class Backlog(msgspec.Struct, array_like=True, tag="backlog"):
     """Forwarder to interchange: so many tasks wait beyond what the window took."""
 
     tasks: int
+    again: bool = True  # false, if it was asked for: none of them may have been sent before
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
@@ -272,6 +332,9 @@ class Present(msgspec.Struct, array_like=True, tag="present"):
     held: list[TaskRefs] = []  # queued here or sent to a manager
     # Whether managers may have tasks that are not in `held`: an interchange of before sent them.
     doubtful: bool = False
+    # The journal lacks some of what was sent: it is to be told when all that the forwarder had sent
+    # before has been sent again.
+    incomplete: bool = False
 
 
 class Window(msgspec.Struct, array_like=True, tag="window"):
@@ -319,6 +382,14 @@ class ManagerReport(msgspec.Struct):
     draining: bool = False
 
 
+class WaitingReport(msgspec.Struct):
+    """Tasks that wait and need the same, see `fxhpc.protocol.needs`."""
+
+    needs: PackedNeeds
+    tasks: int = 0
+    reason: str = ""  # a sentence; empty: they wait as all others do
+
+
 class EndpointReport(msgspec.Struct):
     """All that an endpoint tells of itself; also the contents of its `status.json`."""
 
@@ -333,6 +404,9 @@ class EndpointReport(msgspec.Struct):
     set_aside: list[str] = []  # hosts that get no work, and why: a sentence each
     failed_blocks: list[FailedBlock] = []  # the last ones
     notices: list[str] = []  # damage, full disks, limits, messages that nobody could read
+    only: Size | None = None  # of the node, where there is one manager, and never another
+    labels: list[str] | None = None  # of that node
+    waiting: list[WaitingReport] = []  # of tasks with needs of their own; the first 32 kinds
 
 
 class Status(msgspec.Struct, array_like=True, tag="status"):
@@ -347,7 +421,9 @@ class Status(msgspec.Struct, array_like=True, tag="status"):
     report: EndpointReport | None = None
 
 
-FromManager = Register | NeedBody | Started | Results | Lost | Returned | Capacity | Heartbeat | Bye
+FromManager = (
+    Register | NeedBody | Started | Results | Lost | Returned | Capacity | Lent | Heartbeat | Bye
+)
 ToManager = (
     Welcome
     | Refuse
@@ -359,6 +435,8 @@ ToManager = (
     | Cancel
     | ResultsStored
     | Drain
+    | Lend
+    | Unlend
     | Heartbeat
     | Bye
 )

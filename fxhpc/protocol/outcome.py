@@ -30,7 +30,7 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     kind: int  # an OutcomeKind; a plain int because it is read a hundred thousand times a second
     data: Payload = b""
     ran: float = 0.0  # seconds that the function ran, as the worker measured them
-    output: bytes = b""  # a packed `Output`, if it was asked for and there is any
+    output: bytes = b""  # a packed `Output`, if there is anything to tell
 
 
 def size_of(outcomes: list[Outcome]) -> int:
@@ -40,12 +40,23 @@ def size_of(outcomes: list[Outcome]) -> int:
 
 
 class Output(msgspec.Struct, array_like=True):
-    """What a task printed: the last bytes of it, and how many there were in all."""
+    """What is told of a task beside how it ended.
+
+    What it printed, if that was asked for: the last bytes of it, and how many there were in all.
+    What it used, if it ran for a moment. What became of it before, if it was lost before.
+    """
 
     stdout: bytes = b""
     stderr: bytes = b""
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    started: float = 0.0  # wall clock of its host; 0: not known, nor the next four
+    cpu_s: float = 0.0  # of it and of the children that it waited for
+    peak_memory: int = 0  # bytes: the largest resident size of its worker while it ran
+    pid: int = 0  # of its worker
+    versions: str = ""  # of Python, of fxhpc and of dill, where it ran
+    lost: int = 0  # attempts at it that were lost before this one; the forwarder says so
+    attempts: list[str] = []  # what became of the last of these, a sentence each
 
 
 class LossCause(IntEnum):
@@ -59,6 +70,8 @@ class LossCause(IntEnum):
     INTERRUPTED = 5  #: it was ended on purpose (a stop, a drain): charges nobody, tried again
     WALLTIME = 6  #: its block came to its end: charges nobody; tried again, but not for ever
     TASK_WALLTIME = 7  #: it ran for longer than it was declared to, and was ended: final
+    TASK_MEMORY = 8  #: it took more memory than it was declared to, and was ended: final
+    UNFIT = 9  #: no node of its endpoint can ever have what it needs: final
 
 
 class Loss(msgspec.Struct, array_like=True):
@@ -82,13 +95,24 @@ class Loss(msgspec.Struct, array_like=True):
     counted: int = 0  # of a final one: how many of all its losses count against its retries
     retries: int = 0  # likewise: and how many it had
     alone: int = 0  # likewise: how many managers were lost that it had for itself
+    call: int = -1  # of a chunk: the place of the call that it was at, if that is known
+    limit_bytes: int = 0  # of TASK_MEMORY: how much it was declared to take at most
+    kept: bytes = b""  # of a chunk: how calls of it had ended; it goes over to the next attempt
 
 
 #: Unexplained deaths that a task may survive before it is given up: it runs 1 + 2 times at most.
 DEFAULT_RETRIES = 2
 
 _CHARGED = frozenset({LossCause.WORKER_KILLED})
-_FINAL = frozenset({LossCause.WORKER_EXITED, LossCause.WORKER_UNSTARTABLE, LossCause.TASK_WALLTIME})
+_FINAL = frozenset(
+    {
+        LossCause.WORKER_EXITED,
+        LossCause.WORKER_UNSTARTABLE,
+        LossCause.TASK_WALLTIME,
+        LossCause.TASK_MEMORY,
+        LossCause.UNFIT,
+    }
+)
 
 
 def is_charged(cause: int) -> bool:

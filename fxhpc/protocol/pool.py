@@ -13,8 +13,13 @@ The page (see `docs/decisions/0020-the-workers-page.md`) says:
   takes back work that the worker has received already;
 * ``PRINTED_OUT`` and ``PRINTED_ERR``: where in the files of its output begins what the task that it
   is at prints, if that is asked for. So the manager has the last words of one that is killed;
+* ``CALL``: of a chunk, the place of the call that the worker is at, so that a death charges that
+  call alone;
 * the batch: outcomes that the worker has not sent yet. So the manager can read in the page what a
   killed or a busy worker did not come to send.
+
+In a file of its own, which may be cut, lies what a worker keeps of the calls of a chunk that runs
+again: see `fxhpc.protocol.kept`. The page's cannot: its manager would die of that.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fxhpc.protocol.messages import GivenUp
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.protocol.payload import Payload
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
@@ -59,7 +65,7 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     environ: dict[str, OsText | None] = {}  # changes for the tasks; None removes a variable
     watch_pid: int = 0  # the manager ends when this process does; 0: nobody is watched
     watch_started: float = 0.0  # its start as `hosts.start_time` has it; 0: not compared
-    pin: bool = False  # give each worker cores of its own
+    own_cores: bool = False  # of its batch job, if it has one: no other manager is on these
     nice: int = 0  # added to the workers' niceness
     alone_s: float = 600.0  # how long it stays without an interchange
     log_file: str = ""  # empty: standard error
@@ -69,7 +75,7 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     max_workers: int = 0  # 0: as many as the node allows
     cores_per_worker: float = 1.0
     memory_per_worker: int = 0  # bytes; 0: memory limits nothing
-    affinity: str = ""  # cpu_affinity: none, block, block-reverse, alternating, list:0-3:4-7
+    affinity: str = ""  # cpu_affinity: none, block, block-reverse, ...; empty: auto
     accelerators: list[str] = []  # one, or several joined by commas, for each worker
     walltime_s: float = 0.0  # of the block; 0: none
     log_dir: str = ""  # a file of its own is made there, if there is no `log_file`
@@ -79,7 +85,15 @@ class ManagerSpec(msgspec.Struct, kw_only=True):
     address_probe_s: float = 3.0  # how long one address may take to answer
     preload: list[str] = []  # modules that the seed imports, before it forks workers
     spill: OsText = ""  # the directory where large results go, see `StreamInfo.spill`; empty: none
-    spill_all: bool = False  # large results go there, whether their submitter asked for it or not
+    # Workers see no accelerators; tasks that ask for some get them.
+    accelerators_on_request: bool = False
+    labels: list[str] = []  # of its node: tasks may ask for some
+    mpi_launcher: str = ""  # what starts ranks of tasks; empty: what is there
+    mpi_type: str = ""  # for srun's --mpi; empty: Slurm's own choice
+    # Of the containers that functions may have: images, as shells match names; and more options
+    # for the command of each kind, as words for a shell.
+    container_images: tuple[str, ...] = ("*",)
+    container_options: dict[str, str] = {}
 
 
 class SeedSpec(msgspec.Struct, array_like=True):
@@ -93,20 +107,21 @@ class SeedSpec(msgspec.Struct, array_like=True):
     sandbox: OsText = ""  # see `ManagerSpec`
     preload: list[str] = []  # likewise
     spill: OsText = ""  # likewise
-    spill_all: bool = False  # likewise
 
 
 # --- manager and seed ---------------------------------------------------------------------------
 
 
 class Fork(msgspec.Struct, array_like=True, tag="fork"):
-    """Make a worker. With it come its end of the socket pair, its page, its output, and two files
-    for what tasks print, if that is asked for: these are only written at their ends.
+    """Make a worker. With it come its end of the socket pair, its page, the file for what it keeps
+    of calls, its output, and two files for what tasks print, if that is asked for: these are only
+    written at their ends.
     """
 
     worker: int
     cores: list[int] = []  # to pin it to; empty: wherever the seed may run
     environ: dict[str, str] = {}  # of this worker alone: its devices, its threads
+    without: list[str] = []  # variables that it is not to have
 
 
 class Kill(msgspec.Struct, array_like=True, tag="kill"):
@@ -150,6 +165,9 @@ class WorkRun(msgspec.Struct, array_like=True):
     result_limit: int = DEFAULT_PAYLOAD_LIMIT
     capture: int = 0  # bytes of what each task prints, of stdout and of stderr
     spill: bool = False  # see `StreamInfo`
+    calls: int = 0  # see `TaskRun`
+    given_up: list[GivenUp] = []  # likewise
+    kept: bytes | None = None  # likewise
 
 
 class Work(msgspec.Struct, array_like=True, tag="work"):
@@ -236,7 +254,9 @@ def attach_payloads(work: Work, rest: memoryview) -> None:
 #: (upper 32 bits) in how many bytes (lower 32), `HELD_FROM` the place of the first. `READ_BY_...`
 #: say how many messages that lay in files the worker and the manager have read.
 BEGUN, SKIP_FROM, SKIP_TO, HELD, HELD_FROM, READ_BY_WORKER, READ_BY_MANAGER = range(7)
-PRINTED_OUT, PRINTED_ERR = 7, 8
+PRINTED_OUT, PRINTED_ERR, CALL = 7, 8, 9
+#: In `CALL`, while the worker is at none.
+NO_CALL = 2**64 - 1
 WORD_BYTES = 80  # room for all of them
 PAGE_BYTES = INLINE_BYTES
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fxhpc.protocol.pool import ManagerSpec
+from fxhpc.protocol.sizes import SizeLimits
 
 # --- what the processes are told ----------------------------------------------------------------
 
@@ -35,6 +36,17 @@ class ScalingPolicy(msgspec.Struct, kw_only=True, frozen=True):
     register_s: float = 300.0  # a running block whose manager is silent for so long has failed
 
 
+class ContainerSpec(msgspec.Struct, kw_only=True, frozen=True):
+    """The container that managers and workers run in, on each node."""
+
+    kind: str  # the runtime's command: podman, docker, apptainer, ...; or "custom"
+    image: str = ""
+    options: str = ""  # shell words for the runtime's command; of a custom one all of the command
+    made: list[str] = []  # directories of the node that are seen in it; made if they are not there
+    seen: list[str] = []  # likewise, if they are there
+    home: str = ""  # the home directory, if it is seen where nothing else brings it
+
+
 class ProvisionerSpec(msgspec.Struct, kw_only=True):
     """How blocks are made: Parsl's provider and launcher, by the names and keys of the YAML."""
 
@@ -49,6 +61,7 @@ class ProvisionerSpec(msgspec.Struct, kw_only=True):
     log_bytes: int = 10 * 2**20
     python: str = ""  # the interpreter that the YAML names for nodes; empty: see `launch.sh`
     umask: int = 0o022  # of the jobs, and so of what tasks write
+    container: ContainerSpec | None = None  # None: managers run on the node itself
 
 
 class InterchangeSpec(msgspec.Struct, kw_only=True):
@@ -72,8 +85,11 @@ class InterchangeSpec(msgspec.Struct, kw_only=True):
     log_files: int = 2
     watch_pid: int = 0  # it ends, and cancels its blocks, when this process does
     watch_started: float = 0.0  # its start as `hosts.start_time` has it
+    forwarder_key: str = ""  # the home's, if its forwarder may be on another host
     remove: bool = False  # leave nothing of the directory behind
     details: dict[str, Any] = {}  # of the configuration, for `get_endpoint_status`
+    limits: SizeLimits = SizeLimits()  # of what tasks bring along, and of what comes back
+    supervised: bool = False  # who stops it writes `stop.json`: SIGTERM alone is a logout's
 
 
 class StopRequest(msgspec.Struct, kw_only=True):

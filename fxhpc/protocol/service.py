@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fxhpc.protocol.containers import Container
 from fxhpc.protocol.messages import (
-    OLDEST_PROTOCOL,
-    PROTOCOL,
     Bye,
     EndpointReport,
     Heartbeat,
@@ -21,8 +20,11 @@ from fxhpc.protocol.messages import (
     Started,
     StreamInfo,
 )
+from fxhpc.protocol.needs import PackedNeeds
 from fxhpc.protocol.outcome import Outcome
-from fxhpc.protocol.payload import Index, Payload, Ranges
+from fxhpc.protocol.payload import Index, Key, Labels, Metadata, Payload, Ranges
+from fxhpc.protocol.sizes import EndpointLimits
+from fxhpc.protocol.versions import OLDEST_PROTOCOL, PROTOCOL
 
 
 class FunctionRecord(msgspec.Struct, array_like=True):
@@ -37,7 +39,22 @@ class FunctionRecord(msgspec.Struct, array_like=True):
     public: bool = False
     searchable: bool = True
     group: str = ""
-    container: str = ""
+    container: str = ""  # the id of its container, which its `needs` have; empty: none
+    created: float = 0.0  # wall clock, seconds since the epoch
+    needs: PackedNeeds = b""  # of its tasks, where a submission says nothing else
+    walltime_s: float = 0.0  # likewise; 0: nobody knows
+    content: bytes = b""  # what it does, as keys compare it; b"": its body's digest tells
+    wants_ranks: bool = False  # whether its tasks cannot do without
+
+
+class ContainerRecord(msgspec.Struct, array_like=True):
+    """A registered container, which functions may choose."""
+
+    container_id: str
+    container: Container
+    name: str = ""
+    description: str = ""
+    author: str = ""
     created: float = 0.0  # wall clock, seconds since the epoch
 
 
@@ -76,6 +93,13 @@ class StreamSummary(msgspec.Struct, array_like=True):
     keep: bool = True
     reason: str = ""  # why those that have not begun are pending
     walltime_s: float = 0.0
+    calls: int = 0  # of each task, if these are chunks: see `StreamInfo`
+    sizes: tuple[int, ...] = ()  # likewise
+    needs: PackedNeeds = b""  # see `fxhpc.protocol.needs`
+    labels: Labels = ()
+    metadata: Metadata = ""  # JSON, or nothing
+    key: Key = ""  # see `StreamInfo`
+    queued: float = 0  # wall clock: when the task was queued, if details of one were asked for
 
 
 class ListedTask(msgspec.Struct, array_like=True):
@@ -118,7 +142,7 @@ class Attach(msgspec.Struct, array_like=True, tag="attach"):
     oldest_protocol: int = OLDEST_PROTOCOL
     user: str = ""
     python: str = ""
-    streams: list[bytes] = []  # not kept, and not all their outcomes have come: push the rest
+    streams: list[bytes] = []  # not all their outcomes have come: push the rest, if not kept
 
 
 class RegisterFunction(msgspec.Struct, array_like=True, tag="register"):
@@ -127,6 +151,20 @@ class RegisterFunction(msgspec.Struct, array_like=True, tag="register"):
     call: int
     record: FunctionRecord
     body: Payload
+
+
+class RegisterContainer(msgspec.Struct, array_like=True, tag="container"):
+    """Store a container; answered by Done."""
+
+    call: int
+    record: ContainerRecord
+
+
+class GetContainers(msgspec.Struct, array_like=True, tag="containers"):
+    """Ask for records; answered by Containers with those that exist, the newest last."""
+
+    call: int
+    container_ids: list[str] = []  # none: all
 
 
 class PutBody(msgspec.Struct, array_like=True, tag="put"):
@@ -168,6 +206,8 @@ class Fetch(msgspec.Struct, array_like=True, tag="fetch"):
     outcomes: bool = True  # or states alone
     adopt: bool = True  # work of a `local` that is gone is run by this client's
     details: bool = False  # hosts and summaries too
+    ended: bool = False  # nothing is told of those that are pending
+    begun: bool = False  # until it is answered, Started tells which of these run
 
 
 class CancelTasks(msgspec.Struct, array_like=True, tag="cancel"):
@@ -217,6 +257,18 @@ class ListTasks(msgspec.Struct, array_like=True, tag="list"):
     limit: int = 100  # streams; with `each`, tasks
     each: bool = False  # every task, beside the streams
     prefix: bytes = b""  # of streams whose name begins so
+    group: str = ""  # of this task group alone
+    label: str = ""  # with this label alone
+    # With `each`, those that come after this one: when its stream was made, its stream, its index.
+    after: tuple[float, bytes, int] | None = None
+
+
+class GroupTasks(msgspec.Struct, array_like=True, tag="group"):
+    """Which tasks has a group, and which of them have ended? Answered by GroupState."""
+
+    call: int
+    group: str
+    after: bytes = b""  # of the streams whose names come after this one
 
 
 class GetStoreUsage(msgspec.Struct, array_like=True, tag="usage"):
@@ -254,6 +306,8 @@ class Attached(msgspec.Struct, array_like=True, tag="attached"):
     managers: str  # the address where this client's local manager registers
     older: int = 0  # pending tasks of `local` endpoints that are gone
     notices: list[str] = []  # what a person is to be told of the store, such as damage
+    limits: list[EndpointLimits] = []  # of the endpoints that have any of their own
+    home: str = ""  # what tells its store from all others
 
 
 class Done(msgspec.Struct, array_like=True, tag="done"):
@@ -294,6 +348,13 @@ class Functions(msgspec.Struct, array_like=True, tag="functions"):
     total: int = 0  # matches in all
 
 
+class Containers(msgspec.Struct, array_like=True, tag="containers"):
+    """The answer to GetContainers."""
+
+    call: int
+    records: list[ContainerRecord]
+
+
 class EndpointStatus(msgspec.Struct, array_like=True, tag="status"):
     """The answer to GetStatus."""
 
@@ -318,6 +379,22 @@ class TaskList(msgspec.Struct, array_like=True, tag="list"):
     streams: list[StreamSummary]
     tasks: list[ListedTask] = []
     total: int = 0  # streams that match, in all
+
+
+class GroupStream(msgspec.Struct, array_like=True):
+    """The tasks of a group that share a stream: those from 0 on."""
+
+    summary: StreamSummary
+    count: Index
+    ranges: Ranges  # of those that have ended
+
+
+class GroupState(msgspec.Struct, array_like=True, tag="group"):
+    """The answer to GroupTasks: its streams by their names. `more` says that others come after."""
+
+    call: int
+    tasks: list[GroupStream]
+    more: bool = False
 
 
 class StoreEntry(msgspec.Struct, array_like=True):
@@ -371,10 +448,22 @@ class Push(msgspec.Struct, array_like=True, tag="push"):
     runs: list[ResultRun]
 
 
+class Limits(msgspec.Struct, array_like=True, tag="limits"):
+    """The endpoints that have limits of their own, unasked: these are others than before."""
+
+    limits: list[EndpointLimits]
+
+
 class Forgotten(msgspec.Struct, array_like=True, tag="forgotten"):
     """Streams that the client asked for on attaching, and that nobody knows any more."""
 
     streams: list[bytes]
+
+
+class Notice(msgspec.Struct, array_like=True, tag="notice"):
+    """What a person is to be told, unasked: that the store is nearly full."""
+
+    text: str
 
 
 class NeedLocal(msgspec.Struct, array_like=True, tag="needlocal"):
@@ -384,6 +473,8 @@ class NeedLocal(msgspec.Struct, array_like=True, tag="needlocal"):
 FromClient = (
     Attach
     | RegisterFunction
+    | RegisterContainer
+    | GetContainers
     | PutBody
     | ForgetBodies
     | Submit
@@ -394,6 +485,7 @@ FromClient = (
     | Search
     | GetStatus
     | ListTasks
+    | GroupTasks
     | Resume
     | GetStoreUsage
     | PurgeTasks
@@ -409,13 +501,17 @@ ToClient = (
     | States
     | Cancelled
     | Functions
+    | Containers
     | EndpointStatus
     | TaskList
+    | GroupState
     | StoreUsage
     | Purged
     | Push
     | Started
     | NeedLocal
+    | Limits
+    | Notice
     | Forgotten
     | Heartbeat
     | Bye

@@ -19,7 +19,7 @@ from pickle import loads
 from typing import Any
 
 from fxhpc.errors import SerializationError
-from fxhpc.serialize import by_source, classes, twins
+from fxhpc.serialize import by_source, classes, spaces, twins
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C at compile time
 
@@ -88,7 +88,7 @@ def set_function(made: types.FunctionType, state: tuple[Any, ...]) -> None:
     values, contents, submodules, defaults, attributes = state
     for submodule in submodules:
         importlib.import_module(submodule)
-    made.__globals__.update(values)
+    spaces.fill(made.__globals__, values)
     for position, value in contents.items():
         cells = made.__closure__ or ()
         cells[position].cell_contents = value

@@ -8,8 +8,10 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from fxhpc import warm
 from fxhpc.errors import SerializationError
 from fxhpc.serialize import classes
 from fxhpc.serialize.bodies import Bodies
@@ -18,6 +20,7 @@ from fxhpc.serialize.calls import load_arguments
 from fxhpc.serialize.data import advice
 from fxhpc.serialize.fresh import UserModules
 from fxhpc.serialize.functions import FORMAT, Body
+from fxhpc.serialize.initializers import Initialized
 from fxhpc.serialize.sources import Source
 
 #: Bytes of bodies that are kept; older ones are asked for again.
@@ -31,11 +34,16 @@ class Loader:
 
     Attributes:
         bodies: large arguments that tasks share; who has the loader puts them there.
+        initializing: makes what is entered while an initializer runs.
     """
+
+    initializing: Callable[[], AbstractContextManager[Any]] = staticmethod(nullcontext)
 
     def __init__(self) -> None:
         self.bodies = Bodies()
         self._functions: dict[bytes, Callable[..., Any]] = {}
+        self._initialized = Initialized(self._forget)
+        self._tokens: dict[bytes, bytes] = {}  # of functions that have an initializer
         self._bodies: OrderedDict[bytes, bytes | memoryview] = OrderedDict()
         self._size = 0
         self._modules = UserModules()
@@ -59,19 +67,34 @@ class Loader:
     ) -> Callable[..., Any]:
         """The function of a digest; its body is needed the first time, and then kept.
 
+        If its Executor has an initializer, that has run.
+
         Raises:
+            InitializerFailed: it has failed, now or before.
             KeyError: no body was given, and none is kept.
             SerializationError: the body is not what the digest says, or cannot be loaded here.
         """
         function = self._functions.get(digest)
         if function is not None:
+            if self._tokens and (token := self._tokens.get(digest)) is not None:
+                self._initialized.used(token)
             return function
         if body is None:
             body = self._bodies[digest]
         else:
             self._keep(digest, body)
-        function = self._functions[digest] = self._load(body)
+        function, initializer = self._load(body)
+        if initializer is not None:
+            self._initialized.run(*initializer, self.initializing)
+            self._tokens[digest] = initializer[0]
+        self._functions[digest] = function
         return function
+
+    def _forget(self, token: bytes) -> None:
+        """Forget the functions of a token."""
+        for digest in [one for one, of in self._tokens.items() if of == token]:
+            del self._tokens[digest]
+            self._functions.pop(digest, None)
 
     def _keep(self, digest: bytes, body: bytes | memoryview) -> None:
         actual = hashlib.sha256(body).digest()
@@ -87,8 +110,12 @@ class Loader:
             oldest, dropped = self._bodies.popitem(last=False)
             self._size -= len(dropped)
             self._functions.pop(oldest, None)
+            self._tokens.pop(oldest, None)
 
-    def _load(self, data: bytes | memoryview) -> Callable[..., Any]:
+    def _load(
+        self, data: bytes | memoryview
+    ) -> tuple[Callable[..., Any], tuple[bytes, str, bytes] | None]:
+        """A function, and what is to be run before it is called."""
         name = "a function"
         try:
             fields = pickle.loads(data)
@@ -110,7 +137,7 @@ class Loader:
                 f"unpacking of {name} on the worker (Python {python_version()}): "
                 f"{type(error).__name__}: {error}{advice(error)}"
             ) from error
-        return function
+        return function, body.initializer
 
     def refresh(self) -> bool:
         """Drop all user modules and functions if the file of one has changed.
@@ -127,6 +154,10 @@ class Loader:
         self._modules.drop()
         self._functions.clear()
         classes.forget_built()
+        # Both may have been made by what was in these modules, or lie in them.
+        self._initialized.forget()
+        self._tokens.clear()
+        warm.forget_all()
 
     def close(self) -> None:
         """Leave this process's imports as they were."""

@@ -7,6 +7,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
+from fxhpc import interrupts
 from fxhpc.errors import SerializationError
 from fxhpc.serialize import pickler
 from fxhpc.serialize.pickler import Reducers
@@ -32,17 +33,18 @@ _TIED_TO_THIS_PROCESS = frozenset(
 )
 
 
-def pack(obj: Any, what: str) -> tuple[bytes, set[str]]:
+def pack(obj: Any, what: str, token: bytes = b"") -> tuple[bytes, set[str]]:
     """An object as bytes, and the names of the user modules that it needs.
 
     Args:
         what: what it is, for the error: "function f", "arguments", "result".
+        token: of the Executor whose functions are to share their globals; see `spaces`.
 
     Raises:
         SerializationError: it cannot be packed; the text names the part.
     """
     try:
-        data, run = pickler.run(obj)
+        data, run = pickler.run(obj, token)
         return data, run.modules
     except RecursionError as error:
         raise SerializationError(
@@ -50,7 +52,7 @@ def pack(obj: Any, what: str) -> tuple[bytes, set[str]]:
             f"sys.setrecursionlimit()"
         ) from error
     except (TypeError, AttributeError, pickle.PicklingError) as error:
-        packed = _by_dill(obj)
+        packed = _by_dill(obj, token)
         if packed is not None:
             return packed
         raise SerializationError(_explain(obj, what, error)) from error
@@ -58,11 +60,11 @@ def pack(obj: Any, what: str) -> tuple[bytes, set[str]]:
         raise SerializationError(_explain(obj, what, error)) from error
 
 
-def _by_dill(obj: Any) -> tuple[bytes, set[str]] | None:
+def _by_dill(obj: Any, token: bytes) -> tuple[bytes, set[str]] | None:
     """dill packs some types that pickle refuses: views of dictionaries, memoryviews, ..."""
     file = BytesIO()
     run = _dill_pickler()(file, protocol=5)
-    run.prepare()
+    run.prepare(token=token)
     try:
         run.dump(obj)
     except Exception:
@@ -72,7 +74,8 @@ def _by_dill(obj: Any) -> tuple[bytes, set[str]] | None:
 
 @cache
 def _dill_pickler() -> Any:
-    import dill  # 60 ms: only those pay who need it
+    with interrupts.Held():
+        import dill  # 60 ms: only those pay who need it
 
     class DillPickler(Reducers, dill.Pickler):  # type: ignore[misc]
         """dill for what pickle refuses, ours for what is dynamic."""

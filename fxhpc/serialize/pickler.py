@@ -15,7 +15,7 @@ import zlib
 from io import BytesIO
 from typing import Any
 
-from fxhpc.serialize import build, classes, references
+from fxhpc.serialize import build, classes, references, spaces
 from fxhpc.serialize.classes import Absent, Entry
 from fxhpc.serialize.inline import InlineClasses
 from fxhpc.serialize.kinds import REDUCERS, reduce_exception
@@ -119,7 +119,10 @@ class Reducers(InlineClasses):
             found = (Call(build.namespace, (module.__name__,)), False)
         else:
             given = {key: shared.get(key) for key in ("__name__", "__package__")}
-            found = ({key: val for key, val in given.items() if isinstance(val, str)}, True)
+            names = {key: val for key, val in given.items() if isinstance(val, str)}
+            found = (names, True)
+            if self.token:
+                found = (Call(spaces.space, (self.token, id(shared), names)), True)
         self.namespaces[id(shared)] = found
         self.keep.append(shared)
         return found
@@ -156,11 +159,15 @@ def dumps(obj: Any) -> bytes:
     return run(obj)[0]
 
 
-def run(obj: Any) -> tuple[bytes, Pickler]:
-    """An object as bytes, and the pickler with what it has met."""
+def run(obj: Any, token: bytes = b"") -> tuple[bytes, Pickler]:
+    """An object as bytes, and the pickler with what it has met.
+
+    Args:
+        token: see `Run.prepare`.
+    """
     file = BytesIO()
     pickler = Pickler(file, _PROTOCOL)
-    pickler.prepare()
+    pickler.prepare(token=token)
     pickler.dump(obj)
     return file.getvalue(), pickler
 

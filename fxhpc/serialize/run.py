@@ -49,9 +49,15 @@ Reduced = Any  # what reducer_override may return
 class Run:
     """What one run of a pickler has met."""
 
-    def prepare(self, inline: bool = False) -> None:
-        """Begin a run. With `inline` dynamic classes are packed in place, else as bodies."""
+    def prepare(self, inline: bool = False, token: bytes = b"") -> None:
+        """Begin a run.
+
+        Args:
+            inline: dynamic classes are packed in place, else as bodies.
+            token: of the Executor whose functions are to share their globals; see `spaces`.
+        """
         self.inline = inline
+        self.token = token
         self.modules: set[str] = set()  # user modules that are referred to by name
         self.dependencies: classes.Dependencies = []
         self.volatile = False  # refers to something that may change without being replaced

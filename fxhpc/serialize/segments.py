@@ -62,29 +62,34 @@ def join(header: Header, there: Sequence[Any]) -> bytes:
     return b"".join((_HEAD.pack(MARK, len(head)), head, *there))
 
 
+def parse(data: bytes | memoryview) -> tuple[Header, memoryview]:
+    """The header of a call, and the bytes behind it that its numbers stand for, in order."""
+    whole = memoryview(data)
+    begin = _HEAD.size + _HEAD.unpack_from(whole)[1]
+    return Header(*pickle.loads(whole[_HEAD.size : begin])), whole[begin:]
+
+
 def load(data: bytes | memoryview, store: Store) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments of a call.
 
     Raises:
         whatever unpickling raises; SerializationError: a body is missing or was changed.
     """
-    whole = memoryview(data)
-    begin = _HEAD.size + _HEAD.unpack_from(whole)[1]
-    header = Header(*pickle.loads(whole[_HEAD.size : begin]))
+    header, rest = parse(data)
     pieces: list[memoryview] = []
     buffers: list[Any] = []
     for piece in header.stream:
         if isinstance(piece, bytes):
             pieces.append(store.view(piece))
         else:
-            pieces.append(whole[begin : begin + piece])
-            begin += piece
+            pieces.append(rest[:piece])
+            rest = rest[piece:]
     for piece in header.buffers:
         if isinstance(piece, bytes):
             buffers.append(store.private(piece))
         else:
-            buffers.append(bytearray(whole[begin : begin + piece]))
-            begin += piece
+            buffers.append(bytearray(rest[:piece]))
+            rest = rest[piece:]
     unpickler = pickle.Unpickler(Reader(pieces), buffers=buffers)
     if header.names is None:
         args, kwargs = unpickler.load()

@@ -15,7 +15,7 @@ import stat
 import struct
 
 from fxhpc.errors import MaxResultSizeExceeded, SerializationError, SpilledResultLost
-from fxhpc.ids import STREAM_BYTES, task_id
+from fxhpc.ids import STREAM_BYTES, task_ids
 
 #: What a reference begins with; no pickle does.
 MARK = b"\x02"
@@ -47,6 +47,7 @@ def write(data: bytes, limit: int, directory: str, stream: bytes, index: int) ->
     """Write a task's packed result to a file, and return what stands for it.
 
     Args:
+        index: the last 32 bits of the id: of the call of a chunk, its number in the stream.
         limit: bytes that it may have without a file; for the error.
 
     Raises:
@@ -65,7 +66,7 @@ def write(data: bytes, limit: int, directory: str, stream: bytes, index: int) ->
         raise MaxResultSizeExceeded(
             len(data),
             limit,
-            f"task {task_id(stream, index)}: it was to go to the file {path}, which could not be "
+            f"task {_name(stream, index)}: it was to go to the file {path}, which could not be "
             f"written on {platform.node()}: {error.strerror}; free room there, or make it writable",
         ) from None
     head = _HEAD.pack(MARK, stream, index, len(data), hashlib.sha256(data).digest())
@@ -166,4 +167,9 @@ def _checked(reference: bytes, data: memoryview) -> memoryview:
 
 def _lost(reference: bytes, why: str) -> SpilledResultLost:
     _, stream, index, _, _ = _HEAD.unpack_from(reference)
-    return SpilledResultLost(task_id(stream, index), _path(reference), why)
+    return SpilledResultLost(_name(stream, index), _path(reference), why)
+
+
+def _name(stream: bytes, index: int) -> str:
+    """The id of a task, or of a call of a chunk, by its number in the stream."""
+    return task_ids(stream, [index])[0]

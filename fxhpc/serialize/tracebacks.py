@@ -20,10 +20,7 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 #: Frames of these are ours: they say nothing to the user whose function failed.
-_OURS = (
-    *(os.path.join(_ROOT, part) + os.sep for part in ("worker", "serialize", "manager")),
-    os.path.join(_ROOT, "chunks.py"),
-)
+_OURS = tuple(os.path.join(_ROOT, part) + os.sep for part in ("worker", "serialize", "manager"))
 
 
 def traceback_text(exc: BaseException) -> str:

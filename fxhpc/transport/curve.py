@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from fxhpc.transport.keys import KeyPair  # brings ZeroMQ, which not every process needs
 
 
-@dataclass(frozen=True)
-class CurveServer:
+class CurveServer(msgspec.Struct, frozen=True):
     """What a bound tcp socket needs: its own keys, and the name of its allow-list."""
 
     keys: KeyPair
     domain: str  # see `fxhpc.transport.authenticator`
 
 
-@dataclass(frozen=True)
-class CurveClient:
+class CurveClient(msgspec.Struct, frozen=True):
     """What a connecting tcp socket needs: its own keys, and whom it expects to find there."""
 
     keys: KeyPair

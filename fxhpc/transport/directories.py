@@ -100,6 +100,18 @@ def remove_abandoned() -> None:
             os.close(lock)
 
 
+def is_abandoned(path: Path) -> bool:
+    """Whether it is the directory of a process that was killed, and may be removed by anybody."""
+    try:
+        ipc.check_private(str(path))
+    except HomeError:
+        return False
+    if _is_kept(path) or (lock := _lock(path / _LOCK, 0)) is None:
+        return False
+    os.close(lock)
+    return True
+
+
 def _is_kept(path: Path) -> bool:
     """Whether a successor may come for this directory: its owner's file still tells of it."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 
 from fxhpc.errors import HomeError
@@ -21,7 +20,7 @@ def make_ipc_directory(prefix: str = "fxhpc") -> str:
     often longer than the path of a socket may be.
     """
     while True:
-        path = f"/tmp/{prefix}-{os.getuid()}-{secrets.token_hex(8)}"
+        path = f"/tmp/{prefix}-{os.getuid()}-{os.urandom(8).hex()}"
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import zmq
 
+from fxhpc.transport.sockets import NOT_ADMITTED
+
 _REFUSED = {
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "its key is not admitted",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: NOT_ADMITTED,
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "it does not speak CURVE with the right key",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the connection ended during the handshake",
 }
@@ -40,7 +42,8 @@ class Monitor:
     def __init__(self, socket: zmq.SyncSocket) -> None:
         self._watched = socket
         self.socket = socket.get_monitor_socket(_EVENTS)
-        self.refused = 0  #: connections refused in all
+        #: Connections refused in all, for what they had said: not those that ended without a word.
+        self.refused = 0
 
     def look(self) -> Connections:
         """Everything since the last call."""
@@ -60,7 +63,7 @@ class Monitor:
                 refused.append(_REFUSED[event])
                 # Told as ended too; it was nobody's. Managers try so which address answers.
                 unborn += event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-        self.refused += len(refused)
+        self.refused += len(refused) - unborn
         return Connections(opened, ended, tuple(refused), unborn)
 
     def close(self) -> None:

@@ -40,6 +40,13 @@ def is_part(frames: Sequence[bytes]) -> bool:
     return len(frames) > 1 and len(frames[0]) == _HEAD.size and frames[0][:1] == _MARK
 
 
+def sign_of_life() -> list[bytes]:
+    """A part of no message, which shows no more than that somebody lives here. Only to be sent
+    between messages: whoever is putting one together drops it.
+    """
+    return [_HEAD.pack(_MARK, 0, 1, 1), b""]
+
+
 def split(frames: Sequence[bytes]) -> Iterator[list[Piece]]:
     """The parts of a message, each to be sent as a message."""
     total = sum(map(len, frames))

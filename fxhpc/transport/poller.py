@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+import time
 
 from fxhpc.transport.sockets import MessageSocket
 
@@ -30,12 +31,21 @@ class Poller:
             del self._sockets[one]
         self._poll.unregister(one)
 
-    def poll(self, seconds: float) -> set[MessageSocket | int]:
-        """What can be read, at the latest after so many seconds: nothing, perhaps."""
+    def poll(self, seconds: float, awake_s: float = 0.0) -> set[MessageSocket | int]:
+        """What can be read, at the latest after so many seconds: nothing, perhaps.
+
+        Args:
+            awake_s: look again and again for so long, before the process sleeps.
+        """
         ready: set[MessageSocket | int] = {
             one for one in self._sockets.values() if one.is_readable()
         }
         wait = 0 if ready or seconds <= 0 else math.ceil(seconds * 1000)
-        for fd, _ in self._poll.poll(wait):
+        found = self._poll.poll(0) if awake_s and wait else []
+        if awake_s and wait and not found:
+            until = time.perf_counter() + min(awake_s, seconds)
+            while not found and time.perf_counter() < until:
+                found = self._poll.poll(0)
+        for fd, _ in found or self._poll.poll(wait):
             ready.add(self._sockets.get(fd, fd))
         return ready

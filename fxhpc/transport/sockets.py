@@ -16,6 +16,9 @@ HIGH_WATER_MARK = 10_000
 #: The largest frame that is accepted, in bytes: a connection that announces more is closed.
 MAX_FRAME = 1 << 30
 
+#: What a socket between hosts says of a connection that was refused by the other end's allow-list.
+NOT_ADMITTED = "its key is not admitted"
+
 
 class MessageSocket(Protocol):
     """One end of a link, or all of an acceptor's.
@@ -49,7 +52,10 @@ class MessageSocket(Protocol):
         """
 
     def receive_message(self) -> list[bytes] | None:
-        """The next message's frames, or None if none has come; an acceptor's peer's name first."""
+        """The next message's frames, or None if none has come; an acceptor's peer's name first.
+
+        What has come since those before were read, the descriptor tells.
+        """
 
     def close(self, linger: int | None = None) -> None:
         """Close it; what was sent already may take so many milliseconds to go out."""

@@ -13,7 +13,6 @@ import os
 import selectors
 import socket
 import struct
-import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +25,9 @@ from fxhpc.transport.unix_stream import UnixStream
 _BACKLOG = 1024
 _ACCEPTED = 64  # connections that are accepted before anything else is looked at
 _CREDENTIALS = struct.Struct("iII")  # of a peer: pid, uid, gid
+# The same on macOS and BSD: a struct that begins with a version and the uid.
+_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
+_XUCRED, _XUCRED_BYTES = struct.Struct("=II"), 128
 _IN, _OUT = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -83,6 +85,7 @@ class UnixDealer:
 
     def __init__(self, address: str, connected: socket.socket, max_frame: int) -> None:
         self.address = address
+        self._is_drained = False  # all that was there is read: the descriptor tells of more
         self._selector = selectors.DefaultSelector()
         self._stream = UnixStream(connected, self._selector, None, max_frame)
 
@@ -96,6 +99,11 @@ class UnixDealer:
         """Whether the other end is closed, and all that it said is read."""
         return self._stream.ended and not self._stream.inbox
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether something waits here until the other end takes it."""
+        return self._stream.is_unsent
+
     def is_readable(self) -> bool:
         """Whether a message waits here."""
         return bool(self._stream.inbox)
@@ -107,10 +115,13 @@ class UnixDealer:
     def receive_message(self) -> list[bytes] | None:
         """The next message's frames, or None if none has come."""
         stream = self._stream
-        if not stream.inbox and not stream.ended:
+        if not stream.inbox and not stream.ended and not self._is_drained:
             stream.flush()
-            stream.read()
-        return stream.inbox.popleft() if stream.inbox else None
+            self._is_drained = not stream.read()
+        if stream.inbox:
+            return stream.inbox.popleft()
+        self._is_drained = False
+        return None
 
     def close(self, linger: int | None = None) -> None:
         """Close it; what was sent already may take so many milliseconds to go out."""
@@ -123,6 +134,14 @@ class UnixDealer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class PipedDealer(UnixDealer):
+    """One end of a connection whose other end is on another host: something between them (ssh)
+    carries the bytes.
+    """
+
+    crosses_hosts = True
 
 
 class UnixRouter:
@@ -139,6 +158,7 @@ class UnixRouter:
         self._selector.register(listener, _IN)
         self._peers: dict[bytes, UnixStream] = {}
         self._inbox: deque[list[bytes]] = deque()
+        self._is_drained = False  # all that was there is read: the descriptor tells of more
         self._closed = False
         self._spare = _spare()
 
@@ -158,9 +178,12 @@ class UnixRouter:
 
     def receive_message(self) -> list[bytes] | None:
         """The next message: the peer's name, then its frames; None if none has come."""
-        if not self._inbox:
-            self._look()
-        return self._inbox.popleft() if self._inbox else None
+        if not self._inbox and not self._is_drained:
+            self._is_drained = not self._look()
+        if self._inbox:
+            return self._inbox.popleft()
+        self._is_drained = False
+        return None
 
     def close(self, linger: int | None = None) -> None:
         """Close it and all its connections; what was sent already may take so many milliseconds."""
@@ -184,8 +207,11 @@ class UnixRouter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _look(self) -> None:
-        """Accept, send what waits, and read: once from each that has something."""
+    def _look(self) -> bool:
+        """Accept, send what waits, and read: once from each that has something. Whether there may
+        be more to read.
+        """
+        may_be_more = False
         for key, mask in self._selector.select(0):
             stream = key.data
             if stream is None:
@@ -194,16 +220,18 @@ class UnixRouter:
             if mask & _OUT:
                 stream.flush()
             if mask & _IN:
-                self._read(stream)
+                may_be_more |= self._read(stream)
+        return may_be_more
 
-    def _read(self, stream: UnixStream) -> None:
-        stream.read()
+    def _read(self, stream: UnixStream) -> bool:
+        may_be_more = stream.read()
         inbox = stream.inbox
         while inbox:
             self._inbox.append([stream.name, *inbox.popleft()])
         if stream.ended:
             del self._peers[stream.name]
             stream.close()
+        return may_be_more
 
     def _turn_away(self) -> None:
         """No descriptor is left. Whoever waits would make the listener readable for ever: a spare
@@ -258,12 +286,16 @@ def _socket() -> socket.socket:
 
 def _is_own(connected: socket.socket) -> bool:
     """Whether the other end is this user's, or root's, where the system tells."""
-    if sys.platform != "linux":
+    if hasattr(socket, "SO_PEERCRED"):
+        size = _CREDENTIALS.size
+        told = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        _, uid, _ = _CREDENTIALS.unpack(told)
+        return uid in (os.geteuid(), 0)
+    try:
+        told = connected.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
+        return _XUCRED.unpack_from(told)[1] in (os.geteuid(), 0)
+    except (OSError, struct.error):
         return True  # the directory's mode keeps others away
-    size = _CREDENTIALS.size
-    told = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = _CREDENTIALS.unpack(told)
-    return uid in (os.geteuid(), 0)
 
 
 def _descriptor(selector: selectors.BaseSelector) -> int:

@@ -14,12 +14,12 @@ class Waker:
 
         waker.arm()                  # from now on a wake costs a system call
         if nothing_waits():          # look once more: what came before `arm` did not wake
-            poller.poll(timeout)     # with `waker` among its descriptors
-        waker.clear()
+            ready = poller.poll(timeout)     # with `waker` among its descriptors
+        waker.clear(waker.fileno() in ready)
     """
 
     def __init__(self) -> None:
-        if sys.platform == "linux":
+        if hasattr(os, "eventfd"):
             self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:
             self._reader, self._writer = os.pipe()
@@ -50,9 +50,16 @@ class Waker:
             except BlockingIOError:
                 pass  # it is readable already
 
-    def clear(self) -> None:
-        """The loop is awake."""
+    def clear(self, is_woken: bool = True) -> None:
+        """The loop is awake.
+
+        Args:
+            is_woken: whether the descriptor was found readable. If it becomes so just now, that
+                costs one more turn of the loop.
+        """
         self._armed = False
+        if not is_woken:
+            return
         try:
             os.read(self._reader, 4096)
         except BlockingIOError:

@@ -14,7 +14,7 @@ from fxhpc.protocol.outcome import (
     pack_loss,
     unpack_loss,
 )
-from fxhpc.protocol.turns import QUANTUM, SharedTurns, Turns
+from fxhpc.protocol.turns import QUANTUM, SharedTurns, Turns, UrgentTurns
 
 Item = tuple[str, int, int]  # lane, first, count
 
@@ -42,6 +42,15 @@ def test_a_lone_task_comes_after_one_quantum() -> None:
     turns.push("a", ("a", 0, 1_000_000))
     turns.push("b", ("b", 0, 1))
     assert ("b", 0) in expand(turns.take(QUANTUM + 1))
+
+
+def test_who_wants_few_gets_some_of_each_lane() -> None:
+    turns = make()
+    turns.push("a", ("a", 0, 1000))
+    turns.push("b", ("b", 0, 1000))
+    turns.push("c", ("c", 0, 1))
+    assert expand(turns.take(3)) == [("a", 0), ("b", 0), ("c", 0)]
+    assert expand(turns.take(3)) == [("a", 1), ("b", 1), ("a", 2)]
 
 
 def test_what_is_put_in_front_comes_first() -> None:
@@ -75,10 +84,21 @@ def test_what_is_put_in_front_comes_first_of_all_owners() -> None:
     turns.push("me", "a", ("a", 0, 5))
     turns.push("another", "b", ("b", 1, 1))
     turns.push_front("another", "b", ("b", 0, 1))
-    assert expand(turns.take(3)) == [("b", 0), ("b", 1), ("a", 0)]
+    assert expand(turns.take(4)) == [("b", 0), ("b", 1), ("a", 0), ("a", 1)]
     assert len(list(turns)) == 1
-    assert len(expand(turns.take(99))) == 4
+    assert len(expand(turns.take(99))) == 3
     assert (len(turns), turns.take(1)) == (0, [])
+
+
+def test_of_one_owner_it_is_taken_out_of_turn() -> None:
+    turns = make_shared()
+    turns.push("me", "a", ("a", 0, 5))
+    turns.push("another", "b", ("b", 0, 3))
+    assert expand(turns.take_from("another", 2)) == [("b", 0), ("b", 1)]
+    assert (len(turns), [*turns.owners]) == (6, ["me", "another"])
+    assert expand(turns.take_from("another", 2)) == [("b", 2)]
+    assert (len(turns), [*turns.owners]) == (5, ["me"])
+    assert turns.take_from("another", 2) == []
 
 
 @given(
@@ -142,3 +162,26 @@ def test_when_a_task_is_given_up(cause: LossCause, charged: int, retries: int, f
 def test_a_loss_is_packed_and_unpacked() -> None:
     loss = Loss(LossCause.WORKER_KILLED, "it died", "n1", 5, 9, -1, 1 << 30, "last words", ["a"])
     assert unpack_loss(pack_loss(loss)) == loss
+
+
+def test_what_is_more_urgent_goes_first_and_equals_take_turns() -> None:
+    turns: UrgentTurns[tuple[str, int]] = UrgentTurns(
+        lambda item: item[1],
+        lambda item, count: ((item[0], count), (item[0], item[1] - count)),
+        lambda item: {"u": 1, "n": 5, "l": 9}[item[0][0]],
+    )
+    for owner, name, count in (("a", "later", 4), ("a", "normal", 3), ("b", "urgent", 2)):
+        turns.push(owner, name, (name, count))
+    turns.push("b", "normal b", ("normal b", 3))
+    assert len(turns) == 12
+    assert set(turns.owners) == {"a", "b"}
+    assert [name for name, _ in turns] == ["urgent", "normal", "normal b", "later"]
+    assert turns.take(1) == [("urgent", 1)]
+    assert sum(count for _, count in turns.take(5)) == 5
+    assert set(turns) == {("later", 4)} | {item for item in turns if item[0][0] == "n"}
+    assert turns.take_from("a", 10)[-1] == ("later", 4)
+    turns.push_front("b", "urgent", ("urgent", 1))
+    assert turns.take(9)[0] == ("urgent", 1)
+    assert len(turns) == 0
+    assert not turns.take(1)
+    assert not list(turns.owners)

@@ -8,9 +8,10 @@ import math
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -194,21 +195,37 @@ def test_two_threads_may_unpack_at_once() -> None:
     assert len(got) == 8
 
 
-def _cost_us(run: Any, repeat: int = 2000) -> float:
-    best = math.inf
-    for _ in range(7):
-        begin = time.perf_counter()
-        for _ in range(repeat):
-            run()
-        best = min(best, time.perf_counter() - begin)
-    return best / repeat * 1e6
+def _bytecodes(run: Callable[[], object]) -> int:
+    """Instructions of Python that it takes, of whatever code: as many on a busy machine."""
+    count = 0
+
+    def called(frame: FrameType, what: str, argument: Any) -> Any:
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return instruction
+
+    def instruction(frame: FrameType, what: str, argument: Any) -> Any:
+        nonlocal count
+        count += what == "opcode"
+        return instruction
+
+    run()  # the first time more has to be done
+    before = sys.gettrace()
+    sys.settrace(called)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+# Bounds are about 1.3 times what was counted on Python 3.11, which needs most; see `tests/cost`.
 
 
 def test_cost_of_plain_arguments() -> None:
-    # About 1 us on an idle machine; the bound is for a busy one.
-    assert _cost_us(lambda: pack_arguments((1,), {}, LIMIT)) < 5
+    assert 0 < _bytecodes(lambda: pack_arguments((1,), {}, LIMIT)) < 120
     data = pack_arguments((1,), {}, LIMIT)
-    assert _cost_us(lambda: load_arguments(data)) < 5
+    assert 0 < _bytecodes(lambda: load_arguments(data)) < 33
 
 
 def test_cost_of_instances_of_a_dynamic_class() -> None:
@@ -216,7 +233,7 @@ def test_cost_of_instances_of_a_dynamic_class() -> None:
     class Local:
         x: int
 
-    assert _cost_us(lambda: pack_arguments((Local(1),), {}, LIMIT), 200) < 100
+    assert 0 < _bytecodes(lambda: pack_arguments((Local(1),), {}, LIMIT)) < 1300
 
 
 def test_importing_does_not_import_dill() -> None:

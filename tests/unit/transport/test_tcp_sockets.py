@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -103,3 +104,19 @@ def test_a_frame_above_the_limit_ends_the_connection(context: zmq.SyncContext) -
         assert server.receive_message() is None
         monitor.close()
     authenticator.close()
+
+
+def test_who_tries_whether_an_address_answers_has_no_wrong_key(context: zmq.SyncContext) -> None:
+    server = router(context, "tcp://127.0.0.1:*", curve=CurveServer(new_keys("endpoint"), "peers"))
+    with server:
+        monitor = Monitor(server)
+        host, _, port = server.address.removeprefix("tcp://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+        assert eventually(lambda: monitor.look().unborn, 5) == 1
+        assert monitor.refused == 0
+        with socket.create_connection((host, int(port)), timeout=5) as stranger:
+            # A greeting of ZMTP 3.0, without CURVE.
+            stranger.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48))
+            assert eventually(lambda: monitor.look().refused, 5)
+        assert monitor.refused == 1
+        monitor.close()

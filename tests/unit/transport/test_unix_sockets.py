@@ -43,6 +43,11 @@ def wait_for(one: MessageSocket) -> list[bytes]:
     return eventually(one.receive_message, 5)
 
 
+def is_silent(one: MessageSocket) -> bool:
+    """Whether there is nothing: not behind what was read before, nor at another look."""
+    return one.receive_message() is None and one.receive_message() is None
+
+
 def test_a_message_goes_there_and_back(address: str) -> None:
     with router(address) as server, dealer(address) as client:
         assert client.send_message([b"hello", b"", b"x" * 1000])
@@ -173,8 +178,38 @@ def test_what_was_said_before_the_end_is_heard(address: str) -> None:
             other.send_message([b"unread"])
             server.close(linger=200)
             assert [wait_for(other) for _ in range(10)] == [[b"last words"]] * 10
-            assert other.receive_message() is None
+            assert is_silent(other)
             assert other.ended
+
+
+def test_what_comes_while_others_are_read_the_descriptor_tells(address: str) -> None:
+    with router(address) as server, dealer(address) as client:
+        for number in range(3):
+            assert client.send_message([b"%d" % number])
+            identity, said = wait_for(server)
+            assert server.send_message([identity, said])
+            assert wait_for(client) == [said]
+            assert client.send_message([b"more"])
+            assert server.send_message([identity, b"more"])
+            assert server.receive_message() is None
+            assert client.receive_message() is None
+            assert wait_for(server)[1:] == wait_for(client) == [b"more"]
+            assert is_silent(server)
+            assert is_silent(client)
+
+
+def test_what_one_read_does_not_take_is_read_at_once(address: str) -> None:
+    sizes = [10, 20_000, 2**15 - 16, 10, 60_000, 1]
+    with router(address) as server, dealer(address) as client:
+        client.send_message([b"hello"])
+        wait_for(server)
+        assert is_silent(server)
+        for size in sizes:
+            assert client.send_message([b"x" * size])
+        for size in sizes:
+            heard = server.receive_message()
+            assert heard is not None
+            assert len(heard[1]) == size
 
 
 def test_closing_waits_for_what_was_sent(address: str) -> None:
@@ -279,7 +314,7 @@ def test_who_comes_when_no_descriptor_is_left_is_turned_away(address: str) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (used, limits[1]))
         try:
             late.connect(ipc_path(address))
-            assert server.receive_message() is None
+            assert is_silent(server)
             assert late.recv(1) == b""
             client.send_message([b"still here"])
             assert wait_for(server)[1:] == [b"still here"]
@@ -339,3 +374,33 @@ def test_an_open_directory_is_not_connected_to(directory: str, address: str) -> 
     for open_socket in (dealer, router):
         with pytest.raises(HomeError, match="chmod 700"):
             open_socket(address)
+
+
+def test_frames_of_a_message_in_many_reads() -> None:
+    frames = [b"head", b"", os.urandom(100_000), os.urandom(3 * 2**20), b"", b"tail", b""]
+    lengths = tuple(map(len, frames))
+    whole = b"".join(frames)
+    for begin in (0, 4, 50, 100_004, len(whole) - 1, len(whole)):
+        large = unix_stream._Large(lengths, whole[:begin])
+        at = begin
+        while (room := large.room()) is not None:
+            with room:
+                count = min(len(room), 70_000)
+                room[:count] = whole[at : at + count]
+            large.filled += count
+            at += count
+        assert large.frames == frames
+        assert {type(frame) for frame in large.frames} == {bytes}
+        assert at == len(whole)
+
+
+def test_what_is_announced_takes_no_memory_before_it_comes() -> None:
+    large = unix_stream._Large((2**40,), b"x")
+    sizes = []
+    for _ in range(2):
+        room = large.room()
+        assert room is not None
+        sizes.append(large.filled + len(room))
+        large.filled += len(room)
+        room.release()
+    assert sizes == [2**24, 2**25]
