@@ -25,19 +25,33 @@ if TYPE_CHECKING:
     from fxhpc.client.batch import Batch
     from fxhpc.client.client import Client, FuncXClient
     from fxhpc.client.executor import Executor, FuncXExecutor
+    from fxhpc.client.exported import ExportedTask, load_export
     from fxhpc.client.futures import TaskFuture
+    from fxhpc.client.progress import progress
     from fxhpc.client.search import FunctionSearchResults
+    from fxhpc.client.task_group import TaskGroup
+    from fxhpc.shell import MPIFunction, ShellFunction, ShellResult
+    from fxhpc.warm import forget, keep
 
 __all__ = [
     "Batch",
     "Client",
     "Executor",
+    "ExportedTask",
     "FuncXClient",
     "FuncXExecutor",
     "FunctionSearchResults",
+    "MPIFunction",
+    "ShellFunction",
+    "ShellResult",
     "TaskFuture",
+    "TaskGroup",
     "__version__",
     "errors",
+    "forget",
+    "keep",
+    "load_export",
+    "progress",
 ]
 
 # Imported when they are asked for: a worker imports this package too, and starts fast.
@@ -45,10 +59,19 @@ _HOMES = {
     "Batch": "fxhpc.client.batch",
     "Client": "fxhpc.client.client",
     "Executor": "fxhpc.client.executor",
+    "ExportedTask": "fxhpc.client.exported",
     "FuncXClient": "fxhpc.client.client",
     "FuncXExecutor": "fxhpc.client.executor",
     "FunctionSearchResults": "fxhpc.client.search",
+    "MPIFunction": "fxhpc.shell",
+    "ShellFunction": "fxhpc.shell",
+    "ShellResult": "fxhpc.shell",
     "TaskFuture": "fxhpc.client.futures",
+    "TaskGroup": "fxhpc.client.task_group",
+    "load_export": "fxhpc.client.exported",
+    "progress": "fxhpc.client.progress",
+    "forget": "fxhpc.warm",
+    "keep": "fxhpc.warm",
 }
 
 
@@ -59,7 +82,10 @@ def __getattr__(name: str) -> Any:
         return import_module("fxhpc.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    from fxhpc.interrupts import Held
+
+    with Held():
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -14,6 +14,9 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
+#: The share of a node's memory that can be promised to tasks: managers and seeds take some too.
+PROMISED = 0.95
+
 #: Where batch systems write the number of a job.
 JOB_VARIABLES = (
     "SLURM_JOB_ID",
@@ -39,6 +42,11 @@ def allowed_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def machine_cores() -> int:
+    """How many cores this machine has."""
+    return os.cpu_count() or 1
 
 
 def usable_cores(environ: Mapping[str, str], cgroup: Path = _CGROUPS) -> int:

@@ -6,6 +6,7 @@ start is counted from the boot where the kernel tells it, so that a clock that i
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import sys
@@ -18,11 +19,28 @@ _SAME_START_S = 2.0
 
 def boot_id() -> str:
     """What tells one run of this host's kernel from another; empty where it does not say."""
+    if not sys.platform.startswith("linux"):
+        return _boot_elsewhere()
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
     except OSError:
         return ""
+
+
+@functools.cache
+def _boot_elsewhere() -> str:
+    """As macOS names it. The time of the boot would not do: it moves when the clock is set."""
+    import ctypes
+
+    size = ctypes.c_size_t(64)
+    text = ctypes.create_string_buffer(size.value)
+    try:
+        sysctl = ctypes.CDLL(None).sysctlbyname
+        failed = sysctl(b"kern.bootsessionuuid", text, ctypes.byref(size), None, ctypes.c_size_t(0))
+    except (AttributeError, OSError):
+        return ""  # another system
+    return "" if failed else text.value.decode(errors="replace")
 
 
 def since_boot() -> float:
@@ -88,11 +106,11 @@ class Watch:
             except OSError:
                 pass  # it is gone, or the kernel is too old: `is_over` finds out
 
-    def has_signalled(self) -> bool:
-        """Whether the descriptor tells that it has ended: cheap."""
+    def has_signalled(self, within_ms: int = 0) -> bool:
+        """Whether the descriptor tells that it has ended, or does so in this time: cheap."""
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
-        return bool(poller.poll(0))
+        return bool(poller.poll(within_ms))
 
     def is_over(self) -> bool:
         """Whether it has ended."""

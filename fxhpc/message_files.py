@@ -6,11 +6,16 @@ starts fast.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from fxhpc.protocol.pool import IN_FILE, IN_FILE_MARK, REUSED_BYTES, REUSED_FILES, SIZE
+
+#: Of a message in a file, what is read to find out how long it is: most are no longer.
+_FIRST_BYTES = 4096
 
 
 class Files:
@@ -21,6 +26,7 @@ class Files:
         self._read_there = read_there
         self._read_here = read_here
         self._sent = 0
+        self._mapped = 0  # files that are still looked into
         self._in_use: deque[tuple[int, int]] = deque()  # number of the message, descriptor
 
     def write(self, parts: Sequence[bytes | memoryview]) -> tuple[int, bytes]:
@@ -50,14 +56,37 @@ class Files:
         self._in_use.append((self._sent, fd))
         return fd, IN_FILE.pack(IN_FILE_MARK, size)
 
-    def read(self, fd: int, note: memoryview) -> memoryview:
-        """The message in a file that has come; closes the descriptor."""
+    def read(self, fd: int, note: memoryview) -> tuple[memoryview, Any]:
+        """The message in a file that has come, and the bytes that lie behind it: no view, so that
+        to keep them is no copy more. Closes the descriptor.
+        """
         try:
-            return memoryview(os.pread(fd, IN_FILE.unpack(note)[1], 0))
+            first = os.pread(fd, _FIRST_BYTES, 0)
+            end = SIZE.size + SIZE.unpack_from(first)[0]
+            if end > len(first):
+                first = os.pread(fd, end, 0)
+            behind = os.pread(fd, IN_FILE.unpack(note)[1] - end, end)
+            return memoryview(first)[SIZE.size : end], behind
         finally:
             os.close(fd)
+            self._mapped += 1
+            self.done()
+
+    def map(self, fd: int, note: memoryview) -> tuple[memoryview, memoryview]:
+        """As `read`, without a copy: both are valid until `done`. Closes the descriptor."""
+        try:
+            self._mapped += 1
+            size = IN_FILE.unpack(note)[1]
+            return split(memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ)))
+        finally:
+            os.close(fd)
+
+    def done(self) -> None:
+        """What was mapped is not needed any more: its files may be written to again."""
+        if self._mapped:
             if self._words is not None:
-                self._words[self._read_here] += 1
+                self._words[self._read_here] += self._mapped
+            self._mapped = 0
 
     def close(self) -> None:
         """Close all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from fxhpc.forwarder.attach import ensure_forwarder, find_forwarder, module_envi
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol.provision import InterchangeSpec, StopRequest
+from fxhpc.site import SITE_FILE
+from fxhpc.site.reading import current
 from fxhpc.units import format_duration
 
 if TYPE_CHECKING:
@@ -77,8 +80,11 @@ def _validated(source: Path, variables: Mapping[str, Any] | None) -> str:
     return config_text(source, variables)
 
 
-def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
+def load_spec(directory: EndpointDirectory, name: str, to_end: bool = False) -> InterchangeSpec:
     """What the endpoint's configuration makes of its processes.
+
+    Args:
+        to_end: for what is left of it to be ended: what a site file allows is not asked then.
 
     Raises:
         EndpointUnknown: it has no configuration.
@@ -86,14 +92,14 @@ def load_spec(directory: EndpointDirectory, name: str) -> InterchangeSpec:
     """
     from fxhpc.endpoint.specs import interchange_spec
 
-    config = _configuration(directory, name)
+    config = _configuration(directory, name, to_end)
     for warning in config.warnings:
         output.note(f"warning: {warning}")
     state = places.state_directory(directory, name, config.state_dir)
     return interchange_spec(config, name, EndpointDirectory(directory.path, state))
 
 
-def _configuration(directory: EndpointDirectory, name: str) -> EndpointConfig:
+def _configuration(directory: EndpointDirectory, name: str, to_end: bool = False) -> EndpointConfig:
     from fxhpc.endpoint.config import load_config
 
     if not directory.config.exists():
@@ -102,13 +108,13 @@ def _configuration(directory: EndpointDirectory, name: str) -> EndpointConfig:
             f"endpoint {name!r} has no configuration: {directory.config} is not there",
             f"write it with: fxhpc endpoint configure {name}",
         )
-    return load_config(directory.config)
+    return load_config(directory.config, site_file="" if to_end else SITE_FILE)
 
 
 def _drain_s(directory: EndpointDirectory, name: str) -> float:
     """How long running tasks have when it stops. It must stop whatever its file says by now."""
     try:
-        return _configuration(directory, name).settings.stop_timeout
+        return _configuration(directory, name, to_end=True).settings.stop_timeout
     except errors.FxhpcError:
         return InterchangeSpec().drain_s
 
@@ -133,7 +139,7 @@ def _set_up(directory: EndpointDirectory, name: str) -> None:
 def _tear_down(directory: EndpointDirectory, name: str) -> None:
     """Run what it wants to be run after the endpoint has stopped."""
     try:
-        script = _configuration(directory, name).settings.endpoint_teardown
+        script = _configuration(directory, name, to_end=True).settings.endpoint_teardown
     except errors.FxhpcError:
         return  # it cannot be read any more; the endpoint is stopped all the same
     trouble = run_script("endpoint_teardown", script, directory.logs / "setup.log")
@@ -161,6 +167,9 @@ def start(
     """
     directory = _own(home, name)
     lifecycle.refuse_if_running(look(directory), take_over)
+    site = current()
+    if site is not None and site.message:
+        output.note(f"{platform.node()}: {site.message}")
     spec = load_spec(directory, name)
     if spec.addresses:
         from fxhpc.endpoint.check import address_trouble  # here: seldom needed
@@ -242,7 +251,8 @@ def stop(home: Home, name: str, request: StopRequest, timeout_s: float | None) -
     if not state.interchange and not request.keep_blocks and left_blocks(directory):
         # It was killed: nobody has asked the batch system yet.
         output.progress(f"cancelling what endpoint {name!r} has left behind")
-        lifecycle.cancel_left_blocks(directory, name, load_spec(directory, name), limit)
+        spec = load_spec(directory, name, to_end=True)
+        lifecycle.cancel_left_blocks(directory, name, spec, limit)
     if not request.keep_blocks and (left := left_blocks(directory)):
         raise errors.EndpointStopFailed(
             name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -41,9 +42,9 @@ def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
     """Try the configuration of endpoint NAME: exit code 0 if it would work, 1 if not, 6 if its
     file has mistakes.
 
-    Shows what the configuration comes to and the script of its batch jobs; looks at versions,
-    places, the batch system's commands, ports, addresses and limits; runs a task on a worker of
-    this host.
+    Shows what the configuration comes to and what the batch system is asked for (with --script the
+    whole script of a batch job); looks at versions, places, the batch system's commands, ports,
+    addresses and limits; runs a task on a worker of this host.
     """
     directory = places.find(output.home(), name)
     spec = actions.load_spec(directory, name)
@@ -68,9 +69,9 @@ def check(name: str, on_node: bool, timeout: float, script: bool) -> int:
         return output.OK
     settings = checks.settings(spec)
     if not output.wants_json():
-        if text:  # first, since it is long: what was found is to be seen at the end
-            click.echo("The batch job's script:\n")
-            click.echo("".join(f"    {line}\n" for line in text.splitlines()))
+        if asked := _directives(text):
+            click.echo(f"Asked of the batch system (the whole script: check {name} --script):\n")
+            click.echo("".join(f"    {line}\n" for line in asked))
         output.table(["Setting", "Value"], list(settings.items()))
         click.echo()
     found += checks.look(directory, spec, look(directory).alive)
@@ -104,6 +105,11 @@ def _script(directory: EndpointDirectory, name: str, spec: InterchangeSpec) -> s
     assert spec.provisioner is not None
     block = checks.block_of(directory, name)
     return rendered(spec.provisioner, block, module_environment())
+
+
+def _directives(script: str) -> list[str]:
+    """The lines of a batch job's script that its batch system reads: `#SBATCH ...`, `#PBS ...`."""
+    return [line for line in script.splitlines() if re.match(r"#[A-Z$]+ +\S", line)]
 
 
 def _try_locally() -> Finding:

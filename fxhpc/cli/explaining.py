@@ -1,4 +1,4 @@
-"""What the task commands know: which tasks people name, and what is told of one, in sentences."""
+"""What the task commands know: which tasks people name, and what is told of one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import time
 from typing import Any, NamedTuple
 
 from fxhpc import errors, ids
-from fxhpc.client import listing, outcomes
+from fxhpc.client import calls, listing, outcomes
+from fxhpc.client.chunk_sizes import ChunkSizes
 from fxhpc.client.client import FuncXClient
+from fxhpc.client.details import details_of
 from fxhpc.client.names import group_name, task_name
 from fxhpc.client.selection import Selection
 from fxhpc.client.tasks import Reader
@@ -26,24 +28,6 @@ _RESULT_CHARACTERS = 2000
 #: Tasks of which the numbers are looked for at most.
 _FOUND_TASKS = 10_000
 
-#: What a reason says if the batch system is away, and is asked again and again.
-_PASSING = ("cannot be reached, it is asked again", "the batch system is asked whether")
-
-#: How a traceback's last line begins if the result was too large, or could not be packed.
-_OURS = tuple(
-    f"{kind.__module__}.{kind.__name__}: "
-    for kind in (errors.MaxResultSizeExceeded, errors.SerializationError)
-)
-
-#: What a reason says of a task that has lost managers among others, and is to run by itself.
-_ALONE = "it runs alone"
-
-#: What a reason says for a moment after a restart.
-_NOT_KNOWN = "it is not known yet whether it runs"
-
-#: What a reason says if waiting alone will not do.
-_TROUBLE = ("ended before", "refused", "rejected", "error", "failed", "cannot", "no task fits")
-
 _SHORT = re.compile(r"([0-9a-f]{4,24})(?::(\d+)(?:-(\d+))?)?", re.IGNORECASE)
 
 
@@ -60,15 +44,26 @@ class QuietClient(FuncXClient):
         """Make a call, and return its answer."""
         return self._ask(message)
 
+    @property
+    def reader(self) -> Reader:
+        """What reads tasks, and runs none."""
+        return self._results.reader
+
     def look(self, name: str) -> tuple[TaskState, StreamSummary | None]:
         """A task's state and what it shares with its stream.
 
         Raises:
-            TaskNotFound: nobody knows it.
+            TaskNotFound: nobody knows it, or its chunk has no such call.
         """
         state, summary = self._results.details(Selection([name]), adopt=False)
         if state.status == states.UNKNOWN:
             raise errors.TaskNotFound(name)
+        stream, number = task_name(name)
+        index, call = ids.locate(stream, number)
+        if summary is not None and call >= (size := ChunkSizes(stream, summary.sizes)[index]) > 0:
+            raise errors.TaskNotFound(
+                name, f"Chunk {short_id(stream, index)} has {many(size, 'call')}."
+            )
         return state, summary
 
 
@@ -90,8 +85,8 @@ def named(client: QuietClient, text: str) -> Named:
     """
     match = check_name(text)
     if match is None:
-        stream, index = task_name(text)
-        return Named(stream, index, 1)
+        stream, number = task_name(text)
+        return Named(stream, ids.locate(stream, number)[0], 1)
     digits, first, last = match[1].lower(), match[2], match[3]
     prefix = bytes.fromhex(digits[: len(digits) // 2 * 2])
     answer = listing.streams(client.ask, limit=1000, prefix=prefix)
@@ -134,6 +129,8 @@ def named_one(client: QuietClient, text: str) -> str:
     Raises:
         TaskNotFound, UsageError: see `named`; or it is more than one.
     """
+    if check_name(text) is None:
+        return str(ids.parse_uuid(text))  # it may be a call of a chunk
     found = named(client, text)
     if found.tasks > 1:
         short = found.stream.hex()[:SHORT]
@@ -179,11 +176,13 @@ class Found(NamedTuple):
     tasks: int
 
 
-def find(client: QuietClient, endpoint: str, wanted: list[str]) -> tuple[list[Found], int]:
+def find(
+    client: QuietClient, endpoint: str, wanted: list[str], group: str = "", label: str = ""
+) -> tuple[list[Found], int]:
     """The tasks that are in one of these states, by their numbers; and of how many tasks these are
     the newest.
     """
-    call = service.ListTasks(0, endpoint, wanted, _FOUND_TASKS, each=True)
+    call = service.ListTasks(0, endpoint, wanted, _FOUND_TASKS, True, b"", group, label)
     answer: service.TaskList = client.ask(call)
     of_stream = {summary.stream: summary for summary in answer.streams}
     total = sum(summary.counts.get(state, 0) for summary in answer.streams for state in wanted)
@@ -250,19 +249,28 @@ def cancel_group(client: QuietClient, group: str, interrupt: bool) -> tuple[int,
 def describe(
     client: QuietClient, name: str, state: TaskState, summary: StreamSummary | None
 ) -> dict[str, Any]:
-    """All that is known of a task, in plain values."""
+    """All that is known of a task, in plain values.
+
+    Raises:
+        TaskNotFound: its chunk has no such call.
+    """
     told: dict[str, Any] = {"task_id": name, "status": state.status}
+    stream, number = task_name(name)
+    index, call = ids.locate(stream, number)
+    if call >= 0:
+        told["chunk"] = short_id(stream, index)
     if state.status in states.PENDING and state.reason:
         told["reason"] = state.reason
-    details = outcomes.details_of(state, summary)
-    if "ran_s" in details:
-        details["ran_s"] = round(details["ran_s"], 6)
+    details = details_of(state, summary)
+    for measured in ("ran_s", "cpu_s"):
+        if measured in details:
+            details[measured] = round(details[measured], 6)
     if summary is not None:
         names = listing.function_names(client.ask, [summary])
         told["function_name"] = names.get(summary.function_id, "")
     told.update(details)
     if state.ended:
-        told["ended"] = state.ended
+        told.setdefault("ended", state.ended)
     if state.outcome is not None:
         told.update(_ending(state, name))
     return told
@@ -273,128 +281,22 @@ def _ending(state: TaskState, name: str) -> dict[str, str]:
     outcome = state.outcome
     assert outcome is not None
     try:
+        _, call = ids.locate(*task_name(name))
+        if call >= 0:
+            told = calls.task_dict(state, call, name)
+            if "exception" in told:
+                return {"status": told["status"], "error": str(told["exception"]).rstrip()}
+            return {"status": told["status"], "result": _cut(repr(told["result"]))}
         if outcome.kind == OutcomeKind.VALUE:
-            text = repr(outcomes.value_of(outcome))
-            cut = f"{text[:_RESULT_CHARACTERS]}..." if len(text) > _RESULT_CHARACTERS else text
-            return {"result": cut}
+            return {"result": _cut(repr(outcomes.value_of(outcome)))}
         if outcome.kind == OutcomeKind.ERROR:
             return {"error": str(outcomes.failure_of(outcome, name)).rstrip()}
         return {"error": str(outcomes.error_of(outcome, name))}
+    except errors.TaskNotFound:  # its chunk has no such call, which only its outcome tells
+        raise
     except Exception as error:  # whatever a user's object does when it is made or shown
         return {"result": f"cannot be shown here: {type(error).__name__}: {error}"}
 
 
-def explain(client: QuietClient, told: dict[str, Any]) -> tuple[list[str], str]:
-    """Why a task is where it is, in sentences; and what to do.
-
-    Args:
-        client: asks how the endpoint is.
-        told: the task, as `describe` has it.
-    """
-    endpoint = str(told.get("endpoint", ""))
-    function = told.get("function_name")
-    task = f"Task {told['task_id']}" + (f" ({function})" if function else "")
-    sentences = [f"{task} was submitted {ago(told.get('submitted', 0.0))} to endpoint {endpoint}."]
-    status = told["status"]
-    if status in states.PENDING:
-        reason = str(told.get("reason", "")).rstrip(".")
-        where = f" on {told['host']}" if status == states.RUNNING and told.get("host") else ""
-        since = f", for {age(told['started'])} so far" if where and told.get("started") else ""
-        sentences.append(f"It is {status}{where}{since}{f': {reason}' if reason else ''}.")
-        sentences += _endpoint_sentences(client, told)
-        return sentences, _pending_advice(status, reason, told)
-    when = f" {ago(told['ended'])}" if told.get("ended") else ""
-    where = f" on {told['host']}" if told.get("host") else ""
-    ran = f", after {format_duration(told['ran_s'])}" if told.get("ran_s") else ""
-    if status == states.SUCCESS:
-        sentences.append(f"It ended well{when}{where}{ran}.")
-        return (
-            sentences,
-            f"read its result with get_result(), or: fxhpc task show {told['task_id']}",
-        )
-    if status == states.CANCELLED:
-        sentences.append(f"It was cancelled{when}.")
-        return sentences, "submit it again if you need it"
-    sentences.append(f"It failed{when}{where}{ran}.")
-    error = str(told.get("error", told.get("result", "")))
-    body, _, advice = error.partition("What to do: ")
-    last = body.rstrip().rpartition("\n")[2]
-    if last.startswith(_OURS):
-        # Not the function's, but of what became of its result: the text says what to do.
-        sentences.append(last.partition(": ")[2])
-        return sentences, "as said above, and submit it again"
-    sentences.append(body.rstrip())
-    return sentences, advice or "mend what the function raised, and submit it again"
-
-
-def _endpoint_sentences(client: QuietClient, told: dict[str, Any]) -> list[str]:
-    if told.get("endpoint_id") == ids.LOCAL_ENDPOINT:
-        return []  # that of the task's own process is meant; this one would be asked for its own
-    try:
-        status = client.get_endpoint_status(told["endpoint_id"])
-    except (errors.FxhpcError, KeyError):
-        return []  # it is not known any more, which the reason says
-    details = status["details"]
-    if status["status"] != "online":
-        waiting = details["outstanding_tasks"]
-        return [f"{waiting:,} tasks wait for this endpoint."] if waiting > 1 else []
-    workers, idle = details["total_workers"], details["idle_workers"]
-    sentences = [
-        f"The endpoint has {many(workers, 'worker')}"
-        + (f" ({idle:,} idle)" if workers else "")
-        + f"; {many(details['running_tasks'], 'task')} running, {details['pending_tasks']:,} "
-        f"waiting."
-    ]
-    for block in details["blocks"][:10]:
-        job = f" ({details['scheduler'] or 'job'} {block['job']})" if block["job"] else ""
-        words = f": {block['words']}" if block["words"] else ""
-        sentences.append(f"Block {block['block']}{job} is {block['state']}{words}.")
-    if details["scheduler_trouble"]:
-        sentences.append(f"The batch system gives trouble: {details['scheduler_trouble']}.")
-    return sentences
-
-
-def _pending_advice(status: str, reason: str, told: dict[str, Any]) -> str:
-    endpoint = told.get("endpoint", "")
-    cancel_it = f"fxhpc task cancel {told['task_id']}"
-    # What became of earlier attempts says nothing of what this one waits for.
-    reason, lost, story = reason.partition("it was lost ")
-    if lost and _ALONE in story:
-        return (
-            "nothing: alone it shows whether it takes its manager down, and if it does, it ends "
-            f"with an error that says so. If that is known already: {cancel_it} --interrupt"
-        )
-    if status == states.RUNNING:
-        return f"nothing: it runs as long as it takes. To end it: {cancel_it} --interrupt"
-    if _NOT_KNOWN in reason:
-        return "nothing: ask again in a few seconds, it is known by then"
-    if endpoint == "local":
-        return "nothing: it runs in the process that submitted it, or where it is asked for"
-    if status == states.WAITING_FOR_LAUNCH:
-        return (
-            "nothing: it starts when it is its turn. More workers: raise max_blocks, "
-            f"nodes_per_block or max_workers_per_node of endpoint {endpoint}, and restart it"
-        )
-    if "was deleted" in reason or reason.startswith("this home has no endpoint"):
-        return f"cancel it, and submit it to another endpoint: {cancel_it}"
-    if "is being stopped" in reason:
-        return f"start it again when it has ended: fxhpc endpoint start {endpoint}"
-    if any(words in reason for words in _PASSING):
-        return (
-            "nothing: the batch system is asked again until it answers. What was submitted waits "
-            "as long as that takes"
-        )
-    if "fxhpc " in reason:
-        return "as said above; what was submitted waits as long as that takes"
-    if any(word in reason for word in _TROUBLE):
-        return (
-            f"mend what it says (the endpoint's config.yaml: fxhpc endpoint check {endpoint}), "
-            f"then: fxhpc endpoint restart {endpoint}. What was submitted waits as long as that "
-            f"takes"
-        )
-    if status == states.WAITING_FOR_NODES:
-        return (
-            f"wait for the nodes; more is told by: fxhpc endpoint status {endpoint}, and: "
-            f"fxhpc endpoint logs {endpoint}"
-        )
-    return f"see: fxhpc endpoint status {endpoint}"
+def _cut(text: str) -> str:
+    return f"{text[:_RESULT_CHARACTERS]}..." if len(text) > _RESULT_CHARACTERS else text

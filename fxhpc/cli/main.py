@@ -14,7 +14,11 @@ _GROUPS = {
     "endpoint": ("fxhpc.cli.endpoint:endpoint", "Configure, start, stop and look at endpoints."),
     "task": ("fxhpc.cli.task:task", "List, explain and cancel tasks."),
     "store": ("fxhpc.cli.store:store", "See what the store holds, make room, set its limits."),
+    "access": ("fxhpc.cli.access:access", "Let clients on other hosts use the home."),
+    "doctor": ("fxhpc.cli.doctor:doctor", "Find what may keep fxhpc from working here."),
+    "forwarder": ("fxhpc.cli.forwarder:forwarder", "See where the forwarder is; take it over."),
     "config": ("fxhpc.cli.config:config", "Check endpoint configurations; their JSON schema."),
+    "connect": ("fxhpc.cli.connect:connect", "Serve a client that came by ssh; it runs this."),
     "manager": ("fxhpc.cli.manager:manager", "Join a running endpoint from inside an allocation."),
 }
 

@@ -68,6 +68,7 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
     In a Slurm job of several nodes a manager is started on each, by srun. The first Ctrl-C (or
     SIGTERM) lets running tasks end; the second does not.
     """
+    workers = _allowed(workers)
     directory = _find(name)
     address = _reachable_address(name, directory)
     spec = _read_spec(name, directory)
@@ -95,6 +96,26 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
 
 
 # --- what is to be joined -------------------------------------------------------------------------
+
+
+def _allowed(workers: int | None) -> int | None:
+    """As many workers as the administrators allow on this host.
+
+    Raises:
+        UsageError: none.
+    """
+    from fxhpc.site.reading import login_limit_here
+    from fxhpc.site.rules import login_refusal
+
+    most, site = login_limit_here()
+    if site is None or most is None:
+        return workers
+    if not most:
+        raise errors.UsageError(login_refusal(site))
+    if workers is not None and workers > most:
+        because = site.because("login_nodes.max_workers")
+        raise errors.UsageError(f"--workers: {workers} is above {most}, the most here {because}")
+    return most if workers is None else workers
 
 
 def _find(name: str) -> EndpointDirectory:

@@ -9,14 +9,16 @@ from typing import Any
 
 import click
 
-from fxhpc import errors
+from fxhpc import errors, hosts
 from fxhpc.cli import output
 from fxhpc.endpoint import identity, places
 from fxhpc.endpoint.leftovers import left_blocks
 from fxhpc.endpoint.state import EndpointState, State, look, read_status
 from fxhpc.forwarder.home import Home
 from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.protocol.waiting_words import waiting_in
 from fxhpc.units import format_bytes, format_duration
+from fxhpc.version import __version__
 
 #: What `status NAME` ends with, by the state of the endpoint; 0 for all others.
 _CODES = {
@@ -25,6 +27,10 @@ _CODES = {
     State.FAILED: output.NOT_RUNNING,
     State.LOST: output.NOT_RUNNING,
 }
+
+
+#: Sizes of tasks that are listed.
+_SIZES = 10
 
 
 @click.command()
@@ -103,13 +109,49 @@ def describe(directory: EndpointDirectory) -> dict[str, Any]:
             "interchange_pid": state.interchange,
             "since": state.since,
             "version": state.version,
+            "versions": _versions(directory, state),
             "silent_s": round(state.silent_s, 1),
         }
         if report := read_status(directory):
             found["report"] = report
+            if isinstance(details := report.get("report"), dict):
+                details["waiting"] = waiting_in(details)  # in words
             found["report_age_s"] = round(identity.age_s(directory.status), 1)
     found["sentence"] = _sentence(state)
     return found
+
+
+def _versions(directory: EndpointDirectory, state: EndpointState) -> dict[str, str]:
+    """Which fxhpc each process is, by the words for it; its managers tell in the report."""
+    found = {
+        "supervisor": state.version if state.pid else "",
+        "interchange": state.interchange_version if state.interchange else "",
+    }
+    forwarder = identity.read_process(Home(directory.path.parents[1]).owner)
+    if forwarder is not None and (
+        not identity.is_same_host(forwarder.host)
+        or hosts.is_alive(forwarder.pid, forwarder.started)
+    ):
+        found["forwarder"] = forwarder.version
+    return {who: version for who, version in found.items() if version}
+
+
+def _differences(endpoint: dict[str, Any]) -> str:
+    """That processes are of other versions than this command, in words; empty: none is."""
+    versions = endpoint.get("versions", {})
+    others = {who for who, version in versions.items() if version != __version__}
+    if not others:
+        return ""
+    told = ", ".join(f"{who} {version}" for who, version in versions.items())
+    commands = []
+    if others & {"supervisor", "interchange"}:
+        commands.append(f"fxhpc endpoint restart {endpoint['name']}")
+    if "forwarder" in others:
+        commands.append("fxhpc forwarder restart")
+    return (
+        f"{told}; this is fxhpc {__version__}. After an upgrade these take it up, and lose "
+        f"nothing: {'; '.join(commands)}"
+    )
 
 
 def _sentence(state: EndpointState) -> str:
@@ -122,12 +164,14 @@ def _sentence(state: EndpointState) -> str:
 
 
 def _show(endpoint: dict[str, Any]) -> None:
-    """Print one endpoint: what it is, then its blocks, then its managers."""
+    """Print one endpoint: what it is, then what waits by size, its blocks, its managers."""
     report = endpoint.get("report", {})
     details = report.get("report", {})
     lines = [("state", endpoint["sentence"])]
     if endpoint["trouble"] and endpoint["state"] != State.FAILED:
         lines.append(("trouble", endpoint["trouble"]))
+    if differences := _differences(endpoint):
+        lines.append(("versions", differences))
     if endpoint["restarts"]:
         lines.append(("restarts", f"{endpoint['restarts']} of its interchange"))
     if report:
@@ -155,6 +199,12 @@ def _show(endpoint: dict[str, Any]) -> None:
     click.echo(f"endpoint {endpoint['name']}  {endpoint['endpoint_id']}")
     for key, value in lines:
         click.echo(f"  {key + ':':<12} {value}")
+    if waiting := details.get("waiting"):
+        rows = [(one["tasks"], one["needs"], one["reason"]) for one in waiting[:_SIZES]]
+        if len(waiting) > _SIZES:
+            rest = waiting[_SIZES:]
+            rows.append((sum(one["tasks"] for one in rest), f"{len(rest)} other sizes", ""))
+        output.table(["Waiting", "Each needs", "Because"], rows)
     if blocks := details.get("blocks"):
         output.table(
             ["Block", "Job", "State", "Batch system", "Managers", "Workers", "Ends in"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fxhpc import errors
 from fxhpc.cli import output
+from fxhpc.cli.running import LazyGroup
+from fxhpc.cli.store_usage import as_json, days, print_usage
 from fxhpc.units import format_bytes
 
 if TYPE_CHECKING:
@@ -22,10 +23,18 @@ if TYPE_CHECKING:
 _SHORT_S = 3600.0
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "export": ("fxhpc.cli.store_keeping:export", "Write tasks and results to a directory."),
+        "move": ("fxhpc.cli.store_keeping:move", "Move the store to another file system."),
+        "keep": ("fxhpc.cli.store_keeping:keep", "Keep a group's results for longer."),
+    },
+    order=("du", "export", "keep", "purge", "move", "set"),
+)
 @output.common_options
 def store() -> None:
-    """Show what the store holds, make room in it, set its limits."""
+    """Show what the store holds, export it, make room in it, set its limits."""
 
 
 @store.command()
@@ -44,9 +53,9 @@ def du() -> None:
         found: StoreUsage = client.ask(GetStoreUsage(0))
         names = _function_names(client, found)
     if output.wants_json():
-        output.document(_as_json(found, names))
+        output.document(as_json(found, names))
         return
-    _print_usage(found, names)
+    print_usage(found, names)
 
 
 @store.command()
@@ -129,7 +138,7 @@ def set_limits(max_bytes: str | None, retention: str | None, yes: bool) -> None:
         is_shorter = limits.retention_s < before.retention_s or not is_readable
         if is_shorter and limits.retention_s < _SHORT_S and not yes:
             raise errors.UsageError(
-                f"--retention: results would be kept for {_days(limits.retention_s)} only, then "
+                f"--retention: results would be kept for {days(limits.retention_s)} only, then "
                 f"nobody can fetch them any more; if that is meant: --yes"
             )
         if home.store.exists():
@@ -145,7 +154,7 @@ def set_limits(max_bytes: str | None, retention: str | None, yes: bool) -> None:
     else:
         click.echo(
             f"at most {format_bytes(limits.max_bytes)}; results are kept for "
-            f"{_days(limits.retention_s)} after they have ended or were last asked for"
+            f"{days(limits.retention_s)} after they have ended or were last asked for"
         )
 
 
@@ -163,7 +172,7 @@ def _limits(before: Limits, max_bytes: str | None, retention: str | None) -> Lim
     except ValueError as error:
         raise errors.UsageError(f"--max-bytes: {error}") from None
     kept = before.retention_s if retention is None else _duration(retention, "--retention")
-    limits = Limits(size, kept)
+    limits = Limits(size, kept, before.groups)
     try:
         check_limits(limits, "--max-bytes", "--retention")
     except ValueError as error:
@@ -187,12 +196,12 @@ def _make_sure_of_retention(retention_s: float, yes: bool) -> None:
             return
         words = str(error).rstrip(".")
         raise errors.UsageError(
-            f"nothing was set: it cannot be told what a retention of {_days(retention_s)} would "
+            f"nothing was set: it cannot be told what a retention of {days(retention_s)} would "
             f"make go, because {words}; if you are sure all the same: --yes"
         ) from error
     if not found.batches:
         return
-    what = f"{_forgotten(found)}, older than {_days(retention_s)},"
+    what = f"{_forgotten(found)}, older than {days(retention_s)},"
     if yes:
         output.note(f"{what} will be forgotten within a minute")
         return
@@ -218,11 +227,12 @@ def _note_full_store(max_bytes: int) -> None:
 
 def _note_small_disk(max_bytes: int) -> None:
     """Say it if the disk will be full before the store is."""
-    found = os.statvfs(output.home().path)
+    place = output.home().store.parent
+    found = os.statvfs(place)
     size = found.f_blocks * found.f_frsize
     if max_bytes > size:
         output.note(
-            f"the file system of {output.home().path} has {format_bytes(size)} in all: submissions "
+            f"the file system of {place} has {format_bytes(size)} in all: submissions "
             f"are refused when that is full, before the limit is reached"
         )
 
@@ -310,97 +320,3 @@ def _function_names(client: QuietClient, found: StoreUsage) -> dict[str, str]:
         return {}
     answer = client.ask(GetFunctions(0, wanted))
     return {record.function_id: record.name for record in answer.records}
-
-
-def _as_json(found: StoreUsage, names: dict[str, str]) -> dict[str, Any]:
-    return {
-        "home": output.home().path,
-        "used": found.used,
-        "max_bytes": found.max_bytes,
-        "retention_s": found.retention_s,
-        "database": found.database,
-        "payload_files": found.files,
-        "log": found.log,
-        "reserve": found.reserve,
-        "disk": _on_disk(found),
-        "free_in_database": found.free,
-        "functions": found.functions,
-        "functions_and_shared_arguments": found.bodies,
-        "batches": [
-            {
-                "endpoint": entry.endpoint_name,
-                "endpoint_id": entry.endpoint,
-                "function_name": names.get(entry.function_id, ""),
-                "function_id": entry.function_id,
-                "ended": not entry.unfinished,
-                "executor": not entry.keep,
-                "batches": entry.batches,
-                "tasks": entry.tasks,
-                "pending": entry.pending,
-                "argument_bytes": entry.argument_bytes,
-                "result_bytes": entry.result_bytes,
-                "oldest": entry.oldest,
-            }
-            for entry in found.entries
-        ],
-        "spilled_results": _spilled(),
-        "set_aside": [{"path": path, "bytes": size} for path, size in found.aside],
-    }
-
-
-def _spilled() -> int:
-    """Bytes of the files of results that were too large to be sent, with all endpoints."""
-    from fxhpc.forwarder.spilled import size_of, spill_directories
-
-    return size_of(spill_directories(output.home()))
-
-
-def _on_disk(found: StoreUsage) -> int:
-    """Bytes that the store takes of the disk. A purge says how many of these it has freed."""
-    return found.database + found.files + found.log + found.reserve
-
-
-def _print_usage(found: StoreUsage, names: dict[str, str]) -> None:
-    rows = [
-        ("database", format_bytes(found.database), f"{format_bytes(found.free)} of it free"),
-        ("payload files", format_bytes(found.files), "arguments and results above 256 KB"),
-        ("log", format_bytes(found.log), "what is not in the database yet"),
-        ("reserve", format_bytes(found.reserve), "so that a full disk stops submissions alone"),
-        ("in all", format_bytes(_on_disk(found)), "on the disk"),
-    ]
-    if spilled := _spilled():
-        note = "of results above max_payload (on_exceed), beside the store"
-        rows.append(("spilled files", format_bytes(spilled), note))
-    output.table(("what", "size", "note"), rows)
-    output.say(
-        f"{format_bytes(found.used)} of {format_bytes(found.max_bytes)} hold what is stored; "
-        f"{found.functions:,} functions and shared arguments take {format_bytes(found.bodies)}; "
-        f"results are kept for {_days(found.retention_s)}"
-    )
-    if found.entries:
-        lines = [
-            (
-                entry.endpoint_name,
-                names.get(entry.function_id, "-" if entry.keep else "(executor)"),
-                f"{entry.pending:,} pending" if entry.unfinished else "ended",
-                f"{entry.batches:,}",
-                f"{entry.tasks:,}",
-                format_bytes(entry.argument_bytes + entry.result_bytes),
-                _days(max(0.0, time.time() - entry.oldest)),
-            )
-            for entry in sorted(
-                found.entries, key=lambda entry: -entry.argument_bytes - entry.result_bytes
-            )
-        ]
-        columns = ("endpoint", "function", "state", "batches", "tasks", "size", "oldest")
-        output.table(columns, lines)
-    for path, size in found.aside:
-        output.note(f"set aside because it was damaged: {path} ({format_bytes(size)})")
-
-
-def _days(seconds: float) -> str:
-    from fxhpc.units import format_duration
-
-    if seconds < 2 * 86400:
-        return format_duration(seconds)
-    return f"{seconds / 86400:g} days" if seconds % 86400 == 0 else f"{seconds / 86400:.1f} days"

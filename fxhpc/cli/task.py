@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from fxhpc.cli import output
 from fxhpc.cli.task_cancel import cancel
 from fxhpc.cli.task_home import check_endpoint, has_store, task_client
+from fxhpc.units import format_bytes
 
 if TYPE_CHECKING:
     from fxhpc.cli.explaining import Found
@@ -38,6 +40,8 @@ def task() -> None:
     metavar="STATE",
     help="In this state alone, such as running or failed; `pending`: not ended. May be repeated.",
 )
+@click.option("--label", metavar="TEXT", help="With this label alone.")
+@click.option("--group", metavar="UUID", help="Of this task group alone.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -47,14 +51,23 @@ def task() -> None:
 )
 @click.option("--all", "each", is_flag=True, help="A line for each task, not for each batch.")
 @output.common_options
-def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: bool) -> None:
+def list_tasks(
+    endpoint: str | None,
+    states: tuple[str, ...],
+    label: str | None,
+    group: str | None,
+    limit: int,
+    each: bool,
+) -> None:
     """List tasks, the newest first: a line for each batch.
 
     With --state failed, cancelled or running, a line for those tasks of it, by their numbers.
     """
     from fxhpc.cli import explaining
     from fxhpc.client import listing
+    from fxhpc.client.names import group_id
 
+    which = group_id(group), label or ""
     wanted = listing.wanted_states(states or None)
     if not has_store():
         check_endpoint(endpoint)
@@ -63,13 +76,13 @@ def list_tasks(endpoint: str | None, states: tuple[str, ...], limit: int, each: 
     with task_client() as client:
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
         if each:
-            _print_tasks(listing.tasks(client.ask, place, wanted or None, limit))
+            _print_tasks(listing.tasks(client.ask, place, wanted or None, limit, *which))
         elif wanted and _NAMED.issuperset(wanted) and not output.wants_json():
-            found, total = explaining.find(client, place, wanted)
+            found, total = explaining.find(client, place, wanted, *which)
             names = listing.function_names(client.ask, [one.summary for one in found])
             _print_found(found[:limit], names, total)
         else:
-            answer = listing.streams(client.ask, place, wanted or None, limit)
+            answer = listing.streams(client.ask, place, wanted or None, limit, b"", *which)
             names = listing.function_names(client.ask, answer.streams)
             _print_streams(answer.streams, names, answer.total)
 
@@ -87,12 +100,20 @@ def show(name: str) -> None:
     if output.wants_json():
         output.document(told)
         return
+    about = "about " if told.pop("times", "") else ""
     for key, value in told.items():
-        if key in ("submitted", "started", "ended"):
+        if key in ("submitted", "queued") or key.endswith(("started", "ended")):
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
-            value = f"{at} ({explaining.ago(value)})"
+            is_about = about if key in ("started", "ended") else ""
+            value = f"{is_about}{at} ({explaining.ago(value)})"
+        elif key == "peak_memory":
+            value = format_bytes(value)
         elif key == "attempts":
             value = "\n".join(f"{number}. {story}" for number, story in enumerate(value, 1))
+        elif key == "labels":
+            value = ", ".join(value)
+        elif key == "metadata":
+            value = json.dumps(value, ensure_ascii=False)
         text = str(value)
         if "\n" in text.rstrip():
             text = "\n" + "\n".join(f"  {line}" for line in text.rstrip().splitlines())
@@ -105,12 +126,12 @@ def show(name: str) -> None:
 @output.common_options
 def explain(name: str) -> None:
     """Tell why a task is where it is, and what to do."""
-    from fxhpc.cli import explaining
+    from fxhpc.cli import explaining, task_advice
 
     with task_client(name) as client:
         known = explaining.named_one(client, name)
         told = explaining.describe(client, known, *client.look(known))
-        sentences, advice = explaining.explain(client, told)
+        sentences, advice = task_advice.explain(client, told)
     if output.wants_json():
         keep = ("task_id", "status", "reason", "endpoint", "endpoint_id")
         found = {key: told[key] for key in keep if key in told}
@@ -134,6 +155,7 @@ def _print_none(each: bool) -> None:
 def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> None:
     from fxhpc import ids
     from fxhpc.cli import explaining
+    from fxhpc.client.labels import noted
 
     if output.wants_json():
         batches = [
@@ -141,6 +163,7 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
                 "id": one.stream.hex()[: explaining.SHORT],
                 "first_task_id": ids.task_id(one.stream, 0),
                 "tasks": sum(one.counts.values()),
+                "calls": one.calls,
                 "states": one.counts,
                 "function_name": names.get(one.function_id, ""),
                 "function_id": one.function_id,
@@ -149,6 +172,7 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
                 "submitted": one.created,
                 "group": one.group,
                 "reason": one.reason,
+                **noted(one),
             }
             for one in summaries
         ]
@@ -162,12 +186,16 @@ def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> N
             explaining.short_id(one.stream, 0, sum(one.counts.values())),
             _function(one, names),
             one.endpoint_name,
-            ", ".join(f"{count:,} {state}" for state, count in one.counts.items()),
+            ", ".join(f"{count:,} {state}" for state, count in one.counts.items())
+            + (f" (each up to {one.calls:,} calls)" if one.calls else ""),
             explaining.age(one.created),
+            ", ".join(one.labels),
         )
         for one in summaries
     ]
-    output.table(("id", "function", "endpoint", "tasks", "age"), rows)
+    columns = ("id", "function", "endpoint", "tasks", "age", "labels")
+    shown = len(columns) if any(one.labels for one in summaries) else -1
+    output.table(columns[:shown], [row[:shown] for row in rows])
     if groups := {one.group for one in summaries if one.group}:
         if len(groups) == 1:
             output.note(f"their task group: {groups.pop()}")
@@ -206,8 +234,15 @@ def _function(summary: StreamSummary, names: dict[str, str]) -> str:
     return names.get(summary.function_id, "-" if summary.keep else "(executor)")
 
 
-def _print_tasks(found: list[dict[str, Any]]) -> None:
+def _place(task_id: str) -> tuple[bytes, int]:
+    """The stream of a task, and its number there; a chunk is listed by the id of its first call."""
     from fxhpc import ids
+
+    stream, number = ids.parse_task_id(task_id)
+    return stream, ids.locate(stream, number)[0]
+
+
+def _print_tasks(found: list[dict[str, Any]]) -> None:
     from fxhpc.cli import explaining
 
     if output.wants_json():
@@ -218,7 +253,7 @@ def _print_tasks(found: list[dict[str, Any]]) -> None:
         return
     rows = [
         (
-            explaining.short_id(*ids.parse_task_id(one["task_id"])),
+            explaining.short_id(*_place(one["task_id"])),
             one["function_name"] or "-",
             one["endpoint"],
             one["status"],

@@ -14,6 +14,7 @@ from fxhpc.cli.task_home import check_endpoint, has_store, task_client
 
 if TYPE_CHECKING:
     from fxhpc.cli.explaining import Named, QuietClient
+    from fxhpc.client.chunk_sizes import ChunkSizes
 
 
 @click.command()
@@ -34,6 +35,8 @@ def cancel(
 ) -> int:
     """Cancel tasks that have not begun.
 
+    The calls of a chunk are cancelled together: name it as `fxhpc task list` does, or all of them.
+
     The exit code is 1 if some of them run on, which --interrupt prevents. With --endpoint or
     --all-pending it asks first; where nobody is there to be asked, --yes is needed.
     """
@@ -49,7 +52,7 @@ def cancel(
     with task_client(*names) as client:
         if names:
             chosen = [explaining.named(client, name) for name in names]
-            _check_known(client, chosen)
+            _check_whole(names, chosen, _check_known(client, chosen), interrupt)
             running = 0
         elif group:
             cancelled, running = explaining.cancel_group(client, group, interrupt)
@@ -94,13 +97,17 @@ def _check_choice(
         raise click.UsageError("name tasks, or give --endpoint NAME, --group UUID or --all-pending")
 
 
-def _check_known(client: QuietClient, chosen: list[Named]) -> None:
+def _check_known(client: QuietClient, chosen: list[Named]) -> dict[bytes, ChunkSizes]:
     """Make sure that tasks exist before any of them is cancelled.
+
+    Returns:
+        How many calls those of them have that are chunks, by stream.
 
     Raises:
         TaskNotFound: some do not.
     """
     from fxhpc import ids
+    from fxhpc.client.cancelling import sizes_of
     from fxhpc.client.tasks import Reader
     from fxhpc.protocol.states import UNKNOWN
 
@@ -115,6 +122,54 @@ def _check_known(client: QuietClient, chosen: list[Named]) -> None:
     ]
     if unknown:
         raise errors.TaskNotFound(", ".join(unknown))
+    return sizes_of(asked, Reader(client._attached().connection))
+
+
+def _check_whole(
+    names: tuple[str, ...],
+    chosen: list[Named],
+    sizes: dict[bytes, ChunkSizes],
+    interrupt: bool,
+) -> None:
+    """Make sure that no call of a chunk is cancelled that nobody named: a worker makes all of them.
+
+    Args:
+        names: what was given.
+        chosen: the task of each, or several.
+        sizes: how many calls the chunks have, by stream.
+        interrupt: for what to do, in the error's text.
+
+    Raises:
+        TaskNotFound: a chunk has no such call.
+        UsageError: of a chunk some calls are named.
+    """
+    from fxhpc import ids
+    from fxhpc.cli import explaining
+
+    calls: dict[tuple[bytes, int], dict[int, str]] = {}
+    whole: list[Named] = []
+    for name, one in zip(names, chosen, strict=True):
+        if one.stream not in sizes:
+            continue
+        if explaining.check_name(name) is not None:  # as lists do
+            whole.append(one)
+            continue
+        index, call = ids.locate(*ids.parse_task_id(name))
+        if call >= (size := sizes[one.stream][index]):
+            chunk = explaining.short_id(one.stream, index)
+            raise errors.TaskNotFound(name, f"Chunk {chunk} has {explaining.many(size, 'call')}.")
+        calls.setdefault((one.stream, index), {})[call] = name
+    for (stream, index), named in calls.items():
+        if len(named) < sizes[stream][index] and not any(
+            stream == one.stream and one.first <= index < one.first + one.tasks for one in whole
+        ):
+            chunk = explaining.short_id(stream, index)
+            raise errors.UsageError(
+                f"nothing was cancelled: {next(iter(named.values()))} is one of the "
+                f"{sizes[stream][index]:,} calls of a chunk, which are cancelled together; name "
+                f"the chunk: fxhpc task cancel {chunk}{' --interrupt' * interrupt}"
+                f"{output.home_option()}; or all of its calls"
+            )
 
 
 def _make_sure(pending: int, which: str) -> None:

@@ -35,6 +35,7 @@ from fxhpc.errors.losses import (
     ManagerLost,
     TaskExited,
     TaskLost,
+    TaskMemoryExceeded,
     TaskWalltimeExceeded,
     WalltimeReached,
     WorkerDied,
@@ -93,6 +94,7 @@ from fxhpc.errors.sizes import (
 )
 from fxhpc.errors.tasks import (
     FuncxTaskExecutionFailed,
+    InitializerFailed,
     RemoteTraceback,
     TaskCancelled,
     TaskExecutionFailed,
@@ -102,9 +104,12 @@ from fxhpc.errors.tasks import (
 )
 from fxhpc.errors.usage import (
     EmptyBatch,
+    IdempotencyConflict,
+    InvalidResourceSpecification,
     MissingArgument,
     NotABatch,
     NotAList,
+    ResourcesTooLarge,
     UsageError,
     WalltimeTooLong,
 )
@@ -147,7 +152,10 @@ __all__ = [
     "FxhpcError",
     "HTTPError",
     "HomeError",
+    "IdempotencyConflict",
+    "InitializerFailed",
     "InternalError",
+    "InvalidResourceSpecification",
     "InvalidScopeException",
     "InvalidUUID",
     "LivenessStatsError",
@@ -165,6 +173,7 @@ __all__ = [
     "RemoteTraceback",
     "RequestKeyError",
     "RequestMalformed",
+    "ResourcesTooLarge",
     "SerializationError",
     "SpilledResultLost",
     "StoreFull",
@@ -176,6 +185,7 @@ __all__ = [
     "TaskGroupNotFound",
     "TaskInterrupted",
     "TaskLost",
+    "TaskMemoryExceeded",
     "TaskNotFound",
     "TaskPending",
     "TaskWalltimeExceeded",

@@ -25,6 +25,7 @@ class TaskLost(FxhpcError):
         ran_s: seconds that the last attempt had run, if that is known.
         block_s: seconds of the block that it ran in, if it was cut off by its end.
         limit_s: seconds that it was declared to take, if it was ended because it took longer.
+        limit_bytes: memory that it was declared to use, if it was ended because it used more.
         oom_evidence: one sentence, what shows that it was killed because memory ran out; or empty.
         advice: what to do about it; each class has a text of its own.
         counted: how many of its losses, this one included, count against its retries.
@@ -56,6 +57,7 @@ class TaskLost(FxhpcError):
         ran_s: float = 0.0,
         block_s: float = 0.0,
         limit_s: float = 0.0,
+        limit_bytes: int = 0,
         oom_evidence: str = "",
         counted: int = 0,
         retries: int = 0,
@@ -71,6 +73,7 @@ class TaskLost(FxhpcError):
         self.ran_s = ran_s
         self.block_s = block_s
         self.limit_s = limit_s
+        self.limit_bytes = limit_bytes
         self.oom_evidence = oom_evidence
         self.task_id = task_id
         self.host = host
@@ -117,10 +120,15 @@ class TaskLost(FxhpcError):
                 f"It had elements {first} to {first + count - 1} of the map, counted from 0, as "
                 f"one chunk: none of them has a value."
             )
-            if not isinstance(self, WorkerStartFailed):  # which is no element's doing
+            if isinstance(self, WalltimeReached):
                 advice = (
-                    f"map these {count} elements again with chunksize=1 to see which one it is; "
-                    f"the others have their values then. Of that one: {advice}"
+                    f"map these {count} elements again in smaller chunks (chunksize=), which take "
+                    f"less. Of one that takes that long by itself: {advice}"
+                )
+            elif not isinstance(self, WorkerStartFailed):  # which is no element's doing
+                advice = (
+                    f"map these {count} elements again with chunksize=1: if it was one of them, "
+                    f"you see which, and the others have their values. Of that one: {advice}"
                 )
         if self.oom_evidence:
             lines.append(f"{self.oom_evidence.rstrip('.')}.")
@@ -147,6 +155,7 @@ class TaskLost(FxhpcError):
 
 #: How a task gets more memory.
 _MORE_MEMORY = (
+    'declare it, so that it is kept free: resource_specification={"memory": "8GB"}; or '
     "fewer workers at a time: Executor(max_workers=N), or FXHPC_WORKERS=N for `local`, or "
     "max_workers_per_node or mem_per_worker in an endpoint's config.yaml; or a larger job"
 )
@@ -271,6 +280,30 @@ class TaskWalltimeExceeded(TaskLost):
         return self.ran_s
 
 
+class TaskMemoryExceeded(TaskLost):
+    """The task used more memory than it was declared to, and was ended; it does not run again.
+
+    What it had started counts, and so does what earlier tasks of the same worker have left there.
+    """
+
+    WHAT = "it used more memory than it was declared to, and was ended"
+    ADVICE = (
+        'if it needs that much, declare more (resource_specification={"memory": "4GB"}): it then '
+        "gets a place where so much is left. If not, let it use less: smaller pieces, one at a "
+        "time."
+    )
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it was declared to use at most."""
+        return self.limit_bytes
+
+    @property
+    def used(self) -> int:
+        """Bytes that it used, with all that it had started, when it was ended."""
+        return self.peak_memory
+
+
 class WorkerStartFailed(TaskLost):
     """Workers die before they can begin anything."""
 
@@ -294,6 +327,11 @@ _STOPPED = (
     "and without retries=0 those that it cuts off run again at the next start."
 )
 
+_UNFIT = (
+    "ask for less in its resource_specification, give the endpoint larger nodes or more workers, "
+    "or use another one."
+)
+
 _LOSSES: dict[str, type[TaskLost]] = {
     "WORKER_KILLED": WorkerDied,
     "WORKER_EXITED": TaskExited,
@@ -301,6 +339,7 @@ _LOSSES: dict[str, type[TaskLost]] = {
     "WORKER_UNSTARTABLE": WorkerStartFailed,
     "WALLTIME": WalltimeReached,
     "TASK_WALLTIME": TaskWalltimeExceeded,
+    "TASK_MEMORY": TaskMemoryExceeded,
 }
 
 
@@ -308,6 +347,8 @@ def lost(cause: str, text: str = "", **fields: Any) -> TaskLost:
     """The error for a loss: `cause` is the name of a LossCause, `fields` as TaskLost takes them."""
     if cause in _RUN_AGAIN and fields.get("retries") == 0 and not fields.get("attempts"):
         fields["is_once"] = True
+    if cause == "UNFIT":
+        fields.setdefault("advice", _UNFIT)
     if cause == "INTERRUPTED" and "advice" not in fields:
         fields["advice"] = _STOPPED if "endpoint was stopped" in text else _INTERRUPTED
     return _LOSSES.get(cause, TaskLost)(text, **fields)

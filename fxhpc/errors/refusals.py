@@ -97,7 +97,15 @@ class EndpointNotFound(FuncxResponseError):
 class ContainerNotFound(FuncxResponseError):
     code, http_status_code = 5, 404
     REASON = "Container {} not found"
-    ADVICE = "Register it by register_container()."
+    ADVICE = (
+        "Give the id that register_container returned, with the same home: get_containers() lists "
+        "them. Nothing was registered, so that nothing runs without its container."
+    )
+
+    def __init__(self, *error_args: Any) -> None:
+        if len(error_args) > 1:  # what is wrong, in words that fit the case
+            self.ADVICE = str(error_args[1])
+        super().__init__(*error_args)
 
 
 class TaskNotFound(FuncxResponseError):

@@ -16,7 +16,8 @@ class FuncXUnreachable(ForwarderError):
         text = f"The forwarder of {address} (the process that keeps its tasks) cannot be reached"
         if detail:
             text += f": {detail.rstrip('. ')}"
-        if "forwarder.log" not in detail and "FXHPC_HOME" not in detail:
+        is_here = "://" not in address
+        if is_here and "forwarder.log" not in detail and "FXHPC_HOME" not in detail:
             home = address.rstrip("/") if address.startswith("/") else ""
             log = f"{home}/forwarder.log" if home else "forwarder.log in the home (FXHPC_HOME)"
             text += f"; {log} says more"

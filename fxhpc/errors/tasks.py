@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError
 
 from fxhpc.errors.base import FxhpcError, the_task
 
@@ -49,6 +49,29 @@ FuncxTaskExecutionFailed = TaskExecutionFailed
 
 class TaskInterrupted(TaskExecutionFailed):
     """The task raised KeyboardInterrupt. It is not raised here: nobody pressed Ctrl-C here."""
+
+
+class InitializerFailed(FxhpcError, BrokenExecutor):
+    """The initializer of an Executor failed in the worker that was to run the task.
+
+    As a BrokenProcessPool is, it is a `concurrent.futures.BrokenExecutor`. Its `__cause__` has the
+    traceback.
+
+    Args:
+        name: the initializer's.
+        reason: type and text of what it raised.
+        host, pid: of the worker.
+    """
+
+    def __init__(self, name: str, reason: str, host: str = "", pid: int = 0) -> None:
+        self.name = name
+        self.reason = reason
+        self.host = host
+        self.pid = pid
+        super().__init__(
+            f"The initializer {name} of this Executor failed in worker {pid} on {host}: {reason}. "
+            f"No task of this Executor runs in that worker. Mend it, and make another Executor."
+        )
 
 
 class RemoteTraceback(Exception):

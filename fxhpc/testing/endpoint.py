@@ -16,9 +16,10 @@ import msgspec
 from fxhpc.endpoint import launch
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.forwarder.home import Home
-from fxhpc.interchange.directory import EndpointDirectory
+from fxhpc.interchange.directory import EndpointDirectory, replace_file
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.protocol.provision import InterchangeSpec, ProvisionerSpec, ScalingPolicy
+from fxhpc.protocol.sizes import SizeLimits
 from fxhpc.testing.keeper import Keeper
 
 #: Seconds that a process may take to be ready, or to end.
@@ -33,6 +34,7 @@ class RunningEndpoint:
         name: the endpoint's.
         managers, workers: how many managers, and workers of each.
         keep: what ends is started again, as a supervisor and a block would: a thread looks to it.
+        spec: what the interchange is told, if it is not as usual.
 
     Attributes:
         interchange: its process; None before it was started.
@@ -48,6 +50,7 @@ class RunningEndpoint:
         workers: int = 1,
         *,
         keep: bool = False,
+        spec: InterchangeSpec | None = None,
     ) -> None:
         Home(home).create()
         self.name = name
@@ -57,13 +60,13 @@ class RunningEndpoint:
         self._workers = workers
         self.keep = keep
         self._keeper = Keeper(name, self._start_again) if keep else None
-        self._spec: InterchangeSpec | None = None
+        self._spec = spec
         self._changes: list[dict[str, Any]] = []  # of each manager
         self.interchange: subprocess.Popen[bytes] | None = None
         self.managers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> RunningEndpoint:
-        self.start_interchange()
+        self.start_interchange(self._spec)
         for _ in range(self._count):
             self.start_manager()
         if self._keeper is not None:
@@ -80,6 +83,7 @@ class RunningEndpoint:
             RuntimeError: it does not start; the text says why.
         """
         self._spec = spec
+        self._note_limits((spec or InterchangeSpec()).limits)
         reader, writer = os.pipe()
         try:
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
@@ -111,6 +115,13 @@ class RunningEndpoint:
             code = self.interchange.wait(_PATIENCE_S)
             said = said or f"it ended with exit code {code}; see {self.directory.log}"
             raise RuntimeError(f"the interchange did not start: {said}")
+
+    def _note_limits(self, limits: SizeLimits) -> None:
+        """Write down what the forwarder is to know of them, as a start does."""
+        record = self.directory.read_record()
+        if record is not None and record.limits != limits:
+            record = msgspec.structs.replace(record, limits=limits)
+            replace_file(self.directory.record, msgspec.json.encode(record))
 
     def blocks_spec(
         self,

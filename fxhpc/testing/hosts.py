@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fxhpc.interchange import events as ev
+from fxhpc.interchange.awaited import UNKNOWN
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.outbox import result_refs
+from fxhpc.interchange.recovering import RETURN_S
 from fxhpc.protocol import messages as msg
 from fxhpc.testing.clock import HostClock
 from fxhpc.testing.nodes import NodeLink
@@ -44,12 +46,14 @@ class InterchangeHost:
         self.spool: dict[int, msg.Results] = {}
         self.links: dict[bytes, NodeLink] = {}
         self.known: set[bytes] = set()  # connections of managers that have registered
+        self._ever: dict[str, None] = {}  # managers that registered, with processes of before too
         self.left: dict[str, list[msg.Results]] = {}
         self.full = False
         self.suspended = False
         self.closing = False
         self._unwritten: list[ev.Sent | ev.ManagerKnown] = []
         self._incomplete = False  # since before a restart
+        self._recovered = 0.0  # when it last was
         self._told: set[str] = set()  # of what was left
         self.clock = clock
         self._to_forwarder = to_forwarder
@@ -74,6 +78,7 @@ class InterchangeHost:
     def take_over(self, before: InterchangeHost) -> None:
         """Find the journal of a `local` one whose process was killed."""
         self.journal = before.journal
+        self._ever = before._ever
         self._incomplete = before._incomplete or bool(before._unwritten)
 
     def recover(self) -> None:
@@ -87,13 +92,19 @@ class InterchangeHost:
                 managers[record.manager] = None
             else:
                 managers.pop(record.manager, None)
+        self._recovered = self.clock()
         spooled = [(number, result_refs(results)) for number, results in self.spool.items()]
         self.tell(ev.Recovered(list(managers), sent, spooled, self._incomplete))
 
     def tell(self, event: ev.Event) -> None:
         """Let the core know of something, and do what it wants."""
+        expected = self.core._recovering.expected
+        waited = UNKNOWN in expected
         for action in self.core.handle(event, self.clock()):
             self._carry_out(action)
+        if waited and UNKNOWN not in expected and self.clock() >= self._recovered + RETURN_S:
+            for name in [name for name in self._ever if name not in self.core._state.by_name]:
+                self._on_lost(name)  # it may be there, and nobody waits for it any more
         if isinstance(event, ev.Tick):
             self._look_after_files()
 
@@ -109,7 +120,7 @@ class InterchangeHost:
         self._unwritten.clear()
         if self.core.is_idle:
             # As `Journal.compact` does: what was sent is of no use any more.
-            self._incomplete = False
+            self._incomplete = self._incomplete and not self.core.has_all
             managers: dict[str, ev.Sent | ev.ManagerKnown] = {}
             for record in self.journal:
                 if isinstance(record, ev.ManagerKnown):
@@ -132,6 +143,7 @@ class InterchangeHost:
                 link.forget()
                 return True
             self.known.add(peer)
+            self._ever[message.manager] = None
         elif peer not in self.known:
             link.answer(msg.Reset())
             link.forget()
@@ -180,11 +192,15 @@ class InterchangeHost:
             else:
                 self.journal.append(action)
             if isinstance(action, ev.ManagerKnown) and not action.present:
+                self._ever.pop(action.manager, None)
                 self._on_lost(action.manager)
 
     def _check_credit(self, peer: bytes, tasks: msg.Tasks) -> None:
         """No manager gets more than it wants; one task may be larger than all of its bytes."""
         manager = self.core._state.managers[peer]
-        assert manager.held_tasks <= manager.credit_tasks, "more tasks than the credit"
+        wanted, _ = manager.told
+        ordinary = manager.held_tasks - len(manager.ledger or ())
+        if not all(run.needs for run in tasks.runs):  # others are counted by what they need
+            assert ordinary <= wanted, "more tasks than the credit"
         last = max(len(payload) for run in tasks.runs for payload in run.payloads)
         assert manager.held_bytes - last < manager.credit_bytes, "more bytes than the credit"

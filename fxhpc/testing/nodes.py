@@ -147,6 +147,7 @@ class Node:
         self._told_to_end = False
         self.workers: dict[int, Worker] = {}
         self.began: set[Task] = set()  # all that it ever began
+        self._lent_to: set[Task] = set()
         self.link = new_link()
         self._new_link = new_link
         self.clock = clock
@@ -271,6 +272,14 @@ class Node:
             self._on_kill(self, worker.task)
         return worker.task
 
+    @property
+    def lent_to(self) -> set[Task]:
+        """The tasks over several nodes that it ever was lent to."""
+        lent = self.core._desk.lent
+        if lent is not None:
+            self._lent_to.add((lent.stream, lent.index))
+        return self._lent_to
+
     def running(self) -> list[Task]:
         """What its workers run at the moment."""
         return [
@@ -313,10 +322,10 @@ class Node:
         elif isinstance(action, ev.Leave):
             self.left = action.reason
             self.alive = False
-            for task in self.began:  # what was not stored by now is lost with it
+            for task in {*self.began, *self.lent_to}:  # what was not stored by now is lost with it
                 self._on_kill(self, task)
             self.workers.clear()
-        elif isinstance(action, ev.KeepBody | ev.DropBodies):
+        elif isinstance(action, ev.KeepBody | ev.DropBodies | ev.EndMarked):
             pass  # workers here have no bytes, only their names
         elif worker := self.workers.get(action.worker):
             if isinstance(action, ev.ToWorker):

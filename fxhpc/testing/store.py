@@ -14,7 +14,7 @@ from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
 from fxhpc.forwarder.store_sizes import Sizes
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
-from fxhpc.protocol.service import FunctionRecord
+from fxhpc.protocol.service import ContainerRecord, FunctionRecord
 
 
 class ModelStore:
@@ -124,10 +124,26 @@ class ModelStore:
         """The bytes with this SHA-256."""
         return self._tables.bodies.get(digest)
 
+    def containers(self, container_ids: list[str]) -> list[ContainerRecord]:
+        """Records of containers that exist, or of all."""
+        records = self._tables.containers
+        return [records[name] for name in container_ids or records if name in records]
+
     def functions(self, function_ids: list[str]) -> list[FunctionRecord]:
         """Records of functions that exist."""
         records = self._tables.functions
         return [records[name] for name in function_ids if name in records]
+
+    #: Bytes that count as if they were here, see `Store`.
+    beside = 0
+
+    #: Bytes that are free on its disk.
+    room = 2**40
+
+    def limited(self) -> tuple[int, int, int]:
+        """Bytes of all that is limited, of room that is free in it, and on its disk."""
+        used, free = self.usage()
+        return used + self.beside, free, self.room
 
     def usage(self) -> tuple[int, int]:
         """Bytes of payloads, and of room that is free: none."""
@@ -215,6 +231,7 @@ class _Tables:
     def __init__(self) -> None:
         self.bodies: dict[bytes, bytes] = {}
         self.functions: dict[str, FunctionRecord] = {}
+        self.containers: dict[str, ContainerRecord] = {}
         self.streams: dict[bytes, tuple[StreamInfo, bytes]] = {}
         self.submissions: dict[int, op.AddSubmission] = {}
         self.results: dict[int, op.AddResults] = {}
@@ -226,6 +243,7 @@ class _Tables:
         """Let changes leave alone the tables that this was copied from."""
         self.bodies = dict(self.bodies)
         self.functions = dict(self.functions)
+        self.containers = dict(self.containers)
         self.streams = dict(self.streams)
         self.submissions = dict(self.submissions)
         self.results = dict(self.results)
@@ -233,6 +251,9 @@ class _Tables:
         self.dropped = set(self.dropped)
         self.handlers: dict[type, Callable[[Any], object]] = {
             op.AddBody: lambda add: self.bodies.setdefault(add.digest, add.data),
+            op.AddContainer: lambda add: self.containers.setdefault(
+                add.record.container_id, add.record
+            ),
             op.AddFunction: lambda add: self.functions.update({add.record.function_id: add.record}),
             op.AddStream: lambda add: self.streams.setdefault(
                 add.info.stream, (add.info, add.owner)

@@ -40,12 +40,19 @@ class Tally:
     def excused(self, node: Node, task: Task) -> None:
         """A task may run again."""
         self.excuses[task] += 1
+        self._excuse_lent(node)
+
+    def _excuse_lent(self, node: Node) -> None:
+        """The task over several nodes that this one is lent to may run again."""
+        for task in node.lent_to:
+            self.excuses[task] += 1
 
     def node_killed(self, node: Node) -> None:
         """A manager is killed, with its workers."""
         for task in node.began:
             self.excuses[task] += 1
             del self.deaths[task]  # of the last one, nobody may have heard
+        self._excuse_lent(node)
 
     def worker_killed(self, node: Node, task: Task) -> None:
         """A worker was killed while it ran a task."""
@@ -60,6 +67,7 @@ class Tally:
     def node_given_up(self, node: Node) -> None:
         """An interchange takes a manager for lost."""
         self.given_up += 1
+        self._excuse_lent(node)
         if node.alive and not self.is_doubtful(node):
             self._doubtful.add(node.name)
             for task in node.began:
