@@ -18,7 +18,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["fxhpc", "fxhpc.*"]), "fxhpc.configs"],
     package_dir={"fxhpc.configs": "configs"},
-    package_data={"fxhpc": ["py.typed", "endpoint/launch.sh"], "fxhpc.configs": ["*.yaml"]},
+    package_data={
+        "fxhpc": ["py.typed", "containers/*.sh", "endpoint/*.sh"],
+        "fxhpc.configs": ["*.yaml"],
+    },
     install_requires=[
         "click>=8.1",
         "dill>=0.3.8",
@@ -46,6 +49,7 @@ setup(
             "ipykernel>=6.29",
             "jsonschema>=4.18",
             "jupyter_client>=8.6",
+            "mpi4py>=4",
             "mypy>=1.13",
             "numpy>=1.24",
             "pytest>=8",

@@ -44,6 +44,15 @@ SAYS = {
         rf"1,000 tasks, the first is {UUID}",
         r"the walk with seed \d+ got farthest: -?\d+\.\d",
     ],
+    "commands.py": [
+        r"exit code 0: \['11', '13', '17', '19', '23', '29'\]",
+        "168 primes below 1,002",
+        r"ShellResult\(returncode=3, .*no such mesh: wing.*",
+        "exit code: 124",
+        "stdout:",
+        "step 1",
+        r"exception: subprocess\.TimeoutExpired",
+    ],
     "exceptions.py": [
         r"Unstable: diverged in step 17, residual 1e\+09 \(step 17\)",
         "raise Unstable.*",
@@ -96,6 +105,7 @@ def test_nothing_is_written_but_the_home(tmp_path: Path) -> None:
         "store.db.acknowledged",
         "store.db.reserve",
         "payloads",
+        "claim",
         "lock",
         "forwarder.json",
         "forwarder.log",

@@ -125,23 +125,32 @@ def test_w01_two_deaths_from_outside_cost_two_attempts(home: TestHome, tmp_path:
     assert finish(process) == "2\n"
 
 
-def die_at(poison: int, x: int) -> int:
+def die_at(poison: int, folder: str, x: int) -> int:
+    note(folder, x)
     if x == poison:
         os.kill(os.getpid(), signal.SIGKILL)
     return 2 * x
 
 
-def test_w05_a_call_that_kills_its_worker_in_a_chunk() -> None:
-    """W5, in chunks: a call of a map that kills each of its workers takes its chunk along twice;
-    then the chunk's calls run one by one, and it alone is lost.
+def test_w05_a_call_that_kills_its_worker_in_a_chunk(tmp_path: Path) -> None:
+    """W5, in chunks: a call of a map that kills each of its workers is made three times, and lost
+    alone. Those before it in its chunk run once more, no others, and no other chunk.
     """
     with Executor(2) as executor:
-        call = functools.partial(die_at, 333)
-        futures = executor.map(call, range(1000), chunksize=100).futures
+        call = functools.partial(die_at, 333, str(tmp_path))
+        values: Any = executor.map(call, range(1000), chunksize=100)
+        futures = values.futures
         error = futures[333].exception(60)
-        assert isinstance(error, errors.WorkerDied)
+        assert type(error) is errors.WorkerDied
+        assert (error.task_id, len(error.attempts)) == (futures[333].task_id, 2)
         good = [future.result(60) for x, future in enumerate(futures) if x != 333]
         assert good == [2 * x for x in range(1000) if x != 333]
+        assert [next(values) for _ in range(333)] == [2 * x for x in range(333)]
+        with pytest.raises(errors.WorkerDied, match="It had element 333 of the map"):
+            next(values)
+    ran = [len((tmp_path / str(x)).read_text()) for x in range(1000)]
+    assert ran[300:400] == [2] * 33 + [3] + [1] * 66
+    assert ran[:300] + ran[400:] == [1] * 900
 
 
 def rate(executor: Executor, tasks_: int) -> float:

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 from unittest import mock
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -13,12 +14,12 @@ from fxhpc.forwarder.core import LOCAL_ENDPOINT
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from fxhpc.testing.clients import Client
-from fxhpc.testing.cluster import NAMED_ENDPOINT, Cluster
+from fxhpc.testing.cluster import NAMED_ENDPOINT, NAMED_KEY, Cluster
 from fxhpc.testing.link import LossyLink
 from tests.model.bodies import BODY, DIGEST, UNKNOWN_DIGEST
 from tests.model.node_rules import NodeRules
 from tests.model.promises import Submitted
-from tests.model.rules import NOTHING, SETTLE, sizes, small, thens
+from tests.model.rules import NOTHING, SETTLE, needs, sizes, small, thens
 
 #: Small numbers in the place of those that would need thousands of tasks to be reached.
 SMALL = {
@@ -84,6 +85,7 @@ class FxhpcMachine(NodeRules):
         size=sizes,
         known=st.sampled_from([True] * 9 + [False]),
         walltime_s=st.sampled_from([0.0, 0.0, 2.0, 30.0]),
+        needs=needs,
         then=thens,
     )
     def submit_new(
@@ -97,20 +99,30 @@ class FxhpcMachine(NodeRules):
         known: bool,
         walltime_s: float,
         then: str,
+        needs: bytes = b"",
     ) -> None:
         client = self.client(who)
+        number = len(self.streams)
+        is_keyed = keep and number % 3 == 0
         info = msg.StreamInfo(
-            len(self.streams).to_bytes(12, "big"),
+            number.to_bytes(12, "big"),
             NAMED_ENDPOINT if named else LOCAL_ENDPOINT,
             DIGEST if known else UNKNOWN_DIGEST,
             submitter=client.name,
             keep=keep,
             retries=retries,
             walltime_s=walltime_s if named else 0.0,
+            key=f"key {number}" if is_keyed else "",
+            content=b"content" if is_keyed else b"",
+            needs=self.needs_of(number, named) or needs,
         )
         self.streams.append(Submitted(info, client))
         self.submit([self.streams[-1]], count, size)
         self.then(then)
+
+    def needs_of(self, number: int, named: bool) -> bytes:
+        """What the tasks of a stream need in any case, packed."""
+        return b""
 
     @precondition(lambda self: self.streams)
     @rule(
@@ -135,9 +147,24 @@ class FxhpcMachine(NodeRules):
             name = stream.info.stream
             payloads = [payload_of(name, first + i, size) for i in range(count)]
             submissions.append(service.Submission(stream.info, first, payloads))
+            stream.rows.append((first, payloads))
         if submissions:
             self.put_body(streams[0].client)
             streams[0].client.submit(submissions)
+
+    @precondition(lambda self: any(stream.info.key for stream in self.streams))
+    @rule(which=st.integers(0, 20), who=small, rows=st.integers(1, 9), then=thens)
+    def submit_again_under_its_key(self, which: int, who: int, rows: int, then: str) -> None:
+        """Another process submits the same, or its beginning, wherever the first has come to."""
+        keyed = [stream for stream in self.streams if stream.info.key and stream.rows]
+        if keyed:
+            stream, client = keyed[which % len(keyed)], self.client(who)
+            info = msgspec.structs.replace(stream.info, submitter=client.name, created=1.0)
+            self.put_body(client)
+            client.submit(
+                [service.Submission(info, first, list(row)) for first, row in stream.rows[:rows]]
+            )
+        self.then(then)
 
     def put_body(self, client: Client) -> None:
         if client not in self.have_put:
@@ -366,4 +393,39 @@ class FxhpcMachine(NodeRules):
     @rule(then=thens)
     def interchange_restarts(self, then: str) -> None:
         self.cluster.restart_named()
+        self.then(then)
+
+    @rule(
+        seconds=st.sampled_from([4.0, 20.0, 40.0]),
+        restarts=st.booleans(),
+        away=st.sampled_from(["", "stands still", "dies"]),
+        retries=st.sampled_from([0, 2]),
+        then=thens,
+    )
+    def journal_lacks_a_manager(
+        self, seconds: float, restarts: bool, away: str, retries: int, then: str
+    ) -> None:
+        """The endpoint's disk is full when one registers; the next interchange knows nothing of it,
+        and it stands still. Or the forwarder is away for so long, and it stands still, or dies.
+        """
+        named = self.cluster.named
+        full, named.full = named.full, True
+        known = self.cluster.live_nodes(NAMED_KEY)
+        node = self.cluster.new_node(None) if len(known) < 3 else known[-1]
+        self.submit_new(0, True, True, retries, 4, 0, True, 0.0, NOTHING)
+        self.get_going()
+        self.cluster.restart_named()
+        if away:
+            named.full, node.suspended = full, True
+            if away == "dies":
+                self.cluster.kill_node(node)
+            for _ in range(int(seconds / 4.0)):
+                self.cluster.named_link.cut()
+                self.cluster.tick(4.0)
+            node.suspended = False
+        else:
+            self.cluster.suspend(node, seconds, False)
+        named.full = full
+        if restarts:
+            self.cluster.restart_named()
         self.then(then)

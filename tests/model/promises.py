@@ -9,8 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from fxhpc.forwarder.streams import RUNNING, SENT, STORING
 from fxhpc.ids import to_ranges
+from fxhpc.interchange.held import Manager
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
+from fxhpc.protocol.needs import UNIT, needs_of
 from fxhpc.protocol.outcome import Loss, LossCause, OutcomeKind, unpack_loss
 from fxhpc.testing.clients import Client
 from fxhpc.testing.cluster import NAMED_ENDPOINT, Cluster
@@ -27,6 +29,7 @@ class Submitted:
         self.client = client
         self.count = 0
         self.failed = False
+        self.rows: list[tuple[int, list[bytes]]] = []  # the first task of each, and payloads
 
 
 class Promises(RuleBasedStateMachine):
@@ -77,7 +80,7 @@ class Promises(RuleBasedStateMachine):
     def what_is_accepted_is_stored(self) -> None:
         store = self.cluster.store
         for stream in self.streams:
-            accepted = stream.client.accepted.get(stream.info.stream, 0)
+            accepted = self.accepted(stream)
             if stream.client.alive and (stream.info.keep or stream.info.stream in store.streams()):
                 name = stream.info.stream
                 told = {index for task, index in stream.client.outcomes if task == name}
@@ -98,7 +101,9 @@ class Promises(RuleBasedStateMachine):
                 assert endpoint.out_bytes >= 0
         for host in self.cluster.hosts():
             for manager in host.core._state.managers.values():
-                assert 0 <= manager.slots <= manager.workers
+                assert manager.slots >= 0
+                assert manager.slots <= manager.workers or self.has_needs
+                self.a_ledger_is_right(manager)
                 assert manager.credit_tasks >= 0
                 assert manager.credit_bytes >= 0
                 assert manager.running.keys() <= {(s, i) for s, i, _ in manager.tasks()}
@@ -107,15 +112,39 @@ class Promises(RuleBasedStateMachine):
                     len(run.payloads[index - run.first]) for _, index, run in manager.tasks()
                 )
 
+            sized = Counter(
+                run.needs
+                for manager in host.core._state.managers.values()
+                for _, _, run in manager.tasks()
+                if run.needs
+            )
+            assert host.core._state.sized.held == sized
+
         for node in self.cluster.live_nodes():
             for slot in node.core._staff.slots.values():
                 assert slot.tasks == sum(len(given.part) for given in slot.given)
 
+    def a_ledger_is_right(self, manager: Manager) -> None:
+        """What the interchange counts of a node is what it has sent there."""
+        ledger = manager.ledger
+        assert ledger is not None
+        sized = {(stream, index) for stream, index, run in manager.tasks() if run.needs}
+        assert ledger.waiting.keys() | ledger._leases.keys() == sized
+        leased = sum(part for _, lease in ledger._leases.values() for _, part in lease.cores)
+        assert ledger.cores == ledger.size.cores - leased >= 0
+
     def nobody_has_more_than_it_wants(self) -> None:
         """Credit is checked by the simulation for each message; this is what workers are given."""
         for node in self.cluster.live_nodes():
-            running = sum(1 for worker in node.workers.values() if worker.task is not None)
-            assert running <= len(node.workers) <= node.slots
+            slots = node.core._staff.slots  # who was killed and does not die is given up at last
+            workers = [
+                worker
+                for worker in node.workers.values()
+                if worker.task is not None and worker.number in slots
+            ]
+            cores = sum(self.cores(worker.task) for worker in workers if worker.task is not None)
+            assert cores <= node.slots * UNIT, f"{len(workers)} workers of {node.name} run too much"
+            assert len(node.workers) <= node.slots or self.has_needs
         for link in self.cluster.links():
             assert len(link.up.frames) + len(link.down.frames) < 1000, "a link is flooded"
 
@@ -185,7 +214,7 @@ class Promises(RuleBasedStateMachine):
 
     def check_outcomes(self, stream: Submitted, heir: Client) -> None:
         info, client = stream.info, stream.client
-        accepted = client.accepted.get(info.stream, 0)
+        accepted = self.accepted(stream)
         if not info.keep and (not client.alive or info.stream in client.forgotten):
             return
         told = {**client.outcomes, **heir.outcomes}
@@ -232,8 +261,22 @@ class Promises(RuleBasedStateMachine):
                 node.finish(number)
                 node.begin(number)
 
+    def accepted(self, stream: Submitted) -> int:
+        """How many tasks anybody was told to be stored: what has a key several may submit."""
+        return max(c.accepted.get(stream.info.stream, 0) for c in self.cluster.clients)
+
     def living_clients(self) -> list[Client]:
         return [client for client in self.cluster.clients if client.alive]
+
+    @property
+    def has_needs(self) -> bool:
+        """Whether any tasks have workers of their own."""
+        return any(stream.info.needs for stream in self.streams)
+
+    def cores(self, task: Task) -> int:
+        """Thousandths of a core that a task needs: a worker's, if it does not say."""
+        found = next(s for s in self.streams if s.info.stream == task[0])
+        return needs_of(found.info.needs).cores or UNIT
 
     def retries(self, task: Task) -> int:
         found: Any = next(s for s in self.streams if s.info.stream == task[0])
@@ -246,6 +289,8 @@ def is_done(host: InterchangeHost) -> bool:
     return not (
         state.queue
         or state.apart
+        or state.sized
+        or state.several
         or state.outbox
         or state.waiting
         or any(manager.held_tasks for manager in state.managers.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from fxhpc.protocol.needs import UNIT, Needs, pack
 from fxhpc.testing.clients import Client
 from fxhpc.testing.nodes import Node
 from tests.model.promises import Promises, Submitted
@@ -13,6 +14,15 @@ NOTHING, SETTLE, GET_GOING = "nothing", "settle", "get going"
 thens = st.sampled_from([NOTHING, SETTLE, GET_GOING])
 small = st.integers(0, 5)
 sizes = st.sampled_from([0, 0, 0, 30, 350])
+#: What tasks need: mostly nothing; else more than a worker has, less, or one of their own.
+needs = st.sampled_from(
+    [
+        *[b""] * 5,
+        pack(Needs(cores=2 * UNIT)),
+        pack(Needs(cores=UNIT // 2)),
+        pack(Needs(environ=(("A", "1"),), priority=UNIT)),
+    ]
+)
 
 
 class Rules(Promises):

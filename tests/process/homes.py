@@ -62,6 +62,17 @@ class TestHome:
         """Run a script to its end: what it printed."""
         return finish(self.start(name, code, *arguments))
 
+    def task(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `fxhpc task ...` to its end, however it ends."""
+        return subprocess.run(
+            [sys.executable, "-m", "fxhpc.cli.main", "task", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
     def forwarder(self) -> ForwarderAddress:
         """The home's forwarder; waits for it."""
         found = eventually(Home(self.path).read_owner)
@@ -94,11 +105,12 @@ class TestHome:
             # It was killed, and the test ended before anybody needed another.
             shutil.rmtree(os.path.dirname(owner.clients.removeprefix("ipc://")), ignore_errors=True)
             return
-        assert not list((self.path / "locals").glob("*")), "a journal was left behind"
+        journals = [path.name for path in (self.path / "locals").glob("*")]
+        assert not journals, f"left behind: {journals}\n{Home(self.path).log.read_text()}"
 
     def _told(self) -> str:
         """What has not ended, in words."""
-        return str([f"{one.pid} {' '.join(one.cmdline()).strip()}" for one in self.processes()])
+        return str([f"{one.pid} {title(one)}" for one in self.processes()])
 
 
 def living(own: set[int]) -> list[psutil.Process]:
@@ -117,6 +129,14 @@ def living(own: set[int]) -> list[psutil.Process]:
         except (psutil.Error, ChildProcessError):
             continue  # it has ended meanwhile
     return found
+
+
+def title(process: psutil.Process) -> str:
+    """What `ps` shows of a process; nothing if it has ended."""
+    try:
+        return " ".join(process.cmdline()).strip()
+    except psutil.Error:
+        return ""
 
 
 def finish(process: subprocess.Popen[str], within: float = LIMIT) -> str:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
-from homes import TestHome
+from homes import TestHome, title
 
 from tests.waiting import LIMIT, eventually
 
@@ -61,11 +61,13 @@ def script(code: str) -> str:
     return TASKS + textwrap.dedent(code)
 
 
-def launch(home: TestHome, name: str, code: str, *arguments: object) -> subprocess.Popen[str]:
+def launch(
+    home: TestHome, name: str, code: str, *arguments: object, python: str = sys.executable
+) -> subprocess.Popen[str]:
     """Run a script in a process group of its own, as a shell does."""
     path = home.write(name, code)
     process = subprocess.Popen(
-        [sys.executable, str(path), *map(str, arguments)],
+        [python, str(path), *map(str, arguments)],
         env={**home.environment, "FXHPC_FORWARDER_GRACE": GRACE},
         cwd=home.scripts,
         stdin=subprocess.PIPE,
@@ -123,14 +125,7 @@ def say(process: subprocess.Popen[str], line: str = "") -> None:
 
 def titled(home: TestHome, word: str) -> list[psutil.Process]:
     """The processes of this test whose title has this word."""
-    found = []
-    for process in home.processes():
-        try:
-            if word in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue  # it has ended meanwhile
-    return found
+    return [process for process in home.processes() if word in title(process)]
 
 
 def only_forwarder_left(home: TestHome, within: float = GONE_S) -> None:

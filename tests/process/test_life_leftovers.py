@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from homes import TestHome, finish
-from lives import launch, only_forwarder_left, read_line, say, script
+from lives import alive, launch, only_forwarder_left, read_line, say, script, titled
 
+from fxhpc.forwarder.home import Home
 from tests.waiting import eventually
+
+PIDFD = "anon_inode:[pidfd]"
 
 NOTE = """
 def note(path, x):
@@ -28,7 +33,11 @@ fxc = FuncXClient()
 group = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
 executor = Executor(client=fxc, task_group_id=group if sys.argv[2] == "group" else None)
 futures = [executor.submit(note, path, x) for x in range(40)]
-while not futures[-1].stored:
+def begun():
+    return len(open(path).read().split()) if os.path.exists(path) else 0
+
+# Both workers are busy before another submitter comes, which would have its share of them.
+while not (futures[-1].stored and begun() == 2):
     time.sleep(0.01)
 ids = [future.task_id for future in futures]
 function = fxc.register_function(note)
@@ -95,7 +104,7 @@ def test_the_next_client_says_how_much_lies_there(home: TestHome, tmp_path: Path
     read_line(first)
     first.kill()
     first.wait()
-    only_forwarder_left(home)
+    eventually(lambda: not home.processes())  # else it is told of one that just leaves
     code = """
     for _ in range(2):
         fxc = FuncXClient()
@@ -108,3 +117,33 @@ def test_the_next_client_says_how_much_lies_there(home: TestHome, tmp_path: Path
     (line,) = err.splitlines()  # once for a process
     assert "41 older tasks" in line
     assert "resume()" in line
+
+
+def _watched(pid: int) -> int:
+    """How many processes a process watches by a descriptor; 0 if it is gone."""
+    try:
+        return [link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()].count(PIDFD)
+    except OSError:
+        return 0  # gone, or it has just closed one
+
+
+def test_the_forwarder_leaves_after_the_last_manager(home: TestHome) -> None:
+    """Else that manager's journal would stay until somebody uses this home again."""
+    home.environment["FXHPC_FORWARDER_GRACE"] = "0"
+    code = """
+    assert Executor(1, client=FuncXClient()).submit(double, 1).result() == 2
+    at_prompt()
+    """
+    client = home.start("client.py", script(code))
+    assert read_line(client) == "prompt"
+    forwarder = home.forwarder().pid
+    (manager,) = titled(home, "fxhpc: manager")
+    manager.suspend()  # it takes long to end
+    eventually(lambda: _watched(forwarder) == 2)  # client and manager
+    client.kill()
+    eventually(lambda: _watched(forwarder) < 2)  # it knows that its last client is gone
+    since = time.monotonic()  # it would leave at its next look, which is one each half second
+    eventually(lambda: not alive(forwarder) or time.monotonic() - since > 0.7)
+    os.kill(manager.pid, signal.SIGCONT)
+    eventually(lambda: not alive(forwarder))
+    assert not list(Home(home.path).locals.iterdir())

@@ -64,6 +64,38 @@ def test_a_killed_manager_loses_nothing(home: TestHome, tmp_path: Path, kind: st
     only_forwarder_left(home)
 
 
+STOPPED = """
+from fxhpc.client import standing_still
+
+standing_still.STILL_S = 0.3
+
+def second_time(path):
+    import os, time
+    with open(path, "a") as file:
+        file.write("begun ")
+    while len(open(path).read().split()) < 2:
+        time.sleep(0.02)
+    return os.getppid()
+
+with Executor(endpoint_id="local") as executor:
+    assert executor.submit(second_time, sys.argv[1]).result(60)
+print("all there")
+"""
+
+
+def test_a_manager_that_stays_stopped_is_killed_and_its_task_runs_again(
+    home: TestHome, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    process = launch(home, "stopped.py", script(STOPPED), notes)
+    eventually(lambda: notes.exists() and notes.read_text())
+    (manager,) = titled(home, "fxhpc: manager")
+    manager.suspend()
+    assert finish(process) == "all there\n"
+    assert notes.read_text().split() == ["begun", "begun"]
+    only_forwarder_left(home)
+
+
 KILLED = """
 from fxhpc import errors
 

@@ -22,6 +22,7 @@ from workers.interchange import ROOT, Interchange
 from fxhpc.ids import task_id
 from fxhpc.interchange.left_results import LeftResults
 from fxhpc.protocol import messages as msg
+from fxhpc.protocol.needs import UNIT, Needs, pack
 from fxhpc.protocol.outcome import LossCause, Outcome, OutcomeKind
 from fxhpc.serialize import unpack_exception, unpack_result
 from fxhpc.transport.keys import create_keys, new_keys
@@ -72,9 +73,7 @@ def test_it_registers_with_what_its_job_has(start: Start) -> None:
         "SLURM_JOB_ID": "123",
         "CUDA_VISIBLE_DEVICES": "2,3,5",
     }
-    interchange = start(
-        environ=environ, workers=0, walltime_s=1000.0, accelerators=["0", "1"], pin=False
-    )
+    interchange = start(environ=environ, workers=0, walltime_s=1000.0, accelerators=["0", "1"])
     (register,) = interchange.registered
     assert (register.slots, register.cores, register.memory) == (2, 3, 2**30)
     assert (register.block, register.job, register.accelerators) == ("7", "123", 2)
@@ -101,6 +100,17 @@ def test_cores_and_devices_go_to_whoever_replaces_a_worker(start: Start) -> None
         os.kill(victim, signal.SIGKILL)
         interchange.until(lambda victim=victim: not psutil.pid_exists(victim))  # type: ignore[misc]
         interchange.until(lambda: len(_workers(interchange)) == 2)
+
+
+def test_tasks_that_ask_for_cores_are_alone_on_them_in_a_batch_job(start: Start) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    job = {"SLURM_JOB_ID": "123", "SLURM_CPUS_ON_NODE": str(len(cores)), "FXHPC_BLOCK": "7"}
+    interchange = start(environ=job, workers=0, max_workers=2, own_cores=True)
+    stream = interchange.send(tasks.bound, (), (), needs=pack(Needs(cores=UNIT)))
+    found = [value(outcome)[1] for outcome in interchange.wait(stream, 2)]
+    assert sorted(found) == [[core] for core in cores[:2]] or len(cores) == 1
+    ordinary = map(value, interchange.run(tasks.bound, (), ()))
+    assert [bound for _, bound, _ in ordinary] == [cores, cores]
 
 
 def _workers(interchange: Interchange) -> list[psutil.Process]:

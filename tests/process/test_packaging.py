@@ -60,7 +60,7 @@ def test_the_wheel_has_every_module_and_no_tests(source: Path, wheelhouse: Path)
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(path.relative_to(source)) for path in (source / "fxhpc").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assert "fxhpc/py.typed" in names
+    assert {"fxhpc/py.typed", "fxhpc/endpoint/launch.sh", "fxhpc/containers/seed.sh"} <= names
 
 
 @pytest.mark.parametrize("what", ["the wheel", "the source"])

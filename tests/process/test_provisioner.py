@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from batch import NAME, Batch, Spoken, ref, spec
+from homes import title
+from lives import alive
 
 from fxhpc.interchange import provisioning
 from fxhpc.protocol import provision as pro
@@ -50,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         spoken.close()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if NAME in " ".join(process.cmdline()):  # a block of this host
+            if NAME in title(process):  # a block of this host
                 for one in [*process.children(recursive=True), process]:
                     one.kill()
 
@@ -333,9 +335,9 @@ def test_it_ends_with_the_interchange_and_leaves_no_command(batch: Batch, tmp_pa
     finally:
         process.kill()
         process.communicate(timeout=10)
-    eventually(lambda: not provisioner.is_running() or provisioner.status() == "zombie")
+    eventually(lambda: not alive(provisioner.pid))
     assert isinstance(commands, list)
-    eventually(lambda: not any(one.is_running() and one.status() != "zombie" for one in commands))
+    eventually(lambda: not any(alive(one.pid) for one in commands))
 
 
 # --- this host ----------------------------------------------------------------------------------
@@ -355,7 +357,7 @@ def test_blocks_of_this_host_are_found_again_and_ended_whole(tmp_path: Path, sta
     assert (report.phase, report.words) == (JobPhase.RUNNING, "RUNNING")
     assert spoken.look(ref(1, job)).reports[0].job == job
     assert spoken.cancel(ref(1, job)).blocks == [1]
-    assert not child.is_running() or child.status() == "zombie"
+    assert not alive(child.pid)
     assert spoken.phase(ref(1, job)) == JobPhase.ENDED
 
 
@@ -365,7 +367,7 @@ def test_a_block_of_this_host_that_was_killed_has_ended(tmp_path: Path, start: S
     started = Path(spoken.spec.directory, f"{ref(1).name}.started")
     eventually(lambda: started.exists() and started.read_text().count("\n") == 5)
     root = psutil.Process(int(started.read_text().split()[0]))
-    eventually(lambda: "sleep" in [child.name() for child in root.children(recursive=True)])
+    eventually(lambda: any(title(one).startswith("sleep") for one in root.children(recursive=True)))
     for process in [root, *root.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -100,11 +101,12 @@ def blocks(directory: EndpointDirectory) -> list[dict[str, Any]]:
 
 def local_blocks() -> list[psutil.Process]:
     """The scripts of blocks on this host that this test has started."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.name() == "bash" and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if process.name() == "bash" and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 # --- blocks come and go -----------------------------------------------------------------------

@@ -10,6 +10,8 @@ import pytest
 
 from fxhpc import Executor, FuncXClient, errors
 from fxhpc.forwarder import spilled
+from fxhpc.protocol.provision import InterchangeSpec
+from fxhpc.protocol.sizes import SizeLimits
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.process.homes import TestHome
 from tests.waiting import eventually
@@ -124,21 +126,49 @@ def test_an_executor_leaves_no_files(
 def test_a_named_endpoint_that_says_so(client: FuncXClient, home: TestHome) -> None:
     """`limits.on_exceed: spill` holds for whoever submits; the files lie with the endpoint."""
     client.max_payload = LIMIT
-    with RunningEndpoint(home.path, "midway") as endpoint:
+    spec = InterchangeSpec(limits=SizeLimits(spill=True))
+    with RunningEndpoint(home.path, "midway", managers=0, spec=spec) as endpoint:
+        endpoint.start_manager(spill=str(endpoint.directory.spill))
         place = {"endpoint_id": endpoint.endpoint_id}
         function = client.register_function(zeros)
-        refused = client.run(50_000, function_id=function, **place)
-        with pytest.raises(errors.MaxResultSizeExceeded):
-            client.get_result(refused, timeout=60)
-        endpoint.managers[0].terminate()
-        endpoint.managers[0].wait()
-        endpoint.start_manager(spill=str(endpoint.directory.spill), spill_all=True)
         task = client.run(50_000, function_id=function, **place)
         assert client.get_result(task, timeout=60) == bytes(50_000)
         (file,) = _files(endpoint.directory.spill)
         with Executor(client=client, max_payload=LIMIT, **place) as executor:
             assert executor.submit(zeros, 60_000).result(60) == bytes(60_000)
         assert _files(endpoint.directory.spill) == [file]
+
+
+def test_a_named_endpoint_that_limits_sizes(client: FuncXClient, home: TestHome) -> None:
+    """What is too large for it is refused at once, or fails its task alone; what is started with
+    other limits has these from then on."""
+    limits = SizeLimits(argument=LIMIT, result=LIMIT)
+    spec = InterchangeSpec(limits=limits)
+    with RunningEndpoint(home.path, "midway", managers=0, spec=spec) as endpoint:
+        endpoint.start_manager(spill=str(endpoint.directory.spill))
+        place = {"endpoint_id": "midway"}
+        zeros_id, length_id = map(client.register_function, (zeros, length))
+        made = client.map_run([10, 50_000, 20], function_id=zeros_id, **place)
+        with pytest.raises(errors.PayloadTooLarge, match="of endpoint midway"):
+            client.run(bytes(50_000), function_id=length_id, **place)
+        with Executor(client=client, **place) as executor:
+            small = executor.submit(length, b"abc")
+            with pytest.raises(errors.PayloadTooLarge, match="of endpoint midway"):
+                executor.submit(length, bytes(50_000))
+            assert small.result(60) == 3
+        assert [len(client.get_result(made[n], timeout=60)) for n in (0, 2)] == [10, 20]
+        with pytest.raises(errors.MaxResultSizeExceeded, match=r"50\d\d\dB exceeded.* 20000B"):
+            client.get_result(made[1], timeout=60)
+        known = client._attached().connection.limits
+        assert endpoint.interchange is not None
+        endpoint.interchange.kill()
+        endpoint.interchange.wait()
+        endpoint.start_interchange(InterchangeSpec(limits=SizeLimits(LARGE, LIMIT, spill=True)))
+        eventually(lambda: known.of(endpoint.endpoint_id, 10**7, False) == (LARGE, True))
+        large = client.run(bytes(LARGE), more=b"m", function_id=length_id, **place)
+        assert client.get_result(large, timeout=60) == LARGE + 1
+        made = client.map_run([50_000], function_id=zeros_id, **place)
+        assert len(client.get_result(made[0], timeout=60)) == 50_000
 
 
 def test_a_full_directory_fails_the_task_alone(spilling: FuncXClient, home: TestHome) -> None:

@@ -22,6 +22,7 @@ from login_node import LoginNode
 from slurm_cluster import SlurmCluster
 
 from fxhpc import FuncXClient
+from tests.containers.conftest import CAN_RUN
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: Seconds that a test may take, the walltimes of blocks included.
@@ -30,6 +31,8 @@ _LIMIT_S = 240
 _IS_ROOT = os.getuid() == 0
 
 collect_ignore_glob = [] if _IS_ROOT else ["test_*.py", "pbs/test_*.py"]
+if not CAN_RUN:
+    collect_ignore_glob.append("test_slurm_containers.py")  # tests/containers says why
 
 
 def pytest_report_header() -> str:
@@ -118,6 +121,27 @@ def public_python() -> Iterator[str]:
         run("/usr/bin/python3", "-m", "venv", str(venv))
         run(str(venv / "bin" / "pip"), "install", "-q", str(source))
         yield str(venv / "bin" / "python")
+
+
+@pytest.fixture(scope="session")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program of MPICH that sends a token around its ranks, and tells where these are."""
+    return _ring(tmp_path_factory.mktemp("mpich"), "-l:libmpich.so.12")
+
+
+@pytest.fixture(scope="session")
+def open_ring(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same program, of Open MPI."""
+    return _ring(tmp_path_factory.mktemp("openmpi"), "-DOPEN_MPI", "-l:libmpi.so.40")
+
+
+def _ring(directory: Path, *options: str) -> str:
+    program = directory / "ring"
+    source = Path(__file__).with_name("ring.c")
+    quiet = ("-Wno-builtin-declaration-mismatch", "-Wl,--allow-shlib-undefined")
+    command = ["gcc", "-o", str(program), str(source), *quiet, *options]
+    subprocess.run(command, check=True, timeout=60)
+    return str(program)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from slurm_cluster import SlurmCluster
 def test_a_check_looks_at_a_node_and_leaves_nothing(login: LoginNode, slurm: SlurmCluster) -> None:
     login.endpoint("midway", configuration())
     told = login.fxhpc("endpoint", "check", "midway", "--on-node")
+    assert "#SBATCH --nodes=1" in told
+    assert "launch.sh" not in told  # the script is long: what was found is to be seen
     assert "node1: Python" in told
     assert "node1: addresses" in told
     assert f"{slurm.host_ip}:" in told

@@ -13,10 +13,16 @@ import msgspec
 from msgspec import inspect as types
 
 from fxhpc.protocol.codec import DecodeError
+from fxhpc.protocol.needs import Needs, pack
 
 _STREAMS = [bytes([number]) * 12 for number in range(3)]
 _NAMED = "5a4e0000-0000-4000-8000-000000000001"
 _TEXTS = ["", "local", "success", "x" * 300, "\x1b[2J\r\n\0", _NAMED]
+_NEEDS = [
+    pack(Needs(cores=4000, memory=2**30)),
+    pack(Needs(gpus=10**9, nodes=10**6, ranks=1, priority=-(10**12))),
+    pack(Needs(cores=1, labels=("\x1b[2J",), environ=(("X", ""),))),
+]
 _FLOATS = [0.0, -1.0, 1e-9, 0.5, 1e18, -1e18, float("inf"), float("-inf"), float("nan")]
 _NUMBERS = [0, 1, 2, 3, 5, 17, 1000, 2**31, 2**32 - 1, 2**32, 2**53, 2**63 - 1, -1, -2, -(2**63)]
 
@@ -77,7 +83,7 @@ class Hostile:
         if isinstance(info, types.StructType):
             values = [self._make(field.type, field.name) for field in info.fields]
             return info.cls(*values)
-        if isinstance(info, types.ListType):
+        if isinstance(info, types.ListType | types.VarTupleType):
             if name in ("ranges", "kinds"):
                 return self._ranges()
             return [self._make(info.item_type, name) for _ in range(source.choice((0, 1, 1, 2, 4)))]
@@ -91,9 +97,11 @@ class Hostile:
         if isinstance(info, types.BytesType):
             if name in ("stream", "prefix"):
                 return source.choice(self._streams)
+            if name == "needs":
+                return source.choice((b"", b"", *_NEEDS, b"f" * 32))
             return source.choice((b"", b"f" * 32, source.randbytes(16), b"x" * 700))
         if isinstance(info, types.StrType):
-            return source.choice(_TEXTS)
+            return source.choice(_TEXTS)[: info.max_length]
         if isinstance(info, types.BoolType):
             return source.random() < 0.5
         if isinstance(info, types.FloatType):

@@ -25,21 +25,29 @@ _PROBE = "compares the clocks of two hosts, which is what is asked"
 
 #: Modules that may read it, and why.
 ALLOWED = {
+    "cli/access.py": _STAMP,
     "cli/explaining.py": _SHOWN,
+    "cli/forwarder.py": _SHOWN,
     "cli/status.py": _SHOWN,
-    "cli/store.py": _SHOWN,
+    "cli/store_usage.py": _SHOWN,
     "cli/task.py": _SHOWN,
-    "client/client.py": _STAMP,
+    "client/client.py": _SHOWN,
+    "client/containers.py": _STAMP,
     "client/executor.py": _SHOWN,
     "client/groups.py": _STAMP,
+    "client/notebooks.py": _SHOWN,
+    "client/registering.py": _STAMP,
     "client/results.py": "the age of a task that another process may have submitted; at most 5 s",
     "client/submissions.py": _STAMP,
+    "doctor/places.py": _PROBE,
     "endpoint/identity.py": _FILES,
     "endpoint/node_probe.py": _PROBE,
     "endpoint/on_node.py": _PROBE,
     "endpoint/provisioner/scripts.py": _FILES,
     "endpoint/supervisor.py": _STAMP,
+    "forwarder/access.py": _STAMP,
     "forwarder/away.py": _SHOWN,
+    "forwarder/elsewhere.py": _SHOWN,
     "forwarder/loop.py": "retention: days, which go on while no forwarder runs",
     "forwarder/process.py": _FILES,
     "forwarder/remotes.py": _STAMP,
@@ -51,6 +59,7 @@ ALLOWED = {
     "manager/shell.py": _BATCH,
     "serialize/fresh.py": _FILES,
     "transport/directories.py": _FILES,
+    "worker/usage.py": _SHOWN,
 }
 
 

@@ -32,7 +32,9 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "UserCancelledException": ((), {}),
     "EmptyBatch": ((), {}),
     "UserUnauthenticated": ((), {}),
+    "InitializerFailed": (("load", "ValueError: no", "node7", 4711), {}),
     "WalltimeTooLong": (("midway", 7200.0, 3600.0), {}),
+    "ResourcesTooLarge": (("midway", "6 cores", "4 cores"), {}),
 }
 LOSS = {
     "task_id": "0000-1",
@@ -166,9 +168,20 @@ def test_a_task_is_not_blamed_for_one_manager_that_was_lost_with_it() -> None:
     assert "it ran alone twice" in str(errors.lost("MANAGER_LOST", lost, alone=2, retries=1))
 
 
-@pytest.mark.parametrize("cause", ["WORKER_EXITED", "TASK_WALLTIME", "UNDELIVERED"])
+@pytest.mark.parametrize("cause", ["WORKER_EXITED", "TASK_WALLTIME", "TASK_MEMORY", "UNDELIVERED"])
 def test_what_would_not_run_again_anyway_is_not_said_to_lack_retries(cause: str) -> None:
     assert "retries=0" not in str(errors.lost(cause, "it was lost", retries=0))
+
+
+def test_a_task_over_its_memory_says_what_it_used_and_what_its_limit_was() -> None:
+    text = "it used 2.3 GB, its limit is 2.0 GB (resource_specification memory)"
+    error = errors.lost("TASK_MEMORY", text, host="node7", peak_memory=23, limit_bytes=20)
+    assert isinstance(error, errors.TaskMemoryExceeded)
+    assert (error.used, error.limit) == (23, 20)
+    for fact in ("used 2.3 GB", "its limit is 2.0 GB", "on node7", "declare more"):
+        assert fact in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.used, again.limit, str(again)) == (23, 20, str(error))
 
 
 def test_what_was_interrupted_says_what_to_do_now() -> None:
@@ -185,7 +198,10 @@ def test_a_loss_of_a_map_names_its_elements() -> None:
     assert type(chunk) is errors.WorkerDied
     assert chunk.elements == (40, 10)
     assert "elements 40 to 49 of the map, counted from 0" in str(chunk)
-    assert "chunksize=1 to see which one it is" in str(chunk)
+    assert "with chunksize=1: if it was one of them, you see which" in str(chunk)
+    cut_off = errors.lost("WALLTIME", "its block ended").of_map(40, 10)
+    assert "map these 10 elements again in smaller chunks (chunksize=)" in str(cut_off)
+    assert "chunksize" not in str(errors.lost("WORKER_UNSTARTABLE").of_map(40, 10))
     one = chunk.of_map(45)
     assert "It had element 45 of the map" in str(one)
     assert "chunk" not in str(one)

@@ -257,3 +257,22 @@ def crash_deep(depth: int) -> None:
         crash_deep(depth - 1)
     else:
         crash()
+
+
+def fill(megabytes: int, each: int = 0, children: int = 0) -> int:
+    """Use memory, a megabyte in a millisecond, and have children use some at once."""
+    kept = []
+    while len(kept) < megabytes:
+        kept.append(bytearray(b"x") * 2**20)
+        time.sleep(0.001)
+    code = f"kept = bytearray(b'x') * ({each} * 2**20); import signal; signal.pause()"
+    for _ in range(children):
+        subprocess.Popen([sys.executable, "-c", code])
+    if children:
+        signal.pause()
+    return len(kept)
+
+
+def want(size: int) -> int:
+    """Ask for memory, and use none of it."""
+    return len(bytearray(size))

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from fxhpc.cli import explaining
+from fxhpc.cli import explaining, task_advice
 from fxhpc.ids import LOCAL_ENDPOINT
 
 TOLD = {"task_id": "ID", "endpoint": "midway"}
@@ -39,6 +39,18 @@ TOLD = {"task_id": "ID", "endpoint": "midway"}
         ),
         ("running", "", "nothing: it runs as long as it takes"),
         (
+            "waiting-for-launch",
+            "needs the label 'fat' on one node, and no node that is here has that label; it waits "
+            "for a block that has",
+            "ask for less: fxhpc task cancel ID",
+        ),
+        (
+            "waiting-for-nodes",
+            "needs 9 cores on one node, and the largest node that blocks have brought had 4 cores "
+            "and 0 accelerators: no more blocks are asked for that",
+            "ask for less: fxhpc task cancel ID",
+        ),
+        (
             "waiting-for-nodes",
             "Slurm job 7 PENDING (Priority); it was lost once: node n1: error: it failed",
             "wait for the nodes",
@@ -51,7 +63,7 @@ TOLD = {"task_id": "ID", "endpoint": "midway"}
     ],
 )
 def test_advice_fits_the_reason(status: str, reason: str, advice: str) -> None:
-    assert explaining._pending_advice(status, reason, dict(TOLD)).startswith(advice)
+    assert task_advice._pending_advice(status, reason, dict(TOLD)).startswith(advice)
 
 
 def test_a_task_on_local_is_not_told_of_this_process_own_local() -> None:
@@ -63,8 +75,8 @@ def test_a_task_on_local_is_not_told_of_this_process_own_local() -> None:
         "host": "node1",
         "started": time.time() - 60,
     }
-    client = cast(explaining.QuietClient, None)  # it asks nobody
-    sentences, _ = explaining.explain(client, told)
+    client = cast(task_advice.QuietClient, None)  # it asks nobody
+    sentences, _ = task_advice.explain(client, told)
     assert sentences[1:] == ["It is running on node1, for 1 min 0 s so far."]
 
 
@@ -72,3 +84,12 @@ def test_short_names() -> None:
     stream = bytes.fromhex("5f1c9b1e") + bytes(8)
     assert explaining.short_id(stream, 17) == "5f1c9b1e:17"
     assert explaining.short_id(stream, 0, 100) == "5f1c9b1e:0-99"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("running", ""), ("waiting-for-ep", "endpoint midway was deleted")]
+)
+def test_a_call_of_a_chunk_is_cancelled_with_its_chunk(status: str, reason: str) -> None:
+    advice = task_advice._pending_advice(status, reason, {**TOLD, "chunk": "5f1c9b1e:17"})
+    assert "fxhpc task cancel 5f1c9b1e:17" in advice
+    assert advice.endswith(" (all calls of its chunk end with it)")

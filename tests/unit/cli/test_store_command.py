@@ -11,9 +11,14 @@ from click.testing import CliRunner, Result
 
 from fxhpc.cli import store
 from fxhpc.cli.main import commands
-from fxhpc.errors import ForwarderError, HomeError
+from fxhpc.errors import ForwarderError, HomeError, UsageError
 from fxhpc.forwarder.home import Home
-from fxhpc.forwarder.limits import MAX_BYTES_VARIABLE, RETENTION_VARIABLE, limits_in_force
+from fxhpc.forwarder.limits import (
+    MAX_BYTES_VARIABLE,
+    RETENTION_VARIABLE,
+    keep_group,
+    limits_in_force,
+)
 from fxhpc.protocol import service
 
 
@@ -195,3 +200,13 @@ def test_old_says_its_unit(home: Home, asked: Asked) -> None:
     refused = run(home, "purge", "--older-than", "7", "--yes")
     assert "Write for example 7d" in str(refused.exception)
     assert not asked.purges
+
+
+def test_limits_leave_what_is_kept_for_groups_as_it_is(home: Home, asked: Asked) -> None:
+    keep_group(home, "a", 86400.0)
+    keep_group(home, "b", 3600.0)
+    assert set_limits(home, "--retention", "30d").exit_code == 0
+    keep_group(home, "b", None)
+    assert limits_in_force(home).groups == {"a": 86400.0}
+    with pytest.raises(UsageError, match="group a: 1 s are out of bounds"):
+        keep_group(home, "a", 1.0)
