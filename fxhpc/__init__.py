@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fxhpc.client.client import Client, FuncXClient
     from fxhpc.client.executor import Executor, FuncXExecutor
     from fxhpc.client.exported import ExportedTask, load_export
-    from fxhpc.client.futures import TaskFuture
-    from fxhpc.client.progress import progress
-    from fxhpc.client.search import FunctionSearchResults
+    from fxhpc.client.futures.futures import TaskFuture
+    from fxhpc.client.shown.progress import progress
+    from fxhpc.client.shown.search import FunctionSearchResults
     from fxhpc.client.task_group import TaskGroup
     from fxhpc.shell import MPIFunction, ShellFunction, ShellResult
     from fxhpc.warm import forget, keep
@@ -62,14 +62,14 @@ _HOMES = {
     "ExportedTask": "fxhpc.client.exported",
     "FuncXClient": "fxhpc.client.client",
     "FuncXExecutor": "fxhpc.client.executor",
-    "FunctionSearchResults": "fxhpc.client.search",
+    "FunctionSearchResults": "fxhpc.client.shown.search",
     "MPIFunction": "fxhpc.shell",
     "ShellFunction": "fxhpc.shell",
     "ShellResult": "fxhpc.shell",
-    "TaskFuture": "fxhpc.client.futures",
+    "TaskFuture": "fxhpc.client.futures.futures",
     "TaskGroup": "fxhpc.client.task_group",
     "load_export": "fxhpc.client.exported",
-    "progress": "fxhpc.client.progress",
+    "progress": "fxhpc.client.shown.progress",
     "forget": "fxhpc.warm",
     "keep": "fxhpc.warm",
 }

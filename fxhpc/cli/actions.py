@@ -27,7 +27,7 @@ from fxhpc.site.reading import current
 from fxhpc.units import format_duration
 
 if TYPE_CHECKING:
-    from fxhpc.endpoint.config import EndpointConfig
+    from fxhpc.endpoint.configuration.config import EndpointConfig
 
 #: What `configure --from` knows beside files and machines.
 KINDS = ("local", "slurm", "pbs")
@@ -56,7 +56,7 @@ def configure(
             f"endpoint {name!r} is configured already, in {existing}",
             f"edit that file; or write it anew with: fxhpc endpoint configure {name} --force",
         )
-    from fxhpc.endpoint.config import template
+    from fxhpc.endpoint.configuration.config import template
 
     path = Path(source)
     is_name = source in KINDS or (path.name == source and not path.suffix and not path.exists())
@@ -73,7 +73,7 @@ def configure(
 
 def _validated(source: Path, variables: Mapping[str, Any] | None) -> str:
     """The text of a configuration; what Globus Compute has in two files becomes one."""
-    from fxhpc.endpoint.config import config_text, load_config
+    from fxhpc.endpoint.configuration.config import config_text, load_config
 
     for warning in load_config(source, variables).warnings:
         output.note(f"warning: {warning}")
@@ -100,7 +100,7 @@ def load_spec(directory: EndpointDirectory, name: str, to_end: bool = False) -> 
 
 
 def _configuration(directory: EndpointDirectory, name: str, to_end: bool = False) -> EndpointConfig:
-    from fxhpc.endpoint.config import load_config
+    from fxhpc.endpoint.configuration.config import load_config
 
     if not directory.config.exists():
         raise errors.EndpointUnknown(

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from fxhpc.cli import output
-from fxhpc.endpoint.config import EndpointConfig, config_text, load_config, template
-from fxhpc.endpoint.config_schema import json_schema
-from fxhpc.endpoint.yaml_file import parse
+from fxhpc.endpoint.configuration.config import EndpointConfig, config_text, load_config, template
+from fxhpc.endpoint.configuration.schema import json_schema
+from fxhpc.endpoint.configuration.yaml_file import parse
 from fxhpc.errors import ConfigError, UsageError
 
 _variables = click.option(

@@ -26,7 +26,7 @@ def connect(mark: str | None) -> int:
         )
     from setproctitle import setproctitle
 
-    from fxhpc.client import relay
+    from fxhpc.client.connection import relay
     from fxhpc.forwarder.home import Home
 
     setproctitle("fxhpc: relay")

@@ -7,12 +7,13 @@ import time
 from typing import Any, NamedTuple
 
 from fxhpc import errors, ids
-from fxhpc.client import calls, listing, outcomes
-from fxhpc.client.chunk_sizes import ChunkSizes
+from fxhpc.client import calls, outcomes
 from fxhpc.client.client import FuncXClient
-from fxhpc.client.details import details_of
 from fxhpc.client.names import group_name, task_name
 from fxhpc.client.selection import Selection
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
+from fxhpc.client.shown import listing
+from fxhpc.client.shown.details import details_of
 from fxhpc.client.tasks import Reader
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import OutcomeKind

@@ -18,7 +18,7 @@ import msgspec
 
 from fxhpc import errors
 from fxhpc.cli import output
-from fxhpc.client.allocation import Allocation, find_allocation
+from fxhpc.client.started.allocation import Allocation, find_allocation
 from fxhpc.cores import job_of
 from fxhpc.endpoint import lifecycle, places
 from fxhpc.endpoint.state import State, look

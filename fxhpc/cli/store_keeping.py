@@ -80,7 +80,7 @@ def move(directory: Path | None, back: bool) -> None:
     it: clients that wait for more than some seconds meanwhile are told that there is none. A host
     that does not see the directory cannot use the home.
     """
-    from fxhpc.forwarder.moving import move_store
+    from fxhpc.forwarder.store.moving import move_store
 
     if (directory is None) == (not back):
         raise click.UsageError("say where to: DIRECTORY, or --back")

@@ -64,8 +64,8 @@ def list_tasks(
     With --state failed, cancelled or running, a line for those tasks of it, by their numbers.
     """
     from fxhpc.cli import explaining
-    from fxhpc.client import listing
     from fxhpc.client.names import group_id
+    from fxhpc.client.shown import listing
 
     which = group_id(group), label or ""
     wanted = listing.wanted_states(states or None)
@@ -155,7 +155,7 @@ def _print_none(each: bool) -> None:
 def _print_streams(summaries: list[Any], names: dict[str, str], total: int) -> None:
     from fxhpc import ids
     from fxhpc.cli import explaining
-    from fxhpc.client.labels import noted
+    from fxhpc.client.declared.labels import noted
 
     if output.wants_json():
         batches = [

@@ -14,7 +14,7 @@ from fxhpc.cli.task_home import check_endpoint, has_store, task_client
 
 if TYPE_CHECKING:
     from fxhpc.cli.explaining import Named, QuietClient
-    from fxhpc.client.chunk_sizes import ChunkSizes
+    from fxhpc.client.sending.chunk_sizes import ChunkSizes
 
 
 @click.command()
@@ -191,7 +191,7 @@ def _pending(client: QuietClient, place: str) -> tuple[list[Any], int]:
         place: the UUID of their endpoint; empty for all.
     """
     from fxhpc.cli.explaining import Named
-    from fxhpc.client import listing
+    from fxhpc.client.shown import listing
     from fxhpc.protocol.states import PENDING
 
     answer = listing.streams(client.ask, place, listing.PENDING, 10_000)

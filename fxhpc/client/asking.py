@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client import arguments, calls, cancelling, listing, outcomes
-from fxhpc.client.address import Afar
-from fxhpc.client.completions import Completions
+from fxhpc.client import calls, cancelling, outcomes
+from fxhpc.client.connection.address import Afar
+from fxhpc.client.connection.session import Session
+from fxhpc.client.declared import arguments
+from fxhpc.client.futures.completions import Completions
 from fxhpc.client.names import group_id
 from fxhpc.client.results import Results
 from fxhpc.client.selection import Selection
-from fxhpc.client.session import Session
+from fxhpc.client.shown import listing
 from fxhpc.client.task_group import TaskGroup
 from fxhpc.client.values import value_of
 from fxhpc.protocol import service, states
@@ -55,7 +57,7 @@ class Asking(Session):
             TaskNotFound: nobody knows it.
             SerializationError: its result cannot be unpacked here.
         """
-        from fxhpc.client import notebooks  # most clients ask for many at a time
+        from fxhpc.client.shown import notebooks  # most clients ask for many at a time
 
         selection = Selection([task_id])
         state, summary = self._results.details(selection)

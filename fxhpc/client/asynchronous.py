@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import Any
 
 from fxhpc import errors
-from fxhpc.client.attachments import Attachment
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.futures.reloading import futures_of
 from fxhpc.client.names import task_name
-from fxhpc.client.reloading import futures_of
-from fxhpc.client.submitter import Submitter
+from fxhpc.client.sending.submitter import Submitter
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.messages import StreamInfo
 

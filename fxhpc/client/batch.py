@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors, ids
-from fxhpc.client import arguments
-from fxhpc.client.keys import Under, key_of, new_contents
-from fxhpc.client.labels import labels_of, metadata_of
+from fxhpc.client.declared import arguments
+from fxhpc.client.declared.keys import Under, key_of, new_contents
+from fxhpc.client.declared.labels import labels_of, metadata_of
+from fxhpc.client.declared.resources import Declared, capture_bytes, needed
 from fxhpc.client.names import endpoint_given, function_name, group_id
-from fxhpc.client.resources import Declared, capture_bytes, needed
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Batch:
         return f"<Batch of {len(self)} tasks>"
 
     def _repr_html_(self) -> str:
-        from fxhpc.client import notebooks
+        from fxhpc.client.shown import notebooks
 
         parts = [(endpoint, function, len(packed)) for endpoint, function, packed in self._parts]
         return notebooks.of_batch(self.task_group_id, parts, len(self))

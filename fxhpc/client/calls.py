@@ -7,8 +7,8 @@ from typing import Any
 
 from fxhpc import errors
 from fxhpc.client import outcomes
-from fxhpc.client.details import details_of, of_chunk, output_in
-from fxhpc.client.output import printed_in
+from fxhpc.client.shown.details import details_of, of_chunk, output_in
+from fxhpc.client.shown.output import printed_in
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import ERROR, LOST, VALUE, Outcome, unpack_loss
 from fxhpc.protocol.service import StreamSummary, TaskState

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client.chunk_sizes import ChunkSizes
 from fxhpc.client.names import group_name
 from fxhpc.client.selection import Selection, to_ranges
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
 from fxhpc.client.tasks import Reader
 from fxhpc.protocol import service, states
 

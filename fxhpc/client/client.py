@@ -11,20 +11,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fxhpc import errors, ids, interrupts
-from fxhpc.client import address, arguments, attachments, processes
 from fxhpc.client.asking import Asking, default_wait
 from fxhpc.client.batch import Batch, batch_arguments
+from fxhpc.client.connection import address, attachments
+from fxhpc.client.declared import arguments
+from fxhpc.client.declared.keys import key_of, under_of_map
+from fxhpc.client.declared.resources import Declaring
 from fxhpc.client.given_out import GivenOut
-from fxhpc.client.keys import key_of, under_of_map
 from fxhpc.client.map_ids import MapIds
 from fxhpc.client.names import endpoint_given, function_name, group_id
 from fxhpc.client.registering import Registering
-from fxhpc.client.resources import Declaring
 from fxhpc.client.results import Results
-from fxhpc.client.sizes import result_terms
-from fxhpc.client.status import status_dict
+from fxhpc.client.sending.sizes import result_terms
+from fxhpc.client.shown.status import status_dict
+from fxhpc.client.started import processes
+from fxhpc.client.started.workers import local_share
 from fxhpc.client.submissions import Submissions
-from fxhpc.client.workers import local_share
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
@@ -370,7 +372,7 @@ class FuncXClient(Registering, Asking, Declaring):
         Raises:
             EndpointNotFound: nobody knows it.
         """
-        from fxhpc.client import notebooks
+        from fxhpc.client.shown import notebooks
 
         answer = self._ask(service.GetStatus(0, self._endpoint(endpoint_uuid)))
         return notebooks.EndpointRecord(status_dict(answer, time.time()))
@@ -392,7 +394,7 @@ class FuncXClient(Registering, Asking, Declaring):
         return f"<FuncXClient of {self._home or 'this process'}>"
 
     def _repr_html_(self) -> str:
-        from fxhpc.client import notebooks
+        from fxhpc.client.shown import notebooks
 
         attachment = self._attachment
         attached = None if attachment is None else attachment.connection.attached

@@ -13,17 +13,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fxhpc import errors, interrupts
-from fxhpc.client import arguments
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.completions import Completions
-from fxhpc.client.contained import Contained
-from fxhpc.client.destination import Wish
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.declared import arguments
+from fxhpc.client.declared.contained import Contained
+from fxhpc.client.futures.completions import Completions
 from fxhpc.client.mapping import Sender, Values, rows_of
 from fxhpc.client.names import endpoint_name, group_id
-from fxhpc.client.sizes import result_terms
-from fxhpc.client.status import status_dict
-from fxhpc.client.submitter import Submitter
-from fxhpc.client.workers import local_share
+from fxhpc.client.sending.sizes import result_terms
+from fxhpc.client.sending.submitter import Submitter
+from fxhpc.client.shown.status import status_dict
+from fxhpc.client.started.destination import Wish
+from fxhpc.client.started.workers import local_share
 from fxhpc.ids import CHUNK_CALLS, LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
@@ -115,7 +115,7 @@ class Executor(Contained, cf.Executor):
         funcx_client: FuncXClient | None = None,
     ) -> None:
         with interrupts.Held():
-            from fxhpc.client.functions import FunctionCache
+            from fxhpc.client.sending.functions import FunctionCache
             from fxhpc.serialize import ArgumentPacker, pack_initializer
 
         wish = Wish(
@@ -346,7 +346,7 @@ class Executor(Contained, cf.Executor):
             TaskGroupNotFound: the home has no task of this group.
             RuntimeError: the executor was shut down.
         """
-        from fxhpc.client.reloading import futures_of_group
+        from fxhpc.client.futures.reloading import futures_of_group
 
         self._check_open()
         group = group_id(task_group_id) or self.task_group_id

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fxhpc import errors
-from fxhpc.client import calls, listing, outcomes
+from fxhpc.client import calls, outcomes
 from fxhpc.client.exported import FUNCTIONS, README, RESULTS, TASKS
 from fxhpc.client.selection import Selection
+from fxhpc.client.shown import listing
 from fxhpc.client.task_group import streams_of, task_ids_of
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import VALUE

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fxhpc.client.attachments import Attachment
+from fxhpc.client.connection.attachments import Attachment
 from fxhpc.client.submissions import Submissions
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import ids
-from fxhpc.client import arguments, tasks
-from fxhpc.client.completions import Completions
+from fxhpc.client import tasks
+from fxhpc.client.declared import arguments
+from fxhpc.client.futures.completions import Completions
 from fxhpc.client.names import task_name
 from fxhpc.client.selection import Selection
 from fxhpc.client.values import Missing

@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar
 
 from fxhpc import errors
 from fxhpc.client.calls import value_in
-from fxhpc.client.elements import ChunkFuture, element_futures
-from fxhpc.client.futures import TaskFuture, interrupt
-from fxhpc.client.resources import Declared
-from fxhpc.client.submitter import Submitter
+from fxhpc.client.declared.resources import Declared
+from fxhpc.client.futures.elements import ChunkFuture, element_futures
+from fxhpc.client.futures.futures import TaskFuture, interrupt
+from fxhpc.client.sending.submitter import Submitter
 from fxhpc.serialize import Chunk, PackedFunction, pack_calls
 from fxhpc.serialize.chunks import Pack, Row
 

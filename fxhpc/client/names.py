@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors, ids
-from fxhpc.client.address import Afar
+from fxhpc.client.connection.address import Afar
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 

@@ -6,14 +6,14 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors
-from fxhpc.client.details import details_of
+from fxhpc.client.shown.details import details_of
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import CANCELLED, ERROR, VALUE, LossCause, Outcome, unpack_loss
 from fxhpc.protocol.service import StreamSummary, TaskState
 from fxhpc.serialize import unpack_exception, unpack_result
 
 if TYPE_CHECKING:
-    from fxhpc.client.futures import TaskFuture
+    from fxhpc.client.futures.futures import TaskFuture
 
 
 class FailedTask:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fxhpc import ids
-from fxhpc.client import arguments
-from fxhpc.client.connection import author
-from fxhpc.client.containers import Containers
-from fxhpc.client.resources import needed
-from fxhpc.client.search import FunctionSearchResults
+from fxhpc.client.connection.connection import author
+from fxhpc.client.declared import arguments
+from fxhpc.client.declared.containers import Containers
+from fxhpc.client.declared.resources import needed
+from fxhpc.client.shown.search import FunctionSearchResults
 from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service
 from fxhpc.protocol.service import FunctionRecord

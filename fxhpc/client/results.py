@@ -9,10 +9,10 @@ from typing import Any
 
 from fxhpc import errors
 from fxhpc.client import calls, tasks, values
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.chunk_sizes import ChunkSizes
 from fxhpc.client.collector import MANY, without_collecting
+from fxhpc.client.connection.attachments import Attachment
 from fxhpc.client.selection import Selection, to_ranges
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
 from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import StreamSummary, TaskState

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client.chunk_sizes import ChunkSizes
 from fxhpc.client.names import task_name
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
 from fxhpc.protocol import service
 
 #: Positions of names in a selection, by stream and index.

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fxhpc import errors, ids
-from fxhpc.client import shared
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.chunk_sizes import pack_sizes
-from fxhpc.client.connection import Reply
-from fxhpc.client.keys import Keyed, Under, function_told, keyed
-from fxhpc.client.resources import Declared, Default, default_of
-from fxhpc.client.sendable import check_stream
-from fxhpc.client.streams import Stream, cut, pack_messages, tasks_of
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.connection.connection import Reply
+from fxhpc.client.declared.keys import Keyed, Under, function_told, keyed
+from fxhpc.client.declared.resources import Declared, Default, default_of
+from fxhpc.client.sending import shared
+from fxhpc.client.sending.chunk_sizes import pack_sizes
+from fxhpc.client.sending.sendable import check_stream
+from fxhpc.client.sending.streams import Stream, cut, pack_messages, tasks_of
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fxhpc import errors, ids
-from fxhpc.client import arguments, calls, outcomes, tasks
-from fxhpc.client.chunk_sizes import ChunkSizes
-from fxhpc.client.completions import Completions
+from fxhpc.client import calls, outcomes, tasks
+from fxhpc.client.declared import arguments
+from fxhpc.client.futures.completions import Completions
 from fxhpc.client.results import Results
 from fxhpc.client.selection import Selection
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
 from fxhpc.client.task_group_ended import GroupEnded
 from fxhpc.protocol import service
 from fxhpc.protocol.service import GroupStream
@@ -84,7 +85,7 @@ class TaskGroup:
         return f"<TaskGroup {self.task_group_id}>"
 
     def _repr_html_(self) -> str:
-        from fxhpc.client import notebooks
+        from fxhpc.client.shown import notebooks
 
         return notebooks.of_group(self.task_group_id)
 
@@ -200,7 +201,7 @@ class TaskGroup:
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """What a loop of asyncio reads. A thread reads ahead of it: when that has come to the end,
         and the loop too, something else may have been submitted meanwhile."""
-        from fxhpc.client.pumping import pumped  # asyncio takes time to import
+        from fxhpc.client.futures.pumping import pumped  # asyncio takes time to import
 
         group, is_over = GroupEnded(), False
         while not is_over:

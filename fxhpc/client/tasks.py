@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fxhpc import ids
 from fxhpc.client.collector import MANY, without_collecting
-from fxhpc.client.connection import Connection, Reply
+from fxhpc.client.connection.connection import Connection, Reply
 from fxhpc.client.selection import Piece, Selection, to_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.service import TaskState

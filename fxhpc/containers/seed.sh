@@ -34,7 +34,7 @@ try:
     from fxhpc.version import __version__
     if __version__ != own:
         fatal("has fxhpc %s, and the manager outside %s. %s" % (__version__, own, use))
-    from fxhpc.manager.seed_inside import main
+    from fxhpc.manager.seeds.seed_inside import main
 except ImportError as error:
     fatal("has no %s. %s" % (getattr(error, "name", None) or error, use))
 main(path)

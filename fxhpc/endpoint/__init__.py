@@ -1,1 +1,6 @@
-"""Named endpoints: their configuration and provisioning. Nothing yet; see `fxhpc.interchange`."""
+"""Named endpoints: their `configuration`, their life on a host, and the `provisioner` of their nodes.
+
+`lifecycle` starts and stops one; `supervisor` keeps its interchange running, `specs` says what its
+configuration makes of each process. `launch` is what a block runs on its nodes; `check` and
+`on_node` find what would keep it from working.
+"""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fxhpc.containers import places, unfit_place
 from fxhpc.endpoint import launch
-from fxhpc.endpoint.config import EndpointConfig
-from fxhpc.endpoint.config_checks import expand
-from fxhpc.endpoint.config_provider import ONE_NODE_LAUNCHERS, LocalProvider
+from fxhpc.endpoint.configuration.checks import expand
+from fxhpc.endpoint.configuration.config import EndpointConfig
+from fxhpc.endpoint.configuration.provider import ONE_NODE_LAUNCHERS, LocalProvider
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.containers import KINDS, patterns

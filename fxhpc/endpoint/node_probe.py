@@ -85,7 +85,7 @@ def _room(manager: Any) -> Any:
         return {}
     import msgspec
 
-    from fxhpc.manager.node import examine
+    from fxhpc.manager.resources.node import examine
     from fxhpc.protocol.pool import ManagerSpec
 
     try:

@@ -22,8 +22,8 @@ import msgspec
 
 from fxhpc.endpoint import launch
 from fxhpc.endpoint.check import OK, PROBLEM, WARNING, Finding
+from fxhpc.endpoint.configuration.quantities import clock
 from fxhpc.endpoint.logs import last_lines
-from fxhpc.endpoint.quantities import clock
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.interchange.addresses import offered
 from fxhpc.interchange.directory import EndpointDirectory, replace_file

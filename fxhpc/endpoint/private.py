@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from fxhpc.endpoint.config import EndpointConfig, load_config, load_config_dict
+from fxhpc.endpoint.configuration.config import EndpointConfig, load_config, load_config_dict
 from fxhpc.endpoint.specs import interchange_spec
 from fxhpc.errors import ConfigError, FxhpcError
 from fxhpc.hosts import boot_id, is_alive

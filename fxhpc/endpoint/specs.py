@@ -13,18 +13,18 @@ import psutil
 
 from fxhpc.cores import PROMISED, usable_cores, usable_memory
 from fxhpc.endpoint import launch
-from fxhpc.endpoint.config import EndpointConfig
-from fxhpc.endpoint.config_checks import expand, unfit_path
-from fxhpc.endpoint.config_engine import Address
-from fxhpc.endpoint.config_provider import (
+from fxhpc.endpoint.configuration.checks import expand, unfit_path
+from fxhpc.endpoint.configuration.config import EndpointConfig
+from fxhpc.endpoint.configuration.engine import Address
+from fxhpc.endpoint.configuration.provider import (
     ONE_NODE_LAUNCHERS,
     BatchProvider,
     Launcher,
     LocalProvider,
     Provider,
 )
+from fxhpc.endpoint.configuration.quantities import clock
 from fxhpc.endpoint.containers import container_of, images_of, patterns_of
-from fxhpc.endpoint.quantities import clock
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.outcome import DEFAULT_RETRIES

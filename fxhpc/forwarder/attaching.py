@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from fxhpc.forwarder import argument_limits
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
 from fxhpc.forwarder.cancelling import Cancelling
 from fxhpc.forwarder.delivery import Client
@@ -15,6 +14,7 @@ from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, ignore, is_local
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import DELIVERED, ENDED, RUNNING, SENT, Stream
 from fxhpc.ids import LOCAL_ENDPOINT, to_ranges
 from fxhpc.protocol import messages as msg

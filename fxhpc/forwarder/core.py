@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from fxhpc.forwarder import argument_limits, grouping, naming
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.answering import Answering
 from fxhpc.forwarder.attaching import Attaching
 from fxhpc.forwarder.cancelling import Cancelling
@@ -27,6 +26,7 @@ from fxhpc.forwarder.listing import Listing
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.settling import Settling
 from fxhpc.forwarder.state import State, endpoint_key, error_words
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import RUNNING, SENT, STORING, Stream
 from fxhpc.forwarder.submitting import Submitting
 from fxhpc.ids import LOCAL_ENDPOINT, from_ranges, to_ranges
@@ -36,7 +36,7 @@ from fxhpc.protocol.outcome import Outcome
 from fxhpc.version import __version__
 
 if TYPE_CHECKING:
-    from fxhpc.forwarder.store_read import Recovered
+    from fxhpc.forwarder.store.read import Recovered
 
 __all__ = ["LOCAL_ENDPOINT", "Forwarder", "endpoint_key"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.state import State, ignore
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import Stream
 
 #: Of one step of dropping: rows, and bytes of payloads in them. About 20 ms of the writer's time.

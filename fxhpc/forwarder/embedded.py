@@ -20,8 +20,8 @@ from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.spilled import SpilledFiles
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.writer import DirectWriter, Writer
+from fxhpc.forwarder.store.store import Store
+from fxhpc.forwarder.store.writer import DirectWriter, Writer
 from fxhpc.protocol import codec, messages
 from fxhpc.transport import ipc, unix_sockets
 from fxhpc.transport.acceptor import Acceptor

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from fxhpc.forwarder.operations import Operation
+from fxhpc.forwarder.store.operations import Operation
 from fxhpc.protocol import messages, service
 from fxhpc.protocol.sizes import SizeLimits
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Row
 from fxhpc.forwarder.state import State
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import DELIVERED, RUNNING, SENT, STORING, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg

@@ -6,10 +6,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.dropping import STEP_PAGES, Dropping, Gone
 from fxhpc.forwarder.state import State, error_words, ignore, is_local
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import service

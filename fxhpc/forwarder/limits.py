@@ -11,7 +11,7 @@ import msgspec
 from fxhpc.durations import parse_duration
 from fxhpc.errors import HomeError, UsageError
 from fxhpc.forwarder.home import Home
-from fxhpc.forwarder.store_reserve import RESERVE_BYTES
+from fxhpc.forwarder.store.reserve import RESERVE_BYTES
 from fxhpc.protocol.keeping import MAX_BYTES, RETENTION_S
 from fxhpc.units import format_bytes, parse_size
 

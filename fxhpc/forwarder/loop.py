@@ -11,7 +11,7 @@ from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.remotes import RemoteInterchanges
-from fxhpc.forwarder.writer import AnyWriter
+from fxhpc.forwarder.store.writer import AnyWriter
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.transport.poller import Poller
 from fxhpc.transport.waker import Waker

@@ -29,8 +29,8 @@ from fxhpc.forwarder.loop import Loop
 from fxhpc.forwarder.open_files import allow_open_files
 from fxhpc.forwarder.remotes import RemoteInterchanges
 from fxhpc.forwarder.spilled import SpilledFiles, spill_directories
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.writer import Writer
+from fxhpc.forwarder.store.store import Store
+from fxhpc.forwarder.store.writer import Writer
 from fxhpc.hosts import boot_id, is_alive, start_time
 from fxhpc.interchange.journal import Owner, read_journal
 from fxhpc.printable import make_logs_safe

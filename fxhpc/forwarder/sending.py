@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.feeding import MESSAGE_BYTES, Endpoint, to_run
 from fxhpc.forwarder.gathering import Gathering
 from fxhpc.forwarder.state import Loaded, State
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import RUNNING, SENT, STORING, Segment, Stream
 from fxhpc.ids import to_ranges
 from fxhpc.protocol import messages as msg

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.attempts import Attempts
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import Stream
 from fxhpc.ids import LOCAL_ENDPOINT, parse_uuid
 from fxhpc.protocol import service

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder import argument_limits, too_large
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.delivery import Client
 from fxhpc.forwarder.feeding import Endpoint
 from fxhpc.forwarder.keeping import Keeping
 from fxhpc.forwarder.sending import Sending
 from fxhpc.forwarder.state import State, error_words, ignore, is_local
+from fxhpc.forwarder.store import operations as op
 from fxhpc.forwarder.streams import Segment, Stream
 from fxhpc.ids import LOCAL_ENDPOINT, task_id
 from fxhpc.protocol import service

@@ -19,7 +19,7 @@ from pathlib import Path
 from fxhpc.errors import HomeError
 from fxhpc.forwarder.claim import Claim
 from fxhpc.forwarder.home import Home
-from fxhpc.forwarder.store_files import replace_directory
+from fxhpc.forwarder.store.files import replace_directory
 from fxhpc.units import format_bytes
 
 #: Seconds that the forwarder before has to end by itself.

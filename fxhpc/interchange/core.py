@@ -17,17 +17,17 @@ from __future__ import annotations
 from typing import Any
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange import walltimes
-from fxhpc.interchange.allocating import Allocating
-from fxhpc.interchange.bad_nodes import BadNodes
+from fxhpc.interchange.blocks import walltimes
+from fxhpc.interchange.blocks.allocating import Allocating
+from fxhpc.interchange.blocks.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.dispatching import Dispatching
 from fxhpc.interchange.ending import Ending
 from fxhpc.interchange.held import Manager, each, in_block, single, slice_run
 from fxhpc.interchange.leaving import Leaving
 from fxhpc.interchange.losses import Losses
-from fxhpc.interchange.partitions import Partitions
-from fxhpc.interchange.reasons import why_unfit
+from fxhpc.interchange.placement.partitions import Partitions
+from fxhpc.interchange.placement.reasons import why_unfit
 from fxhpc.interchange.recovering import RETURN_S, Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.reporting import Reporting

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange import walltimes
 from fxhpc.interchange.apart import take_fitting
-from fxhpc.interchange.bad_nodes import BadNodes
+from fxhpc.interchange.blocks import walltimes
+from fxhpc.interchange.blocks.bad_nodes import BadNodes
 from fxhpc.interchange.bodies import Bodies
 from fxhpc.interchange.held import Manager, split_run
-from fxhpc.interchange.partitions import Partitions
-from fxhpc.interchange.placing import Placing
+from fxhpc.interchange.placement.partitions import Partitions
+from fxhpc.interchange.placement.placing import Placing
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg
 

@@ -6,7 +6,7 @@ from fxhpc.ids import to_ranges
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.held import Manager, each, without
 from fxhpc.interchange.losses import Losses
-from fxhpc.interchange.placing import Placing
+from fxhpc.interchange.placement.placing import Placing
 from fxhpc.interchange.recovering import Recovering
 from fxhpc.interchange.registering import Registering
 from fxhpc.interchange.state import State

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from fxhpc.ids import from_ranges, to_ranges
-from fxhpc.interchange.ledger import Ledger
+from fxhpc.interchange.placement.ledger import Ledger
 from fxhpc.protocol.messages import Capacity, Partition, Register, TaskRefs, TaskRun
 from fxhpc.protocol.outcome import Loss, LossCause
 

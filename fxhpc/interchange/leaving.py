@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.allocating import Allocating
+from fxhpc.interchange.blocks.allocating import Allocating
 from fxhpc.interchange.recovering import SETTLED_S, Recovering
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg

@@ -8,8 +8,8 @@ import msgspec
 
 from fxhpc.ids import task_id
 from fxhpc.interchange import events as ev
-from fxhpc.interchange import walltimes
-from fxhpc.interchange.bad_nodes import BadNodes
+from fxhpc.interchange.blocks import walltimes
+from fxhpc.interchange.blocks.bad_nodes import BadNodes
 from fxhpc.interchange.held import Manager, in_block, manager_lost, single
 from fxhpc.interchange.state import State
 from fxhpc.protocol import messages as msg

@@ -18,7 +18,8 @@ from fxhpc.errors import FxhpcError
 from fxhpc.hosts import boot_id, start_time
 from fxhpc.interchange import addresses
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.block_journal import BlockJournal
+from fxhpc.interchange.blocks.block_journal import BlockJournal
+from fxhpc.interchange.blocks.provisioning import ProvisionerProcess
 from fxhpc.interchange.connections import PROBE_EVERY_S, Connections
 from fxhpc.interchange.core import Interchange
 from fxhpc.interchange.directory import (
@@ -32,7 +33,6 @@ from fxhpc.interchange.forwarder_link import ForwarderLink
 from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.left_results import LeftResults
 from fxhpc.interchange.notices import Notices, OpenFiles, Upgrade, unreadable
-from fxhpc.interchange.provisioning import ProvisionerProcess
 from fxhpc.interchange.spool import Spool
 from fxhpc.interchange.status_file import StatusFile
 from fxhpc.interchange.stopping import Stopping

@@ -8,13 +8,13 @@ from itertools import chain, islice
 from typing import Any
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.allocating import Allocating
-from fxhpc.interchange.blocks import DRAINING, PENDING, RUNNING, SUBMITTING, UNKNOWN, Block
+from fxhpc.interchange.blocks.allocating import Allocating
+from fxhpc.interchange.blocks.blocks import DRAINING, PENDING, RUNNING, SUBMITTING, UNKNOWN, Block
+from fxhpc.interchange.blocks.walltimes import OutOfTime, count_out_of_time
 from fxhpc.interchange.held import Manager
-from fxhpc.interchange.placing import Placing
-from fxhpc.interchange.reasons import waiting_reports
+from fxhpc.interchange.placement.placing import Placing
+from fxhpc.interchange.placement.reasons import waiting_reports
 from fxhpc.interchange.state import State
-from fxhpc.interchange.walltimes import OutOfTime, count_out_of_time
 from fxhpc.protocol import messages as msg
 from fxhpc.units import format_duration
 

@@ -8,13 +8,13 @@ from itertools import chain
 from fxhpc.interchange import events as ev
 from fxhpc.interchange.apart import Apart, put_first
 from fxhpc.interchange.awaited import UNKNOWN
-from fxhpc.interchange.beyond import Brought
 from fxhpc.interchange.held import Manager, refs, single, split_run
 from fxhpc.interchange.histories import Histories
-from fxhpc.interchange.ledger import Ledger
 from fxhpc.interchange.outbox import Outbox
+from fxhpc.interchange.placement.beyond import Brought
+from fxhpc.interchange.placement.ledger import Ledger
+from fxhpc.interchange.placement.sized import Sized
 from fxhpc.interchange.roster import Roster
-from fxhpc.interchange.sized import Sized
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.needs import needs_several
 from fxhpc.protocol.outcome import Outcome, OutcomeKind

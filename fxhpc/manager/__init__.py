@@ -14,10 +14,10 @@
 workers have, `pace` how much they should have, `losses` what is said of a dead one, `outbox` what
 nobody has acknowledged, `leaving` how it ends. `shell` owns clock, link and loop, `finding` knows
 where the interchange is, `crew` has the workers' sockets, pages and `output` (`sharing`). The
-`seed` has no threads, so it can fork at any time; it alone imports `fxhpc.worker`.
+seed (`seeds`) has no threads, so it can fork at any time; it alone imports `fxhpc.worker`.
 
-`node` says what there is for workers: how many, and for each its cores (`pinning`), its devices
-(`accelerators`) and its variables. Tasks that need something else wait in lines (`sized`), lease it
-(`leasing`), and run in a worker that is made for them (`hiring`, `places`). `unsent` leaves results
+`resources` says what there is for workers: how many (`node`), and for each its cores (`pinning`),
+its devices (`accelerators`) and its variables; and how much of it they use. Tasks that need something else wait in lines (`sized`), lease it
+(`leasing`), and run in a worker that is made for them (`hiring`). `unsent` leaves results
 in a file that nobody is known to have stored.
 """

@@ -12,8 +12,8 @@ import time
 
 import msgspec
 
-from fxhpc.manager import channel, processes, seed
-from fxhpc.manager.node import (
+from fxhpc.manager import channel, processes
+from fxhpc.manager.resources.node import (
     OWN_DESCRIPTORS,
     WORKER_DESCRIPTORS,
     Node,
@@ -21,7 +21,8 @@ from fxhpc.manager.node import (
     is_own,
     most_sized,
 )
-from fxhpc.manager.pinning import Unfit
+from fxhpc.manager.resources.pinning import Unfit
+from fxhpc.manager.seeds import seed
 from fxhpc.protocol.pool import ManagerSpec
 from fxhpc.units import format_bytes
 

@@ -7,7 +7,7 @@ No I/O.
 from __future__ import annotations
 
 from fxhpc.manager.held import Part, Slot
-from fxhpc.manager.nearing import Over
+from fxhpc.manager.resources.nearing import Over
 
 #: Tasks that were spared and may come again; those of long ago are forgotten.
 _REMEMBERED = 10_000

@@ -15,10 +15,10 @@ import msgspec
 from fxhpc.manager import events as ev
 from fxhpc.manager.bodies import Bodies
 from fxhpc.manager.channel import Channel, Closed
-from fxhpc.manager.limits import Limits
-from fxhpc.manager.memory import OomKills
-from fxhpc.manager.places import Places
-from fxhpc.manager.seeds import Seeds
+from fxhpc.manager.resources.limits import Limits
+from fxhpc.manager.resources.memory import OomKills
+from fxhpc.manager.resources.places import Places
+from fxhpc.manager.seeds.seeds import Seeds
 from fxhpc.manager.sharing import Worker
 from fxhpc.protocol import pool
 from fxhpc.protocol.needs import Lease, needs_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fxhpc.manager.nearing import Over
+from fxhpc.manager.resources.nearing import Over
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import pool
 from fxhpc.protocol.needs import UNIT, Cell, Lease, Size

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fxhpc.ids import to_ranges
-from fxhpc.manager.nearing import Over
+from fxhpc.manager.resources.nearing import Over
 from fxhpc.protocol.messages import TaskRefs, TaskRun
 from fxhpc.protocol.needs import Lease
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fxhpc.manager.events import Host, WorkerGone
 from fxhpc.manager.held import Ending, Part, Slot
-from fxhpc.manager.nearing import Over
+from fxhpc.manager.resources.nearing import Over
 from fxhpc.manager.stacks import before_end, users_part
 from fxhpc.protocol import kept
 from fxhpc.protocol.messages import LostTask

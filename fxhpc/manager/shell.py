@@ -18,9 +18,9 @@ from fxhpc.manager.connecting import Connection, connect
 from fxhpc.manager.core import Manager
 from fxhpc.manager.crew import Crew
 from fxhpc.manager.finding import Finder, NotFound
-from fxhpc.manager.groups import Groups
-from fxhpc.manager.limits import Limits
-from fxhpc.manager.node import Node, is_own, places_of
+from fxhpc.manager.resources.groups import Groups
+from fxhpc.manager.resources.limits import Limits
+from fxhpc.manager.resources.node import Node, is_own, places_of
 from fxhpc.manager.staff import SETTLE_S
 from fxhpc.manager.watch import Watch
 from fxhpc.protocol import messages as msg

@@ -9,8 +9,8 @@ from fxhpc.manager.blame import Blame
 from fxhpc.manager.desk import Desk
 from fxhpc.manager.held import Ending, Part, Slot
 from fxhpc.manager.hiring import Hiring
-from fxhpc.manager.nearing import Over
 from fxhpc.manager.pace import LOOK_AHEAD_S, Pace, kind_of
+from fxhpc.manager.resources.nearing import Over
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.outcome import size_of
 

@@ -42,7 +42,7 @@ class StreamInfo(msgspec.Struct, array_like=True, frozen=True):
     needs: PackedNeeds = b""  # of each task, see `fxhpc.protocol.needs`; empty: it is ordinary
     labels: Labels = ()  # the submitter's own, to find its tasks by
     metadata: Metadata = ""  # likewise: a JSON object, or nothing
-    key: Key = ""  # the submitter's idempotency key; then the name is made of it, see `client.keys`
+    key: Key = ""  # the submitter's idempotency key; the name is made of it, see `declared.keys`
     content: bytes = b""  # likewise: a digest of all that is submitted under it
 
 

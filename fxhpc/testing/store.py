@@ -9,9 +9,9 @@ from typing import Any
 
 from fxhpc.errors import StoreFull
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
-from fxhpc.forwarder.store_read import Recovered, ResultRow, SubmissionRow
-from fxhpc.forwarder.store_sizes import Sizes
+from fxhpc.forwarder.store import operations as op
+from fxhpc.forwarder.store.read import Recovered, ResultRow, SubmissionRow
+from fxhpc.forwarder.store.sizes import Sizes
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
 from fxhpc.protocol.service import ContainerRecord, FunctionRecord

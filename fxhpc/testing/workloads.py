@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.client.futures import TaskFuture
+from fxhpc.client.futures.futures import TaskFuture
 from fxhpc.testing.chaos import Chaos
 from fxhpc.testing.dying_clients import Clients
 from fxhpc.testing.endpoint import supervised

@@ -44,6 +44,10 @@ class Recording(msgspec.Struct):
     messages: list[Recorded]
 
 
+#: Made here: what is found by its name later depends on what else was imported meanwhile.
+_DECODER = msgspec.json.Decoder(Recording)
+
+
 def path(protocol: int) -> Path:
     """Where the recordings of a protocol lie."""
     return Path(__file__).parent / "recorded" / f"protocol-{protocol}.json"
@@ -51,7 +55,7 @@ def path(protocol: int) -> Path:
 
 def load(protocol: int) -> Recording:
     """What is recorded of a protocol."""
-    return msgspec.json.decode(path(protocol).read_bytes(), type=Recording)
+    return _DECODER.decode(path(protocol).read_bytes())
 
 
 def today() -> Recording:

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from fxhpc.forwarder.schema import MIGRATIONS
+from fxhpc.forwarder.store.schema import MIGRATIONS
 from tests.waiting import eventually
 
 #: Arguments of the tasks that have ended well, and of those that have not begun.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.forwarder.schema import MIGRATIONS
+from fxhpc.forwarder.store.schema import MIGRATIONS
 from tests.compatibility.stores import DONE, IN_A_FILE, IN_A_ROW, QUEUED, path, unpack
 from tests.process.homes import TestHome
 

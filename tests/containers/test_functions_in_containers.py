@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from fxhpc import FuncXClient, errors
-from fxhpc.endpoint.config import load_config_dict
+from fxhpc.endpoint.configuration.config import load_config_dict
 from fxhpc.endpoint.specs import interchange_spec
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.containers.conftest import MARK, Podman, processes, stopped

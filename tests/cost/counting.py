@@ -18,9 +18,9 @@ import msgspec
 
 import fxhpc
 from fxhpc import ids
-from fxhpc.client.streams import cut, pack_messages
+from fxhpc.client.sending.streams import cut, pack_messages
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.store import Store
 from fxhpc.interchange import events as iev
 from fxhpc.manager import events as mev
 from fxhpc.protocol import messages, pool, service

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from fxhpc import Executor
-from fxhpc.forwarder import operations as op
 from fxhpc.forwarder.embedded import EmbeddedPeer, _Threads
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store import operations as op
+from fxhpc.forwarder.store.store import Store
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.testing.cluster import NAMED_ENDPOINT
 from fxhpc.transport.acceptor import Acceptor

@@ -81,7 +81,7 @@ def submit_under_fire(
     seed: int,
 ) -> None:
     # One that is killed within a second is taken for one that cannot live, and waited for longer.
-    monkeypatch.setattr("fxhpc.client.patience._STAYED_S", 0.0)
+    monkeypatch.setattr("fxhpc.client.connection.patience._STAYED_S", 0.0)
     function = client.register_function(note)
     chance = random.Random(seed)
     wanted: dict[str, int] = {}

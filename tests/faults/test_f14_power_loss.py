@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.store import Store
 from tests.faults.faulty_disk import Change, FaultyDisk
 from tests.faults.figures import record_figure
 from tests.faults.power_loss import rebuild
@@ -23,8 +23,8 @@ CUTS = 60
 #: The log is emptied as the forwarder's writer does it.
 COMMITTER = """
 import os, sys
-from fxhpc.forwarder.operations import AddResults, AddStream, AddSubmission, DropSubmissions
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.operations import AddResults, AddStream, AddSubmission, DropSubmissions
+from fxhpc.forwarder.store.store import Store
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
 

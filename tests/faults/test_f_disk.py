@@ -17,9 +17,9 @@ from tests.process.homes import TestHome, finish
 
 COMMIT = """
 import json, sys, time
-from fxhpc.forwarder.operations import AddStream, AddSubmission
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.writer import Writer
+from fxhpc.forwarder.store.operations import AddStream, AddSubmission
+from fxhpc.forwarder.store.store import Store
+from fxhpc.forwarder.store.writer import Writer
 from fxhpc.protocol.messages import StreamInfo
 
 store = Store(sys.argv[1], full_sync=sys.argv[2] == "full")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.interchange.block_journal import BlockJournal
+from fxhpc.interchange.blocks.block_journal import BlockJournal
 from fxhpc.interchange.events import BlockKnown, ManagerKnown, Sent
 from fxhpc.interchange.journal import Journal, read_journal
 from fxhpc.interchange.outbox import result_refs

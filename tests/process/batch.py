@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from fxhpc.forwarder.attach import module_environment
-from fxhpc.interchange.provisioning import ProvisionerProcess
+from fxhpc.interchange.blocks.provisioning import ProvisionerProcess
 from fxhpc.protocol import provision as pro
 from tests.waiting import eventually
 

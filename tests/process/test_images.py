@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.manager import images as images_module
 from fxhpc.manager.channel import Channel, Closed
 from fxhpc.manager.events import WorkerGone
-from fxhpc.manager.images import Images
-from fxhpc.manager.seeds import Seeds
+from fxhpc.manager.seeds import images as images_module
+from fxhpc.manager.seeds.images import Images
+from fxhpc.manager.seeds.seeds import Seeds
 from fxhpc.protocol.containers import Container
 from fxhpc.protocol.pool import SeedSpec
 from tests.waiting import eventually

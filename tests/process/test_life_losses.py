@@ -65,7 +65,7 @@ def test_a_killed_manager_loses_nothing(home: TestHome, tmp_path: Path, kind: st
 
 
 STOPPED = """
-from fxhpc.client import standing_still
+from fxhpc.client.connection import standing_still
 
 standing_still.STILL_S = 0.3
 

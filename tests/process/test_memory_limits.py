@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from fxhpc.cores import memory_cgroups
-from fxhpc.manager.groups import Groups
-from fxhpc.manager.limits import SPARE_BYTES, Limits
-from fxhpc.manager.nearing import Over
-from fxhpc.manager.trees import Tree, descendants
+from fxhpc.manager.resources.groups import Groups
+from fxhpc.manager.resources.limits import SPARE_BYTES, Limits
+from fxhpc.manager.resources.nearing import Over
+from fxhpc.manager.resources.trees import Tree, descendants
 from tests.waiting import eventually
 
 MB = 2**20

@@ -9,7 +9,7 @@ from workers import tasks
 from workers.interchange import Interchange
 from workers.manager import error, values
 
-from fxhpc.manager.limits import SPARE_BYTES
+from fxhpc.manager.resources.limits import SPARE_BYTES
 from fxhpc.protocol.needs import Needs, pack
 from fxhpc.protocol.outcome import LossCause
 from tests.process.test_memory_limits import MB, WAYS

@@ -6,7 +6,7 @@ import pytest
 from homes import TestHome
 
 from fxhpc import FuncXClient, errors
-from fxhpc.client.connection import Connection
+from fxhpc.client.connection.connection import Connection
 from fxhpc.ids import parse_task_id
 from fxhpc.protocol import service
 

@@ -86,7 +86,7 @@ def test_a_module_finds_the_variables_of_all_workers(
 def test_one_that_takes_too_long_is_left_out(modules: Path) -> None:
     (modules / "endless_one.py").write_text("import threading; threading.Event().wait()\n")
     program = (
-        "from fxhpc.manager.preload import preload\n"
+        "from fxhpc.manager.seeds.preload import preload\n"
         "from fxhpc.protocol.pool import SeedSpec\n"
         f"path = [{str(modules)!r}, *__import__('sys').path]\n"
         "preload(SeedSpec('', path, {}, preload=['endless_one']), limit_s=0.2)\n"

@@ -18,7 +18,7 @@ from batch import NAME, Batch, Spoken, ref, spec
 from homes import title
 from lives import alive
 
-from fxhpc.interchange import provisioning
+from fxhpc.interchange.blocks import provisioning
 from fxhpc.protocol import provision as pro
 from fxhpc.protocol.provision import JobPhase
 from tests.waiting import eventually

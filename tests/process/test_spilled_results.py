@@ -76,7 +76,7 @@ def test_files_stay_with_their_tasks(home: TestHome, monkeypatch: pytest.MonkeyP
     code = """
         import os
         from fxhpc import FuncXClient, Executor
-        from fxhpc.client import groups
+        from fxhpc.client.sending import groups
         groups.adopt_files = lambda outcomes: outcomes
         options = {"max_payload": 20_000, "on_exceed": "spill"}
         fxc = FuncXClient(embedded=True, path="store.db", workers=1, **options)

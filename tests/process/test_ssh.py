@@ -23,7 +23,7 @@ from homes import TestHome
 from sshd import PASSPHRASE, Sshd, fxhpc
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client import ssh_connection
+from fxhpc.client.connection import ssh_connection
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.waiting import LIMIT, eventually
 

@@ -144,7 +144,7 @@ def test_a_place_taken_over_by_another_user_gets_no_message(directory: str) -> N
 
 
 def test_store_files_are_private(tmp_path: Path) -> None:
-    from fxhpc.forwarder.store import Store
+    from fxhpc.forwarder.store.store import Store
 
     before = os.umask(0)
     try:

@@ -292,7 +292,7 @@ def test_why_it_failed_is_told(
 def test_blocks_that_were_left_behind_are_told(
     midway: EndpointDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fxhpc.interchange.block_journal import BlockJournal
+    from fxhpc.interchange.blocks.block_journal import BlockJournal
 
     midway.raise_epoch()  # it was started once
     journal = BlockJournal(str(midway.known_blocks))

@@ -8,10 +8,10 @@ import pytest
 from fake_forwarder import FakeForwarder, FakeHome
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.client import attachments
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.embedded import EmbeddedConnection
-from fxhpc.client.local import LocalEndpoint
+from fxhpc.client.connection import attachments
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.connection.embedded import EmbeddedConnection
+from fxhpc.client.started.local import LocalEndpoint
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fxhpc import serialize
-from fxhpc.client.chunk_sizes import ChunkSizes
+from fxhpc.client.sending.chunk_sizes import ChunkSizes
 from fxhpc.ids import from_ranges, to_ranges
 from fxhpc.protocol import service, states
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.client.address import TcpAddress, parse
+from fxhpc.client.connection.address import TcpAddress, parse
 from fxhpc.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.client.address import SshAddress, parse
+from fxhpc.client.connection.address import SshAddress, parse
 from fxhpc.errors import UsageError
 
 

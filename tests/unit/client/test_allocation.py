@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.client.allocation import Allocation, find_allocation, workers_per_node
+from fxhpc.client.started.allocation import Allocation, find_allocation, workers_per_node
 
 SLURM = {"SLURM_JOB_ID": "123", "SLURM_JOB_NUM_NODES": "4", "SLURM_NNODES": "4"}
 

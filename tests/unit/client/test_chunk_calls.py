@@ -8,9 +8,9 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, ids
-from fxhpc.client import group_table
-from fxhpc.client.chunk_sizes import ChunkSizes, pack_sizes
 from fxhpc.client.selection import Selection
+from fxhpc.client.sending import group_table
+from fxhpc.client.sending.chunk_sizes import ChunkSizes, pack_sizes
 from fxhpc.protocol.service import StreamRanges
 from tests.waiting import LIMIT, eventually
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fxhpc.client.adopting import adopt_chunks, adopt_files
+from fxhpc.client.futures.adopting import adopt_chunks, adopt_files
 from fxhpc.client.outcomes import value_of
 from fxhpc.ids import new_stream
 from fxhpc.protocol.outcome import Outcome, OutcomeKind

@@ -14,9 +14,9 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client import arguments
 from fxhpc.client.batch import Batch
-from fxhpc.client.resources import capture_bytes, needed
+from fxhpc.client.declared import arguments
+from fxhpc.client.declared.resources import capture_bytes, needed
 
 
 class Int64:

@@ -11,9 +11,9 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.details import output_in
-from fxhpc.client.output import printed_in
-from fxhpc.client.resources import MAX_CAPTURE_BYTES, capture_bytes
+from fxhpc.client.declared.resources import MAX_CAPTURE_BYTES, capture_bytes
+from fxhpc.client.shown.details import output_in
+from fxhpc.client.shown.output import printed_in
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import Output
 

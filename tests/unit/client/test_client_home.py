@@ -15,10 +15,10 @@ import pytest
 from fake_forwarder import FakeHome
 
 from fxhpc import errors, ids
-from fxhpc.client import home as home_module
-from fxhpc.client import patience
-from fxhpc.client.home import HomeConnection
-from fxhpc.client.sparing import SparingLog
+from fxhpc.client.connection import home as home_module
+from fxhpc.client.connection import patience
+from fxhpc.client.connection.home import HomeConnection
+from fxhpc.client.shown.sparing import SparingLog
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import ResultRun, StreamInfo
 from fxhpc.serialize import pack_arguments, pack_function

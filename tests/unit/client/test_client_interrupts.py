@@ -10,18 +10,11 @@ from fake_forwarder import FakeForwarder
 from interrupts import Interrupts, until_done
 
 from fxhpc import Executor, FuncXClient
-from fxhpc.client import (
-    attachments,
-    groups,
-    mapping,
-    outbox,
-    shared,
-    streams,
-    submissions,
-    submitter,
-)
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.embedded import EmbeddedConnection
+from fxhpc.client import mapping, submissions
+from fxhpc.client.connection import attachments
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.connection.embedded import EmbeddedConnection
+from fxhpc.client.sending import groups, outbox, shared, streams, submitter
 
 _MODULES = (groups, mapping, outbox, shared, streams, submissions, submitter)
 _until_done = functools.partial(until_done, _MODULES)

@@ -275,7 +275,7 @@ def test_the_ids_are_those_of_the_home(tmp_path: Path, key: str) -> None:
 def test_what_was_interrupted_is_completed_and_not_cancelled(
     client: FuncXClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fxhpc.client.streams.MESSAGE_BYTES", 1)
+    monkeypatch.setattr("fxhpc.client.sending.streams.MESSAGE_BYTES", 1)
     function = client.register_function(square)
     calls = [(function, n) for n in range(2500)]
     connection = client._attached().connection

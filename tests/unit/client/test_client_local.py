@@ -12,9 +12,10 @@ import psutil
 import pytest
 from fake_forwarder import FakeForwarder
 
+import fxhpc
 from fxhpc import Executor, errors, hosts
-from fxhpc.client import local as module
-from fxhpc.client.local import LocalEndpoint
+from fxhpc.client.started import local as module
+from fxhpc.client.started.local import LocalEndpoint
 from fxhpc.protocol.pool import ManagerSpec
 from tests.waiting import eventually
 
@@ -198,7 +199,7 @@ def test_nothing_of_the_users_directory_is_imported(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     environ, changes = module._environments()
-    root = str(Path(module.__file__).resolve().parents[2])
+    root = str(Path(fxhpc.__file__).resolve().parents[1])
     if changes:
         assert environ["PYTHONPATH"] == f"{root}:/somewhere"
         assert changes == {"PYTHONPATH": "/somewhere"}

@@ -9,9 +9,10 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, errors
-from fxhpc.client import following, local
-from fxhpc.client.embedded import EmbeddedConnection
-from fxhpc.client.local import LocalEndpoint
+from fxhpc.client.connection.embedded import EmbeddedConnection
+from fxhpc.client.futures import following
+from fxhpc.client.started import local
+from fxhpc.client.started.local import LocalEndpoint
 from fxhpc.ids import new_id
 from fxhpc.protocol import service
 from tests.waiting import eventually

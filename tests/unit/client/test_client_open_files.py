@@ -13,14 +13,14 @@ import pytest
 import zmq
 
 from fxhpc import errors
-from fxhpc.client import open_files
+from fxhpc.client.connection import open_files
 from fxhpc.forwarder.attach import module_environment
 
 #: Leaves so many descriptors, and then makes clients of both kinds.
 SCRIPT = """
 import os, resource, sys
 from fxhpc import Executor, FuncXClient, errors
-import fxhpc.client.functions, fxhpc.serialize
+import fxhpc.client.sending.functions, fxhpc.serialize
 
 highest = max(map(int, os.listdir("/proc/self/fd")))
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from fxhpc import errors, ids
-from fxhpc.client import streams, tasks, workers
+from fxhpc.client import tasks
 from fxhpc.client.batch import Batch
-from fxhpc.client.functions import FunctionCache, watch_of
-from fxhpc.client.search import FunctionSearchResults, draw_table, share_width
+from fxhpc.client.sending import streams
+from fxhpc.client.sending.functions import FunctionCache, watch_of
+from fxhpc.client.shown.search import FunctionSearchResults, draw_table, share_width
+from fxhpc.client.started import workers
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.service import FunctionRecord, StreamRanges
 

@@ -9,7 +9,7 @@ import pytest
 
 from fxhpc import ids
 from fxhpc.client import tasks
-from fxhpc.client.connection import Reply
+from fxhpc.client.connection.connection import Reply
 from fxhpc.client.selection import Selection
 from fxhpc.protocol import service, states
 from fxhpc.protocol.outcome import Outcome

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fxhpc import errors
-from fxhpc.client.attachments import Attachment
-from fxhpc.client.submitter import Submitter
+from fxhpc.client.connection.attachments import Attachment
+from fxhpc.client.sending.submitter import Submitter
 from fxhpc.protocol import service
 from fxhpc.serialize import PackedFunction
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fxhpc import errors
-from fxhpc.client import shared, streams
+from fxhpc.client.sending import shared, streams
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.serialize import ArgumentPacker

@@ -8,7 +8,7 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.sizes import KnownLimits
+from fxhpc.client.sending.sizes import KnownLimits
 from fxhpc.protocol import service
 from fxhpc.protocol.sizes import CHUNK_BYTES, EndpointLimits, SizeLimits
 from fxhpc.serialize import ArgumentPacker

@@ -11,9 +11,9 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.resources import Declared, Default
-from fxhpc.client.specification import Said, over, said, settled
-from fxhpc.client.specification_keys import KEYS
+from fxhpc.client.declared.resources import Declared, Default
+from fxhpc.client.declared.specification import Said, over, said, settled
+from fxhpc.client.declared.specification_keys import KEYS
 from fxhpc.protocol.needs import MOST_BYTES, NO_NEEDS, Needs, needs_of, pack
 
 MB = 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from fxhpc import ids
-from fxhpc.client.streams import ROW_BYTES, ROW_TASKS, cut
+from fxhpc.client.sending.streams import ROW_BYTES, ROW_TASKS, cut
 from fxhpc.protocol.messages import StreamInfo
 
 INFO = StreamInfo(b"s" * 12, "endpoint", b"d" * 32, "function", b"c" * 16)

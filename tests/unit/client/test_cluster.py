@@ -13,8 +13,8 @@ from types import MappingProxyType
 import pytest
 
 from fxhpc import errors
-from fxhpc.client import cluster
-from fxhpc.client.hindrances import Hindrances
+from fxhpc.client.started import cluster
+from fxhpc.client.started.hindrances import Hindrances
 
 
 def _program(path: Path, code: str) -> str:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fxhpc.client import outcomes
-from fxhpc.client.details import details_of
+from fxhpc.client.shown.details import details_of
 from fxhpc.protocol import states
 from fxhpc.protocol.outcome import Loss, LossCause, Outcome, OutcomeKind, Output, pack_loss
 from fxhpc.protocol.service import StreamSummary, TaskState

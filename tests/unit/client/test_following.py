@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fxhpc import ids
-from fxhpc.client.following import Following
-from fxhpc.client.groups import Group
+from fxhpc.client.futures.following import Following
+from fxhpc.client.sending.groups import Group
 from fxhpc.errors import ForwarderError, TaskNotFound
 from fxhpc.protocol import service, states
 from fxhpc.protocol.messages import StreamInfo
@@ -48,7 +48,7 @@ class Stage:
         self.asked.append((message, then))
 
     def store(self, count: int) -> None:
-        from fxhpc.client.futures import TaskFuture
+        from fxhpc.client.futures.futures import TaskFuture
 
         for index in range(self.group.stored, self.group.stored + count):
             self.group.futures[index] = TaskFuture(self.group, index)

@@ -13,8 +13,8 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor
-from fxhpc.client import futures
-from fxhpc.client.conditions import Condition
+from fxhpc.client.futures import futures
+from fxhpc.client.futures.conditions import Condition
 
 _WAITS: dict[str, Callable[[cf.Future[Any]], object]] = {
     "result": lambda future: future.result(10),

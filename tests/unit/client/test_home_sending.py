@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fxhpc.client.home_sending import Sending
+from fxhpc.client.connection.home_sending import Sending
 from fxhpc.protocol import service
 from fxhpc.protocol.codec import FROM_CLIENT
 from fxhpc.transport import parts

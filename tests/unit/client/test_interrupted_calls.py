@@ -9,7 +9,7 @@ import pytest
 from fake_forwarder import FakeHome
 
 from fxhpc import ids
-from fxhpc.client.home import HomeConnection
+from fxhpc.client.connection.home import HomeConnection
 from fxhpc.protocol import service
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.serialize import pack_arguments, pack_function

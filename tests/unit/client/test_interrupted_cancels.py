@@ -13,8 +13,9 @@ from fake_forwarder import FakeForwarder
 from interrupts import Interrupts, until_done
 
 from fxhpc import Executor
-from fxhpc.client import callbacks, conditions, elements, futures, groups, outbox, submitter
-from fxhpc.client.callbacks import Callbacks
+from fxhpc.client.futures import callbacks, conditions, elements, futures
+from fxhpc.client.futures.callbacks import Callbacks
+from fxhpc.client.sending import groups, outbox, submitter
 from tests.waiting import eventually
 
 _MODULES = (callbacks, conditions, elements, futures, groups, outbox, submitter)

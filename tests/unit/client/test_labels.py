@@ -9,8 +9,8 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client import listing
-from fxhpc.client.labels import labels_of, metadata_of
+from fxhpc.client.declared.labels import labels_of, metadata_of
+from fxhpc.client.shown import listing
 from fxhpc.forwarder.listing import LIMIT
 
 

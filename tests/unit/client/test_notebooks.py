@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fxhpc import ShellResult
-from fxhpc.client import notebooks
 from fxhpc.client.batch import Batch
-from fxhpc.client.search import FunctionSearchResults
+from fxhpc.client.shown import notebooks
+from fxhpc.client.shown.search import FunctionSearchResults
 from fxhpc.client.task_group import TaskGroup
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.service import FunctionRecord

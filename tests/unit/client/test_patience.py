@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fxhpc.client.patience import Patience
+from fxhpc.client.connection.patience import Patience
 
 
 def test_attempts_that_find_none_come_less_and_less_often() -> None:

@@ -13,8 +13,8 @@ from fake_forwarder import FakeForwarder
 
 import fxhpc
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client import progress as showing
-from fxhpc.client import progress_lines as lines
+from fxhpc.client.shown import progress as showing
+from fxhpc.client.shown import progress_lines as lines
 from fxhpc.testing.clock import FakeClock
 from tests.waiting import eventually
 

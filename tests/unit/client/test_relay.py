@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fxhpc.client import relay
-from fxhpc.client.relay import Relay
+from fxhpc.client.connection import relay
+from fxhpc.client.connection.relay import Relay
 from fxhpc.protocol import service
 from fxhpc.protocol.codec import FROM_CLIENT, TO_CLIENT
 from fxhpc.protocol.link import Link

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fxhpc import errors
-from fxhpc.client import ssh
-from fxhpc.client.address import SshAddress
-from fxhpc.client.ssh import Ssh, has_master
+from fxhpc.client.connection import ssh
+from fxhpc.client.connection.address import SshAddress
+from fxhpc.client.connection.ssh import Ssh, has_master
 from fxhpc.protocol import relay
 
 MARK = "0123456789abcdef" * 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from fxhpc.client import standing_still
+from fxhpc.client.connection import standing_still
 from tests.waiting import eventually
 
 

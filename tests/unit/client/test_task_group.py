@@ -10,8 +10,8 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.reloading import futures_of_group
-from fxhpc.client.submitter import Submitter
+from fxhpc.client.futures.reloading import futures_of_group
+from fxhpc.client.sending.submitter import Submitter
 from fxhpc.client.task_group_ended import GroupEnded
 from fxhpc.ids import LOCAL_ENDPOINT
 from fxhpc.protocol.service import GroupStream, StreamSummary

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.client.local import LocalEndpoint
-from fxhpc.client.workers import local_share, refusal
+from fxhpc.client.started.local import LocalEndpoint
+from fxhpc.client.started.workers import local_share, refusal
 from fxhpc.errors import ConfigError, FxhpcError, UsageError
 from fxhpc.site import reading
 from fxhpc.site.rules import Site
@@ -54,7 +54,7 @@ def test_where_nothing_may_run_no_manager_is_started(
 ) -> None:
     path = _limit(site_file, 0)
     monkeypatch.setattr(LocalEndpoint, "want", _want)
-    monkeypatch.setattr("fxhpc.client.local.refusal", lambda: refusal(path))
+    monkeypatch.setattr("fxhpc.client.started.local.refusal", lambda: refusal(path))
     told: list[FxhpcError] = []
     local = LocalEndpoint(b"e", "ipc:///nowhere", on_failure=told.append, command=["false"])
 

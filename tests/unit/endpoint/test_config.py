@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from fxhpc.endpoint.config import EndpointConfig, load_config, load_config_dict, template
-from fxhpc.endpoint.config_provider import PBSProProvider, SlurmProvider
+from fxhpc.endpoint.configuration.config import (
+    EndpointConfig,
+    load_config,
+    load_config_dict,
+    template,
+)
+from fxhpc.endpoint.configuration.provider import PBSProProvider, SlurmProvider
 from fxhpc.errors import ConfigError
 
 

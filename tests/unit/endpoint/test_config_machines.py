@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 
 from fxhpc.endpoint import specs
-from fxhpc.endpoint.config import load_config, template
-from fxhpc.endpoint.config_engine import Engine, Settings
-from fxhpc.endpoint.config_provider import PROVIDERS, Launcher
-from fxhpc.endpoint.config_schema import json_schema
+from fxhpc.endpoint.configuration.config import load_config, template
+from fxhpc.endpoint.configuration.engine import Engine, Settings
+from fxhpc.endpoint.configuration.provider import PROVIDERS, Launcher
+from fxhpc.endpoint.configuration.schema import json_schema
+from fxhpc.endpoint.configuration.yaml_file import parse, parse_file
 from fxhpc.endpoint.provisioner.providers import render
 from fxhpc.endpoint.specs import provider_values
-from fxhpc.endpoint.yaml_file import parse, parse_file
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.protocol.provision import BlockRef

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fxhpc.endpoint import config as configurations
-from fxhpc.endpoint.config import load_config_dict
+from fxhpc.endpoint.configuration import config as configurations
+from fxhpc.endpoint.configuration.config import load_config_dict
 from fxhpc.errors import ConfigError
 from fxhpc.site.reading import parse
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fxhpc.endpoint.config import config_text, load_config
-from fxhpc.endpoint.config_provider import SlurmProvider
+from fxhpc.endpoint.configuration.config import config_text, load_config
+from fxhpc.endpoint.configuration.provider import SlurmProvider
 from fxhpc.errors import ConfigError
 
 MANAGER = """\

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fxhpc.endpoint.config import load_config_dict
+from fxhpc.endpoint.configuration.config import load_config_dict
 from fxhpc.endpoint.specs import interchange_spec
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fxhpc.durations import parse_duration
-from fxhpc.endpoint.quantities import clock, parse_size
+from fxhpc.endpoint.configuration.quantities import clock, parse_size
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import parsl.providers
 import pytest
 
 from fxhpc.endpoint import specs
-from fxhpc.endpoint.config import load_config_dict
+from fxhpc.endpoint.configuration.config import load_config_dict
 from fxhpc.endpoint.specs import interchange_spec, provider_values
 from fxhpc.errors import ConfigError
 from fxhpc.interchange.directory import EndpointDirectory

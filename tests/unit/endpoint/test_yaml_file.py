@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxhpc.endpoint.yaml_file import parse, parse_file, show_path
+from fxhpc.endpoint.configuration.yaml_file import parse, parse_file, show_path
 from fxhpc.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fxhpc.forwarder import events as ev
-from fxhpc.forwarder import operations as op
+from fxhpc.forwarder.store import operations as op
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol import service
 from tests.unit.forwarder.acting import DIGEST, KEY, OTHER, STREAM, Stage, info

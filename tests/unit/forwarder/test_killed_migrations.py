@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import StoreTooNew
-from fxhpc.forwarder.operations import AddStream, AddSubmission
-from fxhpc.forwarder.schema import MIGRATIONS
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.operations import AddStream, AddSubmission
+from fxhpc.forwarder.store.schema import MIGRATIONS
+from fxhpc.forwarder.store.store import Store
 from fxhpc.ids import new_id, new_stream
 from fxhpc.protocol.messages import StreamInfo
 
@@ -28,8 +28,8 @@ STEP = """
 #: Migrates a store, once for each of its moments, in a child that is killed then.
 SCRIPT = """
 import os, sqlite3, sys
-from fxhpc.forwarder.schema import MIGRATIONS
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.schema import MIGRATIONS
+from fxhpc.forwarder.store.store import Store
 
 connect, replace = sqlite3.connect, os.replace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.forwarder.page_cache import PageCache
+from fxhpc.forwarder.store.page_cache import PageCache
 
 MB = 2**20
 
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Iterator[int]:
 def test_dear_pages_are_passed_for_a_while_and_then_looked_at_again(
     file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fxhpc.forwarder.page_cache._TRUSTED", 6 * MB)
+    monkeypatch.setattr("fxhpc.forwarder.store.page_cache._TRUSTED", 6 * MB)
     clock = Ticking()
     cache = PageCache(clock, can_pass=True)
     data = os.urandom(2 * MB)

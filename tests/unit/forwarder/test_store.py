@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError, HomeError, StoreTooNew
-from fxhpc.forwarder.operations import (
+from fxhpc.forwarder.store.operations import (
     AddBody,
     AddContainer,
     AddException,
@@ -28,8 +28,8 @@ from fxhpc.forwarder.operations import (
     ExceptionKind,
     SetStreamOwner,
 )
-from fxhpc.forwarder.schema import MIGRATIONS
-from fxhpc.forwarder.store import MEMORY, Store
+from fxhpc.forwarder.store.schema import MIGRATIONS
+from fxhpc.forwarder.store.store import MEMORY, Store
 from fxhpc.ids import new_id, new_stream
 from fxhpc.protocol.containers import Container
 from fxhpc.protocol.messages import StreamInfo

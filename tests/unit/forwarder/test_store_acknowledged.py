@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError
-from fxhpc.forwarder import store_acknowledged
-from fxhpc.forwarder.operations import AddStream, AddSubmission, DropSubmissions
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.store_acknowledged import Acknowledged
-from fxhpc.forwarder.store_log import commits_in
+from fxhpc.forwarder.store import acknowledged as store_acknowledged
+from fxhpc.forwarder.store.acknowledged import Acknowledged
+from fxhpc.forwarder.store.log import commits_in
+from fxhpc.forwarder.store.operations import AddStream, AddSubmission, DropSubmissions
+from fxhpc.forwarder.store.store import Store
 from fxhpc.ids import new_id
 from fxhpc.protocol.messages import StreamInfo
 

@@ -11,7 +11,7 @@ import pytest
 
 from fxhpc.errors import ForwarderError
 from fxhpc.forwarder.core import Forwarder
-from fxhpc.forwarder.operations import (
+from fxhpc.forwarder.store.operations import (
     AddBody,
     AddContainer,
     AddException,
@@ -21,7 +21,7 @@ from fxhpc.forwarder.operations import (
     AddSubmission,
     ExceptionKind,
 )
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.store import Store
 from fxhpc.ids import new_id, new_stream
 from fxhpc.protocol.containers import Container
 from fxhpc.protocol.messages import StreamInfo

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError, HomeError, StoreFull
-from fxhpc.forwarder.operations import (
+from fxhpc.forwarder.store.errors import explain
+from fxhpc.forwarder.store.operations import (
     AddResults,
     AddStream,
     AddSubmission,
     DropResults,
     DropSubmissions,
 )
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.store_errors import explain
-from fxhpc.forwarder.store_reserve import Reserve
+from fxhpc.forwarder.store.reserve import Reserve
+from fxhpc.forwarder.store.store import Store
 from fxhpc.ids import new_id
 from fxhpc.protocol.messages import StreamInfo
 from fxhpc.protocol.outcome import Outcome
@@ -35,8 +35,8 @@ STREAM = bytes(12)
 # Commits row after row, some of them with files, and says which are durable.
 COMMITTER = """
 import os, sys
-from fxhpc.forwarder.operations import AddStream, AddSubmission, DropSubmissions
-from fxhpc.forwarder.store import Store
+from fxhpc.forwarder.store.operations import AddStream, AddSubmission, DropSubmissions
+from fxhpc.forwarder.store.store import Store
 from fxhpc.protocol.messages import StreamInfo
 
 store = Store(sys.argv[1])

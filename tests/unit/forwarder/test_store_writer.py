@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ForwarderError
-from fxhpc.forwarder.operations import AddBody, AddStream, AddSubmission, Operation
-from fxhpc.forwarder.store import MEMORY, Store
-from fxhpc.forwarder.writer import AnyWriter, Completion, DirectWriter, Writer
+from fxhpc.forwarder.store.operations import AddBody, AddStream, AddSubmission, Operation
+from fxhpc.forwarder.store.store import MEMORY, Store
+from fxhpc.forwarder.store.writer import AnyWriter, Completion, DirectWriter, Writer
 from fxhpc.ids import new_id, new_stream
 from fxhpc.protocol.messages import StreamInfo
 

@@ -14,9 +14,9 @@ from fxhpc.errors import ForwarderError, HomeError
 from fxhpc.forwarder import taking_over
 from fxhpc.forwarder.claim import Claim, Displaced
 from fxhpc.forwarder.home import ForwarderAddress, Home
-from fxhpc.forwarder.operations import AddStream, AddSubmission, Operation
-from fxhpc.forwarder.store import Store
-from fxhpc.forwarder.writer import Writer
+from fxhpc.forwarder.store.operations import AddStream, AddSubmission, Operation
+from fxhpc.forwarder.store.store import Store
+from fxhpc.forwarder.store.writer import Writer
 from fxhpc.ids import new_id, new_stream
 from fxhpc.protocol.messages import StreamInfo
 from tests.waiting import eventually

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fxhpc.interchange.beyond import TRIES
+from fxhpc.interchange.placement.beyond import TRIES
 from fxhpc.protocol.needs import UNIT, Cell, Needs, Size, pack
 from fxhpc.protocol.provision import ScalingPolicy
 from tests.unit.interchange.batch_system import STEP_S, Site

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fxhpc.endpoint.leftovers import outdated_blocks
-from fxhpc.interchange import block_journal
-from fxhpc.interchange.block_journal import BlockJournal
+from fxhpc.interchange.blocks import block_journal
+from fxhpc.interchange.blocks.block_journal import BlockJournal
 from fxhpc.interchange.directory import EndpointDirectory
 from fxhpc.interchange.events import BlockKnown, RecoveredBlocks
 from fxhpc.protocol.pool import ManagerSpec

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxhpc.interchange.ledger import Ledger
+from fxhpc.interchange.placement.ledger import Ledger
 from fxhpc.protocol.needs import UNIT, Cell, Needs, Size, pack
 
 CELLS = tuple(Cell(UNIT) for _ in range(4))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fxhpc.interchange.scaling import QUEUED_S, TRIES, BlockView, Plan, View, plan
+from fxhpc.interchange.blocks.scaling import QUEUED_S, TRIES, BlockView, Plan, View, plan
 from fxhpc.protocol.provision import ScalingPolicy
 
 POLICY = ScalingPolicy(max_blocks=10, max_idle_s=60.0)

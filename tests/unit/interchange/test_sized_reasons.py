@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fxhpc.interchange import events as ev
-from fxhpc.interchange.demand import cells_wanted
+from fxhpc.interchange.placement.demand import cells_wanted
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.needs import UNIT, Cell, Needs, Size, pack
 from fxhpc.protocol.outcome import LossCause, Outcome

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.manager.groups import Groups
+from fxhpc.manager.resources.groups import Groups
 
 ME = os.getpid()
 

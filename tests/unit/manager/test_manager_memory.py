@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.manager.memory import LOOK_S, OomKills
+from fxhpc.manager.resources.memory import LOOK_S, OomKills
 
 OWN = {"v1": "memory.oom_control", "v2": "memory.events"}
 LIMIT = {"v1": "memory.limit_in_bytes", "v2": "memory.max"}

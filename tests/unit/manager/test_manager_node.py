@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fxhpc.manager import node as node_module
-from fxhpc.manager.accelerators import Devices, device_variables
-from fxhpc.manager.node import Node, examine
-from fxhpc.manager.pinning import Unfit, core_sets
+from fxhpc.manager.resources import node as node_module
+from fxhpc.manager.resources.accelerators import Devices, device_variables
+from fxhpc.manager.resources.node import Node, examine
+from fxhpc.manager.resources.pinning import Unfit, core_sets
 from fxhpc.protocol.pool import ManagerSpec
 
 NOW = 1_000_000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fxhpc.manager.nearing import FILL_BYTES_S, LONGEST_S, SHORTEST_S, Nearing
+from fxhpc.manager.resources.nearing import FILL_BYTES_S, LONGEST_S, SHORTEST_S, Nearing
 
 GB = 2**30
 MB = 2**20

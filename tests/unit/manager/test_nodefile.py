@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fxhpc.manager import nodefile
+from fxhpc.manager.resources import nodefile
 
 CODE = """
 import sys
-from fxhpc.manager import nodefile
+from fxhpc.manager.resources import nodefile
 
 print(nodefile.write(["node1", "node2"]), flush=True)
 sys.stdin.read()

@@ -7,7 +7,7 @@ import pytest
 from simulation import Node
 
 from fxhpc.manager import events as ev
-from fxhpc.manager.nearing import Over
+from fxhpc.manager.resources.nearing import Over
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.needs import UNIT, Cell, Needs, Size, pack
 from fxhpc.protocol.outcome import Loss, LossCause

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fxhpc.manager import node as node_module
-from fxhpc.manager.accelerators import Devices
-from fxhpc.manager.node import Node, examine, places_of
-from fxhpc.manager.pinning import Seats, seats
-from fxhpc.manager.places import Place
+from fxhpc.manager.resources import node as node_module
+from fxhpc.manager.resources.accelerators import Devices
+from fxhpc.manager.resources.node import Node, examine, places_of
+from fxhpc.manager.resources.pinning import Seats, seats
+from fxhpc.manager.resources.places import Place
 from fxhpc.protocol.needs import NO_NEEDS, UNIT, Cell, Needs, Room, Size
 from fxhpc.protocol.pool import ManagerSpec
 

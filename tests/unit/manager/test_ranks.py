@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fxhpc.manager import ranks
-from fxhpc.manager.places import Place, Places
+from fxhpc.manager.resources import ranks
+from fxhpc.manager.resources.places import Place, Places
 from fxhpc.protocol.needs import Lease, Needs
 
 FOUR = Needs(nodes=2, ranks=4, ranks_per_node=2, cores_per_rank=3)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fxhpc import errors, warm
-from fxhpc.client.functions import FunctionCache
+from fxhpc.client.sending.functions import FunctionCache
 from fxhpc.serialize import Loader, pack_function, pack_initializer, spaces
 
 SCRIPT = """

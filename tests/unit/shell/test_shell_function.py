@@ -11,7 +11,7 @@ import pytest
 
 import fxhpc
 from fxhpc import errors
-from fxhpc.client.functions import FunctionCache
+from fxhpc.client.sending.functions import FunctionCache
 from fxhpc.serialize import Loader, pack_function
 from fxhpc.shell import ShellFunction, ShellResult
 

@@ -1,0 +1,1 @@
+"""Clients' connections to forwarders: in this process, on this host, over tcp, through ssh."""

@@ -1,0 +1,1 @@
+"""What users declare of tasks beside arguments: what they need, labels, keys, containers."""
