@@ -17,7 +17,7 @@ where the interchange is, `crew` has the workers' sockets, pages and `output` (`
 seed (`seeds`) has no threads, so it can fork at any time; it alone imports `fxhpc.worker`.
 
 `resources` says what there is for workers: how many (`node`), and for each its cores (`pinning`),
-its devices (`accelerators`) and its variables; and how much of it they use. Tasks that need something else wait in lines (`sized`), lease it
-(`leasing`), and run in a worker that is made for them (`hiring`). `unsent` leaves results
-in a file that nobody is known to have stored.
+its devices (`accelerators`) and its variables; and how much of it they use. Tasks that need
+something else wait in lines (`sized`), lease it (`leasing`), and run in a worker that is made for
+them (`hiring`). `unsent` leaves results in a file that nobody is known to have stored.
 """
