@@ -122,17 +122,20 @@ class Endpoint:
         """Queue tasks that were just stored."""
         info = segment.stream.info
         self.queue.push(info.submitter, info.stream, segment)
-        if info.submitter not in self._out:
-            self._newcomers[info.submitter] = None
-        elif info.stream not in self._streams_out:
-            self._new_streams[info.stream] = info.submitter
+        self._waits(info)
 
     def push_front(self, segment: Segment) -> None:
         """Queue tasks again that were at an interchange which is gone."""
         info = segment.stream.info
         self.queue.push_front(info.submitter, info.stream, segment)
+        self._waits(info)
+
+    def _waits(self, info: msg.StreamInfo) -> None:
+        """Something of a stream is in the queue: is that all that there is of it here?"""
         if info.submitter not in self._out:
             self._newcomers[info.submitter] = None
+        elif info.stream not in self._streams_out:
+            self._new_streams[info.stream] = info.submitter
 
     def take(self) -> list[Segment]:
         """What the interchange may have now; it counts as being there from here on."""
@@ -175,7 +178,7 @@ class Endpoint:
         streams = len(self._streams_out) + len(self._new_streams)
         share = max(1, min(QUANTUM, self.window_tasks // streams))
         share_bytes = self.window_bytes / streams
-        for stream, submitter in self._new_streams.items():
+        for stream, submitter in list(self._new_streams.items()):
             if len(self._streams_out) >= self.window_tasks:
                 break
             if stream not in self._streams_out:
@@ -274,6 +277,9 @@ class Endpoint:
         for stream in streams:
             if stream.pending:
                 self._compare(stream, there[stream.info.stream])
+        for stream in streams:
+            if self.queue.has(stream.info.submitter, stream.info.stream):
+                self._waits(stream.info)
 
     def _compare(self, stream: Stream, marks: bytearray) -> None:
         """What waits in the queue stays there; what was at the interchange is, or is not."""

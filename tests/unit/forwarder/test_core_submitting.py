@@ -311,6 +311,49 @@ def test_large_arguments_of_others_keep_nobody_waiting(stage: Stage) -> None:
     assert stage.sent(stream=b"large-------") == [0]
 
 
+def test_a_stream_does_not_wait_for_room_behind_others_of_its_own_submitter(stage: Stage) -> None:
+    """A call beside a batch; but what follows of it waits for its turn, and it is said but once."""
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    stage.submit(C, 20, info(OTHER, submitter=C), call=2)
+    assert (len(stage.sent()), stage.sent(stream=OTHER)) == (10, [0, 1, 2, 3, 4])
+    stage.tick(1.0)
+    stage.finish([0, 1, 2, 3], stream=OTHER)
+    assert len(stage.sent(stream=OTHER)) == 5
+    stage.finish([4], stream=OTHER, number=2)
+    assert len(stage.sent(stream=OTHER)) == 10
+
+
+def test_very_many_streams_of_one_submitter_get_a_second_window_together(stage: Stage) -> None:
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    streams = [b"stream %05d" % number for number in range(100)]
+    for call, stream in enumerate(streams, 2):
+        stage.submit(C, 1, info(stream, submitter=C), call=call)
+    found = [len(stage.sent(stream=stream)) for stream in streams]
+    assert found == [1] * 9 + [0] * 91
+    for number, stream in enumerate(streams[:9], 1):
+        stage.finish([0], stream=stream, number=number)
+    assert len(stage.sent()) == 10  # the window is full of these
+    stage.finish([*range(10)], number=10)
+    assert sum(len(stage.sent(stream=stream)) for stream in streams) > 9
+
+
+def test_a_stream_that_came_back_without_does_not_wait_behind_its_own_submitters(
+    stage: Stage,
+) -> None:
+    """Whether it was at the interchange that went, or never got there."""
+    stage.up(tasks=10)
+    stage.submit(C, 100, info(submitter=C))
+    stage.submit(C, 20, info(OTHER, submitter=C), call=2)
+    stage.tell(ev.InterchangeGone(KEY))
+    stage.submit(C, 1, info(b"meanwhile---", submitter=C), call=3)
+    stage.clear()
+    stage.up(tasks=10, held=[*range(10)], epoch=2)
+    assert stage.sent(stream=OTHER) == [0, 1, 2]
+    assert stage.sent(stream=b"meanwhile---") == [0]
+
+
 def test_an_interchange_that_wants_nothing_gets_nothing(stage: Stage) -> None:
     stage.up(tasks=10)
     stage.submit(C, 100, info(submitter=C))

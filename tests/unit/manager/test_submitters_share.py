@@ -1,4 +1,4 @@
-"""Nobody waits behind somebody else's work, on the whole way: forwarder, interchange, managers."""
+"""Nobody waits behind other work, on the whole way: forwarder, interchange, managers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.unit.forwarder import acting
 C = b"c"
 S, T = b"s" * 12, b"t" * 12
 MANY, LONE = acting.info(S, submitter=b"many"), acting.info(T, submitter=b"lone")
+OWN = acting.info(T, submitter=b"many")  # a call beside a batch of the same client
 
 #: Two workers: of one manager, of two.
 LAYOUTS = [(2,), (1, 1)]
@@ -64,13 +65,16 @@ class WholeWay(Endpoint):
 
 
 @pytest.mark.parametrize("slots", LAYOUTS, ids=str)
-def test_a_lone_task_behind_many_that_have_become_long(slots: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("lone", [LONE, OWN], ids=["another's", "its own"])
+def test_a_lone_task_behind_many_that_have_become_long(
+    lone: msg.StreamInfo, slots: tuple[int, ...]
+) -> None:
     """All that the interchange asked for, when tasks took 1 ms, takes 10 s each."""
     way = WholeWay(*slots)
     way.give(MANY, [0.001] * 2000 + [10.0] * 3000)
     way.run_all(2000, 2.0)
     way.run_for(5.0)
-    way.give(LONE, [0.001])
+    way.give(lone, [0.001])
     asked = way.now
     way.run_for(30.0, lambda: (T, 0) in way.told)
     assert way.told[T, 0] - asked < 5.1  # the next one that ends makes room
