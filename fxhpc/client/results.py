@@ -44,9 +44,15 @@ class Results:
         """Whoever asks the forwarder."""
         return tasks.Reader(self._attached().connection, self._check_local)
 
-    def state(self, selection: Selection, wait_s: float = 0.0) -> TaskState:
-        """The state of the one task of a selection, at once or when it has ended."""
-        return self._look(selection, wait_s)[0]
+    def state(
+        self, selection: Selection, wait_s: float = 0.0, deadline: float | None = None
+    ) -> TaskState:
+        """The state of the one task of a selection, at once or when it has ended.
+
+        Args:
+            deadline: if there is no answer by then (monotonic), nor soon after, it is pending.
+        """
+        return self._look(selection, wait_s, deadline=deadline)[0]
 
     def details(
         self, selection: Selection, *, adopt: bool = True
@@ -66,16 +72,21 @@ class Results:
         *,
         details: bool = False,
         adopt: bool = True,
+        deadline: float | None = None,
     ) -> tuple[TaskState, StreamSummary | None]:
         stream, index = next(selection.places)
         reader = self.reader
-        found = reader.fetch(
-            {stream: [index]},
-            wait_s=wait_s,
-            need=1 if wait_s > 0 else 0,
-            adopt=adopt,
-            details=details,
-        )
+        try:
+            found = reader.fetch(
+                {stream: [index]},
+                wait_s=wait_s,
+                need=1 if wait_s > 0 else 0,
+                adopt=adopt,
+                details=details,
+                deadline=deadline,
+            )
+        except TimeoutError:
+            return tasks.unanswered(index), None
         if stream not in self._submissions.known and stream not in self._asked:
             created = reader.created.get(stream)
             age = max(0.0, time.time() - created) if created else 0.0
@@ -97,7 +108,7 @@ class Results:
             if time.monotonic() < chunk[3] + _CHUNK_S:
                 return chunk[2]
             self._chunk = None
-        deadline = None if timeout is None else time.monotonic() + timeout
+        answered_by = deadline = None if timeout is None else time.monotonic() + timeout
         known = self._submissions.known.get(stream)
         try:
             while True:
@@ -106,7 +117,8 @@ class Results:
                     if born is not None:
                         deadline = born + wait
                 remaining = 0.0 if deadline is None else deadline - time.monotonic()
-                state = self.state(selection, max(0.0, min(remaining, tasks.SLICE_S)))
+                wait_s = max(0.0, min(remaining, tasks.SLICE_S))
+                state = self.state(selection, wait_s, answered_by)
                 if state.status not in states.PENDING:
                     if selection.has_calls:
                         self._chunk = stream, index, state, time.monotonic()

@@ -278,7 +278,11 @@ class TaskGroup:
         wait_s = min(left, tasks.SLICE_S if pending <= _SAMPLE else _OTHERS_S)
         begun = time.monotonic()
         # This begins, too, what lies there for a `local` that is gone.
-        rest, _ = results.reader.pending(sample, wait_s=wait_s, need=1)
+        deadline = begun + left
+        try:
+            rest, _ = results.reader.pending(sample, wait_s=wait_s, need=1, deadline=deadline)
+        except TimeoutError:
+            raise cf.TimeoutError(f"{pending} tasks have not ended: {tasks.NO_ANSWER}") from None
         results._check_local(rest)
         company_s = min(company_s, wait_s - (time.monotonic() - begun))
         if rest and company_s > 0:

@@ -20,6 +20,13 @@ from fxhpc.protocol.service import TaskState
 #: Seconds that one question waits for its answer at the forwarder.
 SLICE_S = 5.0
 
+#: Seconds beyond a time limit after which an answer is given up that should have come: its home
+#: cannot be reached, or hangs. Whoever named a limit does not sit and wait until that is certain.
+ANSWER_S = 5.0
+
+#: What is told of a task then.
+NO_ANSWER = "its home gives no answer now: the connection is lost, perhaps, or the forwarder hangs"
+
 #: Tasks in one question for outcomes, and questions that are asked ahead of their answers.
 _PIECE = 2000
 _AHEAD = 3
@@ -96,11 +103,16 @@ class Reader:
         adopt: bool = True,
         details: bool = False,
         ended: bool = False,
+        deadline: float | None = None,
     ) -> dict[bytes, dict[int, TaskState]]:
         """The states of tasks, when `need` of them have ended or after `wait_s` seconds.
 
         Args:
             ended: of those alone that have ended, or that nobody knows.
+            deadline: until when somebody waits (monotonic).
+
+        Raises:
+            TimeoutError: there is no answer by the deadline, nor soon after.
         """
         found: dict[bytes, dict[int, TaskState]] = {stream: {} for stream in tasks}
         asked = to_ranges(tasks)
@@ -112,7 +124,7 @@ class Reader:
                 question = service.Fetch(0, asked, wait_s, need, outcomes, adopt, details, ended)
                 replies.append((asked, self._connection.call(question)))
             asked, reply = replies.popleft()
-            answer: service.States = reply.wait()
+            answer: service.States = reply.wait(_limit(deadline))
             for part in answer.streams:
                 found[part.stream].update([(state.index, state) for state in part.states])
                 if part.created:
@@ -135,7 +147,8 @@ class Reader:
     ) -> Iterator[list[tuple[list[int], TaskState]]]:
         """The states of many tasks, an answer after the other: positions in the selection, state.
 
-        No more than a few answers are here at a time.
+        No more than a few answers are here at a time. Those that are not answered by the deadline,
+        nor soon after, are told of as pending.
 
         Args:
             deadline: wait for each to end, until then (monotonic); None tells how it is now.
@@ -157,7 +170,13 @@ class Reader:
             if not replies:
                 return
             piece, reply = replies.popleft()
-            answer: service.States = reply.wait()
+            try:
+                answer: service.States = reply.wait(_limit(deadline))
+            except TimeoutError:
+                pieces = itertools.chain([piece], (one for one, _ in replies), map(piece_of, parts))
+                for piece in pieces:
+                    yield from map(_unanswered, piece.values())
+                return
             waits = deadline is not None and time.monotonic() < deadline
             any_pending = any_told = False
             for part in answer.streams:
@@ -183,10 +202,21 @@ class Reader:
         return self._connection.call(service.Fetch(0, asked, wait_s, outcomes=outcomes))
 
     def pending(
-        self, tasks: dict[bytes, list[int]], *, wait_s: float = 0.0, need: int = 0
+        self,
+        tasks: dict[bytes, list[int]],
+        *,
+        wait_s: float = 0.0,
+        need: int = 0,
+        deadline: float | None = None,
     ) -> tuple[dict[bytes, list[int]], dict[bytes, dict[int, TaskState]]]:
-        """The tasks that have not ended, and the states of those that have."""
-        found = self.fetch(tasks, wait_s=wait_s, need=need, outcomes=False, ended=True)
+        """The tasks that have not ended, and the states of those that have.
+
+        Raises:
+            TimeoutError: there is no answer by the deadline (monotonic), nor soon after.
+        """
+        found = self.fetch(
+            tasks, wait_s=wait_s, need=need, outcomes=False, ended=True, deadline=deadline
+        )
         rest: dict[bytes, list[int]] = {}
         ended: dict[bytes, dict[int, TaskState]] = {}
         for stream, indices in tasks.items():
@@ -213,7 +243,12 @@ class Reader:
             count = sum(map(len, rest.values()))
             # Each answer tells of every task asked for: with many of them, questions that wait
             # for one alone would cost the square of their number.
-            rest, ended = self.pending(rest, wait_s=wait_s, need=max(1, count // 8))
+            need = max(1, count // 8)
+            try:
+                rest, ended = self.pending(rest, wait_s=wait_s, need=need, deadline=deadline)
+            except TimeoutError:
+                yield {}
+                return
             if ended:
                 yield ended
             if not rest:
@@ -229,6 +264,21 @@ class Reader:
                     yield {}
                     return
                 wait_s = min(wait_s, remaining)
+
+
+def _limit(deadline: float | None) -> float | None:
+    """Seconds to wait for an answer that is due by then; None: for ever."""
+    return None if deadline is None else left(deadline) + ANSWER_S
+
+
+def _unanswered(asked: dict[int, list[int]]) -> list[tuple[list[int], TaskState]]:
+    """What is told of tasks whose home gives no answer: their positions, by index, and states."""
+    return [(positions, unanswered(index)) for index, positions in asked.items()]
+
+
+def unanswered(index: int) -> TaskState:
+    """What is told of a task whose home gives no answer."""
+    return TaskState(index, states.WAITING_FOR_ENDPOINT, NO_ANSWER)
 
 
 def as_completed(reader: Reader, selection: Selection, timeout: float | None) -> Iterator[str]:

@@ -23,7 +23,7 @@ from homes import TestHome
 from sshd import PASSPHRASE, Sshd, fxhpc
 
 from fxhpc import Executor, FuncXClient, errors
-from fxhpc.client.connection import ssh_connection
+from fxhpc.client.connection import ssh, ssh_connection
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.waiting import LIMIT, eventually
 
@@ -214,6 +214,27 @@ def test_nobody_is_asked_in_the_background(
         with pytest.raises(errors.ForwarderUnreachable, match="Connection refused"):
             client.tasks()
         sshd.start()
+        eventually(lambda: _answer(client) == [])
+
+
+def test_calls_do_not_wait_for_an_ssh_that_says_nothing(
+    sshd: Sshd, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: TestHome
+) -> None:
+    mute = tmp_path / "mute"
+    mute.write_text('#!/bin/sh\ncase " $* " in *" -G "*) exit;; esac\nexec sleep 60\n')
+    mute.chmod(0o700)
+    monkeypatch.setattr(ssh_connection, "_CALLS_S", 0.2)
+    monkeypatch.setattr(ssh_connection, "_MUTE_S", 0.2)
+    monkeypatch.setattr(ssh, "OPENING_S", 2.0)
+    with FuncXClient(address) as client:
+        monkeypatch.setenv("FXHPC_SSH", str(mute))
+        for one in _titled(home, "-F"):
+            one.kill()
+        begun = time.monotonic()
+        with pytest.raises(errors.ForwarderUnreachable, match="ssh has no answer yet"):
+            client.tasks()
+        assert time.monotonic() - begun < 10.0
+        monkeypatch.setenv("FXHPC_SSH", sshd.command)
         eventually(lambda: _answer(client) == [])
 
 

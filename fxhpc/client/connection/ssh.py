@@ -110,7 +110,7 @@ class Ssh:
             if is_given_up():
                 raise errors.ForwarderUnreachable(str(self._address), "it was given up")
             if not self._may_ask and time.monotonic() > deadline:
-                raise self._unreachable(f"there was no answer within {OPENING_S:.0f} s")
+                raise self.unreachable(f"there was no answer within {OPENING_S:.0f} s")
             try:
                 data = self.socket.recv(65536)
             except TimeoutError:
@@ -190,21 +190,21 @@ class Ssh:
         if code == _SSH_FAILED and any(word in words.lower() for word in _REFUSALS):
             return self._not_let_in(words)
         if code == _SSH_FAILED and "host key verification failed" in words.lower():
-            return self._unreachable(
+            return self.unreachable(
                 f"ssh does not know or does not trust the host's key ({words}). Run `{self._plain}`"
                 f" in a terminal, compare the fingerprint with what your site publishes, and try "
                 f"again"
             )
         if code == _SSH_FAILED:
-            return self._unreachable(f"ssh says: {words or 'nothing'}")
+            return self.unreachable(f"ssh says: {words or 'nothing'}")
         shell = words or _tail(said) or "nothing"
         if code in (_NOT_FOUND, _NOT_RUNNABLE) or "not found" in shell.lower():
-            return self._unreachable(
+            return self.unreachable(
                 f"the shell there cannot run {self._address.command!r} ({shell}): shells that ssh "
                 f"starts read other files than yours. Say where it is: "
                 f"{self._address}?command=/path/of/venv/bin/fxhpc"
             )
-        return self._unreachable(
+        return self.unreachable(
             f"{self._address.command!r} there ended with exit code {code}, and said: {shell}. See "
             f"that it is this version of fxhpc, {__version__}: `{self._plain} "
             f"{shlex.quote(_command(self._address) + ' version')}`"
@@ -224,7 +224,8 @@ class Ssh:
             f"`{self._plain} true`",
         )
 
-    def _unreachable(self, why: str) -> errors.ForwarderUnreachable:
+    def unreachable(self, why: str) -> errors.ForwarderUnreachable:
+        """The error that says why there is no relay."""
         return errors.ForwarderUnreachable(str(self._address), why)
 
     @property

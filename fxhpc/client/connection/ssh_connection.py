@@ -36,6 +36,9 @@ _MASTER_LOOK_S = 5.0
 #: Seconds without a connection until calls fail that a thread waits in. Futures go on waiting.
 _CALLS_S = 60.0
 
+#: Seconds from the start of an ssh that says nothing until these calls no longer wait for it.
+_MUTE_S = 20.0
+
 _WARNING_S = 300.0
 _ENDING_S = 1.0
 
@@ -99,8 +102,15 @@ class SshConnection(HomeConnection):
         if self._refused is not None and is_early and not has_master(self._place):
             raise self._refused
         ssh = Ssh(self._place, self.client_id.hex(), may_ask)
+        mute_at = time.monotonic() + _MUTE_S
+
+        def is_given_up() -> bool:
+            if not may_ask and time.monotonic() >= mute_at:
+                self._fail_overdue(ssh.unreachable(ssh.last_words() or "ssh has no answer yet"))
+            return self._stopping
+
         try:
-            ssh.open(lambda: self._stopping)
+            ssh.open(is_given_up)
         except BaseException:
             ssh.kill()
             ssh.socket.close()
@@ -119,10 +129,8 @@ class SshConnection(HomeConnection):
         super()._missed(error)
         if self._stopping:
             return
-        now = time.monotonic()
-        self._down_since = now if self._down_since is None else self._down_since
-        if now - self._down_since >= _CALLS_S:
-            self._fail_awaited(error)
+        now = self._note_down()
+        self._fail_overdue(error)
         if isinstance(error, AuthenticationNeeded):
             if error is not self._refused:
                 first = self._refused is None
@@ -139,8 +147,17 @@ class SshConnection(HomeConnection):
         if isinstance(error, errors.FuncXUnreachable) and self._first.is_set():
             _warnings.warning(_WARNING_S, "%s It is tried again; Ctrl-C ends the wait.", error)
 
-    def _fail_awaited(self, error: Exception) -> None:
+    def _note_down(self) -> float:
+        """There is no connection now; return the time."""
+        now = time.monotonic()
+        if self._down_since is None:
+            self._down_since = now
+        return now
+
+    def _fail_overdue(self, error: Exception) -> None:
         """Nobody is to sit and wait for a day."""
+        if self._down_since is None or time.monotonic() - self._down_since < _CALLS_S:
+            return
         if not isinstance(error, errors.FxhpcError):
             error = errors.ForwarderUnreachable(str(self._place), str(error))
         with self._lock:
@@ -153,6 +170,10 @@ class SshConnection(HomeConnection):
     def _lose_far(self, poller: Poller) -> None:
         why = self._ssh.last_words() if self._ssh is not None else ""
         self._lose(poller, why or "its ssh has ended")
+
+    def _lose(self, poller: Poller, why: str) -> None:
+        self._note_down()
+        super()._lose(poller, why)
 
     def _shut(self, poller: Poller) -> None:
         if self.pid != os.getpid():

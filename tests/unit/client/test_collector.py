@@ -66,7 +66,7 @@ class Forwarder:
         self.collects: set[bool] = set()
 
     def call(self, message: service.Fetch) -> Any:
-        return SimpleNamespace(wait=lambda: self._answer(message))
+        return SimpleNamespace(wait=lambda _: self._answer(message))
 
     def _answer(self, message: service.Fetch) -> service.States:
         self.collects.add(gc.isenabled())
