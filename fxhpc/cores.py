@@ -37,6 +37,16 @@ def job_of(environ: Mapping[str, str]) -> str:
     return next((environ[name] for name in JOB_VARIABLES if environ.get(name)), "")
 
 
+def is_on_node_of_job(environ: Mapping[str, str]) -> bool:
+    """Whether this process is in a job, and on a node of it: salloc's shell may be on a login node.
+
+    There it has the job's variables, but for those that Slurm sets on its nodes.
+    """
+    if environ.get("SLURM_JOB_ID"):
+        return bool(environ.get("SLURM_NODEID") or environ.get("SLURMD_NODENAME"))
+    return bool(job_of(environ))
+
+
 def allowed_cores() -> list[int]:
     """The numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

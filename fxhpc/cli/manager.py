@@ -19,7 +19,7 @@ import msgspec
 from fxhpc import errors
 from fxhpc.cli import output
 from fxhpc.client.started.allocation import Allocation, find_allocation
-from fxhpc.cores import job_of
+from fxhpc.cores import is_on_node_of_job
 from fxhpc.endpoint import lifecycle, places
 from fxhpc.endpoint.state import State, look
 from fxhpc.interchange.directory import EndpointDirectory, replace_file
@@ -65,8 +65,8 @@ def manager() -> None:
 def start(name: str, workers: int | None, this_node: bool) -> int:
     """Run tasks of an endpoint on this job's nodes, until Ctrl-C or SIGTERM.
 
-    In a Slurm job of several nodes a manager is started on each, by srun. The first Ctrl-C (or
-    SIGTERM) lets running tasks end; the second does not.
+    In a Slurm job of several nodes, and in a shell of salloc, a manager is started on each, by
+    srun. The first Ctrl-C (or SIGTERM) lets running tasks end; the second does not.
     """
     workers = _allowed(workers)
     directory = _find(name)
@@ -80,12 +80,15 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
             f"--this-node"
         )
         found = None
-    if not job_of(os.environ) and (shutil.which("sbatch") or shutil.which("qsub")):
+    is_away = found is None and not is_on_node_of_job(os.environ)
+    if is_away and (shutil.which("sbatch") or shutil.which("qsub")):
         output.note(
-            f"warning: {platform.node()} is in no job: tasks run on this host, which others may "
-            f"use to log in; Ctrl-C ends it"
+            f"warning: {platform.node()} is a node of no job: tasks run on this host, which others "
+            f"may use to log in; Ctrl-C ends it"
         )
-    where = f"{found.nodes} nodes of job {found.job}" if found else platform.node()
+    where = platform.node()
+    if found:
+        where = f"{found.nodes} node{'s' * (found.nodes > 1)} of job {found.job}"
     output.note(
         f"fxhpc: {where}: joining endpoint {name!r} at {address}; Ctrl-C ends it after the tasks "
         f"that run; logs: {directory.manager_logs}"

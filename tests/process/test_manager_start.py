@@ -77,7 +77,7 @@ def test_a_manager_joins_and_drains(
     code, err = _end(process)
     assert code == 0, err
     assert "joining endpoint 'midway'" in err
-    assert "is in no job: tasks run on this host" in err
+    assert "is a node of no job: tasks run on this host" in err
     assert not list(endpoint.directory.state.glob("manager-*.json"))
 
 

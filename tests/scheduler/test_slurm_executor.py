@@ -75,6 +75,17 @@ def test_an_executor_inside_an_allocation_uses_all_its_nodes(
     login.check_nothing_left(within=10)
 
 
+def test_an_executor_in_a_shell_of_salloc_does_not_run_on_the_login_node(
+    login: LoginNode, slurm: SlurmCluster
+) -> None:
+    script = login.script("script.py", _TWO_NODES.format(executor="", rest=0))
+    code, out, err = login.run("salloc", "-N1", "--exclusive", login.python, str(script))
+    assert code == 0, f"{out}{err}"
+    assert out.split("hosts")[1].split()[0].startswith("node"), out
+    assert "runs on the node of job" in err
+    login.check_nothing_left(within=10)
+
+
 def test_a_killed_executor_inside_an_allocation_leaves_nothing(
     login: LoginNode, slurm: SlurmCluster
 ) -> None:

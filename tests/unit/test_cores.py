@@ -76,6 +76,20 @@ def test_jobs() -> None:
     assert cores.job_of({"PBS_JOBID": "12.server"}) == "12.server"
 
 
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1"}, False),  # salloc's shell
+        ({"SLURM_JOB_ID": "7", "SLURM_NODEID": "0"}, True),
+        ({"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}, True),
+        ({"PBS_JOBID": "12.server"}, True),
+    ],
+)
+def test_who_is_on_a_node_of_its_job(environ: dict[str, str], expected: bool) -> None:
+    assert cores.is_on_node_of_job(environ) == expected
+
+
 def test_cgroup_quotas(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.write_text("0::/a/b\n")

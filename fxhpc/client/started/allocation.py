@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fxhpc.cores import is_on_node_of_job
+
 #: Set to 0, an executor without arguments stays on its node.
 SWITCH = "FXHPC_ALLOCATION"
 
@@ -18,7 +20,7 @@ _IN_TASK = ("FXHPC_BLOCK", "PARSL_WORKER_RANK")
 
 @dataclass(frozen=True)
 class Allocation:
-    """The nodes of this job, more than one, and the command that starts processes on them."""
+    """The nodes of this job, others than this host, and what starts processes on them."""
 
     nodes: int
     starter: str  # srun or mpiexec
@@ -52,18 +54,20 @@ class Allocation:
     @property
     def note(self) -> str:
         """One line for the user."""
+        where = f"all {self.nodes} nodes" if self.nodes > 1 else "the node"
         return (
-            f"fxhpc: this executor runs on all {self.nodes} nodes of job {self.job}, by "
-            f"{self.starter}; {SWITCH}=0 keeps it on this one."
+            f"fxhpc: this executor runs on {where} of job {self.job}, by {self.starter}; "
+            f"{SWITCH}=0 keeps it on this host."
         )
 
 
 def find_allocation(
     environ: Mapping[str, str], which: Callable[[str], str | None] = shutil.which
 ) -> Allocation | None:
-    """The nodes of the job that this process is the script of; None if there is but one, or none.
+    """The nodes of the job that this process is the script of; None if there is but this one.
 
-    A process that is one of several ranks of a step is not the script.
+    A process that is one of several ranks of a step is not the script. A shell of salloc on a login
+    node is none of the job's nodes: there one node is another one, too.
 
     Args:
         environ: the environment.
@@ -74,7 +78,8 @@ def find_allocation(
     if job := environ.get("SLURM_JOB_ID"):
         nodes = environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES") or ""
         is_rank = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
-        if is_rank or not nodes.isdigit() or int(nodes) < 2 or not which("srun"):
+        least = 2 if is_on_node_of_job(environ) else 1
+        if is_rank or not nodes.isdigit() or int(nodes) < least or not which("srun"):
             return None
         return Allocation(int(nodes), "srun", job)
     if job := environ.get("PBS_JOBID"):

@@ -9,7 +9,7 @@ import msgspec
 
 from fxhpc import errors
 from fxhpc.client.declared.arguments import MOST_WORKERS
-from fxhpc.cores import job_of, usable_cores
+from fxhpc.cores import is_on_node_of_job, usable_cores
 from fxhpc.site import SITE_FILE, is_there
 
 #: Workers on a login node, and how much their niceness is raised there.
@@ -83,7 +83,7 @@ def _chosen(environ: Mapping[str, str], asked: int | None) -> Share:
             )
         return Share(int(given))
     cores = usable_cores(environ)
-    if job_of(environ) or not (shutil.which("sbatch") or shutil.which("qsub")):
+    if is_on_node_of_job(environ) or not (shutil.which("sbatch") or shutil.which("qsub")):
         return Share(cores)
     workers = min(cores, LOGIN_WORKERS)
     return Share(

@@ -27,7 +27,7 @@ def test_the_script_of_a_slurm_job_with_several_nodes() -> None:
     "environ",
     [
         {},
-        {**SLURM, "SLURM_JOB_NUM_NODES": "1"},
+        {**SLURM, "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"},
         {**SLURM, "FXHPC_ALLOCATION": "0"},
         {**SLURM, "SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "4"},
         {**SLURM, "FXHPC_BLOCK": "7"},
@@ -44,6 +44,14 @@ def test_elsewhere_an_executor_stays_on_its_node(environ: dict[str, str]) -> Non
 def test_a_shell_of_salloc_may_be_a_step_of_one() -> None:
     environ = {**SLURM, "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}
     assert find_allocation(environ, _which) is not None
+
+
+def test_a_shell_of_salloc_on_a_login_node_is_not_on_the_jobs_one_node() -> None:
+    environ = {**SLURM, "SLURM_JOB_NUM_NODES": "1", "SLURM_NNODES": "1"}
+    found = find_allocation(environ, _which)
+    assert found == Allocation(1, "srun", "123")
+    assert "on the node of job 123, by srun" in found.note
+    assert find_allocation({**environ, "FXHPC_ALLOCATION": "0"}, _which) is None
 
 
 def test_without_srun_nothing_can_be_started_elsewhere() -> None:

@@ -176,7 +176,10 @@ def test_login_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     share = workers.local_share({})
     assert (share.workers, share.nice) == (2, 10)
     assert "login node" in share.note
-    assert workers.local_share({"SLURM_JOB_ID": "1"}).workers == 64
+    assert workers.local_share({"SLURM_JOB_ID": "1", "SLURM_NODEID": "0"}).workers == 64
+    # salloc's shell is in a job, and on a login node all the same.
+    share = workers.local_share({"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1"})
+    assert (share.workers, share.nice) == (2, 10)
 
 
 # --- packed functions ---------------------------------------------------------------------------
