@@ -45,11 +45,11 @@ def parse_duration(value: Any) -> float:
     (5400.0, 750.0, 216000.0)
     """
     if isinstance(value, bool) or value is None:
-        raise ValueError(f"is not a duration; {EXAMPLES}")
+        raise ValueError(f"{value!r} is not a duration; {EXAMPLES}")
     if isinstance(value, (int, float)):
         return finite(float(value), value)
     if not isinstance(value, str):
-        raise ValueError(f"is not a duration; {EXAMPLES}")
+        raise ValueError(f"{value!r:.200} is not a duration; {EXAMPLES}")
     text = value.strip()
     if _NUMBER.fullmatch(text):
         return finite(float(text), value)

@@ -293,6 +293,19 @@ class AsyncTasks:
         self._submitter.close()
 
 
+def check_loop(given: Any) -> asyncio.AbstractEventLoop:
+    """What was given as a loop.
+
+    Raises:
+        UsageError: it is none, or closed.
+    """
+    if not isinstance(given, asyncio.AbstractEventLoop):
+        raise errors.UsageError(f"loop={given!r}: it is an event loop of asyncio.")
+    if given.is_closed():
+        raise errors.UsageError(f"loop={given!r}: it is closed, and nothing can be awaited.")
+    return given
+
+
 def loop_for(given: Any) -> asyncio.AbstractEventLoop:
     """The loop that new tasks are for: the one that was given, or the one that runs here.
 
@@ -300,11 +313,7 @@ def loop_for(given: Any) -> asyncio.AbstractEventLoop:
         UsageError: there is none.
     """
     if given is not None:
-        if not isinstance(given, asyncio.AbstractEventLoop):
-            raise errors.UsageError(f"loop={given!r}: it is an event loop of asyncio.")
-        if given.is_closed():
-            raise errors.UsageError(f"loop={given!r}: it is closed, and nothing can be awaited.")
-        return given
+        return check_loop(given)
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

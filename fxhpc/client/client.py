@@ -17,7 +17,7 @@ from fxhpc.client.connection import address, attachments
 from fxhpc.client.declared import arguments
 from fxhpc.client.declared.keys import key_of, under_of_map
 from fxhpc.client.declared.resources import Declaring
-from fxhpc.client.given_out import GivenOut
+from fxhpc.client.given_out import GivenOut, checked_loop
 from fxhpc.client.map_ids import MapIds
 from fxhpc.client.names import endpoint_given, function_name, group_id
 from fxhpc.client.registering import Registering
@@ -120,7 +120,7 @@ class FuncXClient(Registering, Asking, Declaring):
         self.max_request_size = self.max_payload
         self.fx_serializer: Any = None
         self.asynchronous = asynchronous
-        self.loop = loop
+        self.loop = checked_loop(loop)
         self._packer = ArgumentPacker()
         self._pack_arguments = self._packer.pack
         place = None if embedded else address.parse(home, access=access)

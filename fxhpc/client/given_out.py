@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from fxhpc.client.asynchronous import AsyncTasks
 
 
+def checked_loop(given: Any) -> Any:
+    """What was given as a loop; None stays None.
+
+    Raises:
+        UsageError: it is no loop, or closed.
+    """
+    if given is None:
+        return None
+    from fxhpc.client.asynchronous import check_loop
+
+    return check_loop(given)
+
+
 class GivenOut:
     """Makes tasks of asyncio, once somebody wants them: asyncio takes time to import.
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fxhpc.errors import RegistrationError
-from fxhpc.serialize import sources
+from fxhpc.serialize import never_sent, sources
 from fxhpc.serialize.build import python_version
 from fxhpc.serialize.initializers import Initializer
 from fxhpc.serialize.pack import pack
@@ -59,7 +59,7 @@ def pack_function(fn: Callable[..., Any], initializer: Initializer | None = None
         initializer: what a worker runs once before it calls this, or others of the same Executor.
 
     Raises:
-        RegistrationError: it is not callable.
+        RegistrationError: it is not callable, or a coroutine function or a generator.
         SerializationError: it refers to something that cannot be sent; the text says where.
     """
     if not callable(fn):
@@ -68,6 +68,7 @@ def pack_function(fn: Callable[..., Any], initializer: Initializer | None = None
             f"without calling it"
         )
     name = _name_of(fn)
+    never_sent.check(fn, name)
     token = b"" if initializer is None else initializer.token
     packed, modules = pack(fn, f"function {name}", token)
     return _packed(_body(fn, name, modules, initializer), packed, fn)
@@ -94,6 +95,8 @@ class FunctionPacker:
         initializer = self._initializer
         if not callable(fn):
             return pack_function(fn)
+        name = _name_of(fn)
+        never_sent.check(fn, name)
         writer = Writer()
         pickler = Pickler(writer, 5)
         pickler.prepare(token=b"" if initializer is None else initializer.token)
@@ -101,7 +104,6 @@ class FunctionPacker:
             pickler.dump(fn)
         except Exception:  # said in words there, or packed by what packs more
             return pack_function(fn, initializer)
-        name = _name_of(fn)
         body = _body(fn, name, pickler.modules, initializer)
         if writer.size <= LARGE_PAYLOAD:
             return _packed(body, b"".join(writer.pieces), fn)

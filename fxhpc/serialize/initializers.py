@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from fxhpc.errors import InitializerFailed, RemoteTraceback
-from fxhpc.serialize import spaces
+from fxhpc.serialize import never_sent, spaces
 from fxhpc.serialize.pack import pack
 from fxhpc.serialize.tracebacks import message, traceback_text, type_name
 
@@ -34,10 +34,12 @@ def pack_initializer(initializer: Callable[..., object], arguments: tuple[Any, .
 
     Raises:
         SerializationError: a part of them cannot be sent; the text names it.
+        RegistrationError: its call would do nothing: it is a coroutine function or a generator.
     """
     token = os.urandom(16)
     inner = getattr(initializer, "func", initializer)  # of a partial
     name = str(getattr(inner, "__name__", type(inner).__name__))
+    never_sent.check(initializer, name, "initializer ")
     call, modules = pack((initializer, arguments), f"initializer {name}", token)
     return Initializer(token, name, call, frozenset(modules))
 

@@ -90,8 +90,12 @@ def _dill_pickler() -> Any:
 
 
 def _explain(obj: Any, what: str, error: Exception) -> str:
-    from fxhpc.serialize.explain import find_culprit  # needed once something is wrong
+    # needed once something is wrong
+    from fxhpc.serialize.explain import find_culprit
+    from fxhpc.serialize.never_sent import hint
 
+    if why := hint(obj):
+        return f"packing of {what}: {why}"
     path, culprit = find_culprit(obj)
     if not path:
         return f"packing of {what}: {type(error).__name__}: {error}"

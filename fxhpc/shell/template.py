@@ -70,7 +70,7 @@ def filled(template: str, keywords: Mapping[str, Any]) -> str:
 
     Raises:
         MissingKeyword: a value is missing; a KeyError.
-        UsageError: it is no template.
+        UsageError: it is no template, or a value has a NUL character.
         Exception: a value cannot be formatted as the template says.
     """
     missing = [name for name in keywords_of(template) if name not in keywords]
@@ -82,7 +82,13 @@ def filled(template: str, keywords: Mapping[str, Any]) -> str:
             f"The command {template!r:.500} was called without {_listed(missing)}, and with "
             f"{_listed(keywords) or 'no keywords'}. Give a value for each of its fields.{hint}"
         )
-    return template.format(**keywords)
+    command = template.format(**keywords)
+    if "\0" in command:
+        raise UsageError(
+            f"The command {template!r:.500}: what it was filled in with has a NUL character, and "
+            f"no command line has one."
+        )
+    return command
 
 
 def _listed(names: Mapping[str, Any] | list[str]) -> str:

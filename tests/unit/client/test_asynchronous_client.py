@@ -114,6 +114,15 @@ def test_without_a_loop_nothing_is_submitted(
     assert not [one for one in forwarder.service.seen if isinstance(one, service.Submit)]
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_is_no_loop_is_refused_when_the_client_is_made(asynchronous: bool) -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
+    for given, told in ((5, "loop=5: it is an event loop"), (closed, "it is closed")):
+        with pytest.raises(errors.UsageError, match=told):
+            FuncXClient(embedded=True, asynchronous=asynchronous, loop=given)
+
+
 def test_with_a_loop_that_runs_later(fxc: FuncXClient, function: str) -> None:
     loop = asyncio.new_event_loop()
     try:

@@ -13,7 +13,7 @@ import fxhpc
 from fxhpc import errors
 from fxhpc.client.sending.functions import FunctionCache
 from fxhpc.serialize import Loader, pack_function
-from fxhpc.shell import ShellFunction, ShellResult
+from fxhpc.shell import MPIFunction, ShellFunction, ShellResult
 
 
 def test_the_public_names_are_these() -> None:
@@ -60,7 +60,7 @@ def test_a_long_script_is_shown_in_part() -> None:
         ({"cmd": "echo \0"}, "cmd='echo .*NUL"),
         ({"walltime": 0}, "walltime=0: it is more than 0"),
         ({"walltime": -1}, "walltime=-1: .*0 or more"),
-        ({"walltime": True}, "walltime=True: "),
+        ({"walltime": True}, "walltime=True: True is not a duration"),
         ({"walltime": "soon"}, "walltime='soon': "),
         ({"walltime": float("nan")}, "walltime=nan: "),
         ({"snippet_lines": -1}, "snippet_lines=-1: it is a whole number, 0 or more"),
@@ -137,3 +137,22 @@ def test_a_failure_is_shown_with_its_errors() -> None:
 
 def test_a_keyword_may_have_any_name() -> None:
     assert ShellFunction("echo {self} {cmd} {args}")(self=1, cmd=2, args=3).stdout == "1 2 3\n"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("cmd", ["", " \n"])
+def test_a_launcher_needs_a_program(cmd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(errors.UsageError, match="the program that the launcher starts"):
+        MPIFunction(cmd)
+    monkeypatch.setenv("PARSL_MPI_PREFIX", "env")
+    with pytest.raises(errors.UsageError, match="the program that the launcher starts"):
+        MPIFunction("{program}")(program=cmd)
+
+
+def test_a_program_stands_on_its_launchers_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a command in triple quotes begins with a new line."""
+    monkeypatch.setenv("PARSL_MPI_PREFIX", "echo")
+    result = MPIFunction("""
+        solve {case}
+        """)(case="in")
+    assert isinstance(result, ShellResult)
+    assert result.stdout == "solve in\n"

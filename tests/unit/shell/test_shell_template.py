@@ -53,6 +53,11 @@ def test_it_is_filled_in_as_format_does() -> None:
     assert filled("{input-file}", {"input-file": "a"}) == "a"
 
 
+def test_a_value_with_a_nul_character_is_refused() -> None:
+    with pytest.raises(errors.UsageError, match=r"echo \{x\}.*NUL character"):
+        filled("echo {x}", {"x": "a\0b"})
+
+
 def test_a_missing_keyword_is_named() -> None:
     with pytest.raises(KeyError) as raised:
         filled("cp {source} {target}", {"target": 1, "force": True})
