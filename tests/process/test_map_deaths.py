@@ -39,22 +39,22 @@ def leak(x: int, notes: str) -> list[int]:
     return [x]
 
 
-def leave_a_killer(x: int, folder: str) -> int:
-    from test_map_deaths import note
+def leave_a_killer(x: int) -> int:
+    from test_map_deaths import PILE, _wait_and_kill
 
-    note(f"{folder}/notes", x)
-    if x == 1:
-        killer = threading.Thread(target=_wait_and_kill, args=(f"{folder}/go",), daemon=True)
-        killer.start()
-    if x == 3 and not os.path.exists(f"{folder}/went"):
-        Path(folder, "went").touch()
-        Path(folder, "go").touch()
+    if PILE:  # the call that the thread's kill meets; the one that started it has ended
+        PILE.append(x)
         threading.Event().wait()
+    if x == 1:
+        PILE.append(x)
+        threading.Thread(target=_wait_and_kill, daemon=True).start()
     return 2 * x
 
 
-def _wait_and_kill(path: str) -> None:
-    while not os.path.exists(path):
+def _wait_and_kill() -> None:
+    from test_map_deaths import PILE
+
+    while len(PILE) < 2:
         os.sched_yield()
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -77,13 +77,10 @@ def test_what_builds_up_is_nobodys_fault(client: FuncXClient, tmp_path: Path, re
     assert sum(times(notes)) == 40 + 15 + 3
 
 
-def test_a_thread_that_kills_after_its_call_harms_no_call(
-    client: FuncXClient, tmp_path: Path
-) -> None:
+def test_a_thread_that_kills_after_its_call_harms_no_call(client: FuncXClient) -> None:
+    """Each process in which call 1 was made is killed at the next call."""
     function = client.register_function(leave_a_killer)
-    found = client.map_run(
-        range(6), endpoint_id=LOCAL, function_id=function, chunksize=6, folder=str(tmp_path)
-    )
+    found = client.map_run(range(6), endpoint_id=LOCAL, function_id=function, chunksize=6)
     told = client.get_batch_result(found, timeout=60)
     assert [told[name].get("result") for name in found] == [2 * x for x in range(6)]
 
