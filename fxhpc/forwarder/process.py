@@ -59,6 +59,9 @@ _FIRST_S = 5.0
 #: Seconds between two looks whether the home is still there.
 _LOOK_S = 1.0
 
+#: What a move of the store leaves in the home that was killed, see `store.moving`.
+MOVE_NOTE = "store.moving"
+
 #: Seconds that a task which was submitted alone, soon after another one, waits for company.
 _COMPANY_S = 0.005
 
@@ -95,6 +98,10 @@ def main(arguments: list[str]) -> int:
             return 0
         if not arguments[2:]:
             claim.make(sync=bool(network))
+        if (home.path / MOVE_NOTE).exists():
+            from fxhpc.forwarder.store.moving import finish_move  # likewise
+
+            finish_move(home)
         process = ForwarderProcess(home, lock, claim, network, _grace())
     except Displaced as error:  # two began at once, on a file system that keeps no locks
         log.error("ending: %s", error)

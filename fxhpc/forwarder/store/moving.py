@@ -1,10 +1,16 @@
-"""Moves a home's store to another directory, and back, while no forwarder has it."""
+"""Moves a home's store to another directory, and back, while no forwarder has it.
+
+A note in the home and in both directories says what is on the way. Whoever has the home's lock next
+and finds it, a forwarder or another move, finishes what was killed: one of the two places has the
+store, as `store.path` says, and what is in the other is removed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,6 +22,9 @@ from fxhpc.forwarder.home import Home
 from fxhpc.forwarder.restarting import END_S, end_forwarder
 from fxhpc.interchange.directory import replace_file
 from fxhpc.units import format_bytes
+
+#: The note of a move in its home, in the directory before, and in the one after.
+NOTE = "store.moving"
 
 
 def move_store(home: Home, target: Path | None) -> Path:
@@ -32,6 +41,9 @@ def move_store(home: Home, target: Path | None) -> Path:
         ForwarderUnreachable: the forwarder is on another host, or does not end.
     """
     place = home.path if target is None else Path(os.path.abspath(target))
+    if (home.path / NOTE).exists():
+        with _alone(home):
+            finish_move(home)
     before = home.store.parent
     if place == before:
         raise UsageError(f"the store is in {place} already")
@@ -41,23 +53,62 @@ def move_store(home: Home, target: Path | None) -> Path:
             raise UsageError(f"{place} lies within {within}: name a directory outside of it")
     home.check_store()
     _make(home, place)
-    with _alone(home):
-        names = _names(before)
+    with _alone(home) as lock:
         try:
-            _copy(names, before, place)
+            _write_notes(home, before, place)
+            _copy(_names(before), before, place)
+            if not home.is_locked_by(lock):
+                _remove(_names(place), place)
+                raise HomeError(
+                    f"the store was not moved: a forwarder took the home {home.path} over meanwhile"
+                )
             if place == home.path:
                 home.store_place.unlink()
             else:
                 replace_file(home.store_place, os.fsencode(place) + b"\n")
         except OSError as error:
-            _remove(names, place)
             where = error.filename or place
             raise HomeError(
                 f"the store was not moved, and is where it was, in {before}: {where}: "
                 f"{error.strerror}"
             ) from error
-        _remove([*names, *(path.name for path in before.glob("store.db.reserve"))], before)
+        finally:
+            finish_move(home)
     return place
+
+
+def finish_move(home: Home) -> None:
+    """Remove what a move has left in the place where the store is not, if one was begun. Whoever
+    calls this has the home's lock.
+    """
+    note = home.path / NOTE
+    try:
+        said = note.read_bytes()
+    except OSError:
+        return  # there is none
+    here = Home(home.path).store.parent  # as the file says it now
+    for text in said.split(b"\0")[1:]:
+        place = Path(os.fsdecode(text))
+        if place != here and _has_note(place, said):
+            _remove([*_names(place), "store.db.reserve"], place)
+        if place != home.path and _has_note(place, said):
+            _remove([NOTE], place)
+    _remove([NOTE], home.path)
+
+
+def _write_notes(home: Home, before: Path, place: Path) -> None:
+    """Say what is on the way: in the home first, for who finishes it finds the others by that."""
+    said = b"\0".join([secrets.token_hex(16).encode(), os.fsencode(before), os.fsencode(place)])
+    for path in dict.fromkeys((home.path, before, place)):
+        replace_file(path / NOTE, said)
+
+
+def _has_note(place: Path, said: bytes) -> bool:
+    """Whether a directory still is the one of this move: others may have made one of its name."""
+    try:
+        return (place / NOTE).read_bytes() == said
+    except OSError:
+        return False
 
 
 def _make(home: Home, place: Path) -> None:
@@ -68,6 +119,11 @@ def _make(home: Home, place: Path) -> None:
         is_free = not _names(place) if place == home.path else not any(place.iterdir())
     except OSError as error:
         raise HomeError(f"{place} cannot be used: {error.strerror}") from error
+    if not is_free and place == home.path:
+        raise UsageError(
+            f"files of a store are in {place} already, which this home does not use "
+            f"({', '.join(sorted(_names(place))[:3])}): move them away if you know what they are"
+        )
     if not is_free:
         raise UsageError(f"{place} is there already, and not empty: name a new directory")
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -75,7 +131,7 @@ def _make(home: Home, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
+def _alone(home: Home) -> Iterator[int]:
     """Have the home's lock, so that no forwarder begins."""
     deadline = time.monotonic() + END_S
     while True:
@@ -96,7 +152,7 @@ def _alone(home: Home) -> Iterator[None]:
                 str(home.path), "somebody starts its forwarder again and again: end what uses it"
             )
     try:
-        yield
+        yield lock
     finally:
         os.close(lock)
 
