@@ -41,7 +41,7 @@ def store() -> None:
 @output.common_options
 def du() -> None:
     """Show what the store takes on the disk, and which batches it holds."""
-    if not output.home().store.exists():
+    if not output.home().has_store():
         if output.wants_json():
             output.document({"home": output.home().path, "used": 0, "batches": []})
         else:
@@ -58,7 +58,7 @@ def du() -> None:
     print_usage(found, names)
 
 
-@store.command()
+@store.command(short_help="Forget batches with their results, and make room.")
 @click.option("--older-than", metavar="DURATION", help="Ended, and not looked at, for so long: 7d.")
 @click.option("--group", metavar="ID", help="Of this task group alone.")
 @click.option("--endpoint", metavar="NAME", help="Of this endpoint alone: its name or UUID.")
@@ -91,7 +91,7 @@ def purge(
         if text is not None and not text.strip():  # a shell's variable that is not set
             raise click.UsageError(f"{option} is empty; leave it out if you mean all")
     older_s = _duration(older_than, "--older-than") if older_than else 0.0
-    if not output.home().store.exists():
+    if not output.home().has_store():
         _tell_purged(None, dry_run)
         return
     from fxhpc.cli import explaining
@@ -141,7 +141,7 @@ def set_limits(max_bytes: str | None, retention: str | None, yes: bool) -> None:
                 f"--retention: results would be kept for {days(limits.retention_s)} only, then "
                 f"nobody can fetch them any more; if that is meant: --yes"
             )
-        if home.store.exists():
+        if home.has_store():
             if is_shorter:
                 _make_sure_of_retention(limits.retention_s, yes)
             if limits.max_bytes != before.max_bytes or not is_readable:

@@ -24,13 +24,12 @@ def export(directory: Path, group: str | None, endpoint: str | None) -> None:
     """
     from fxhpc.cli import explaining
     from fxhpc.client.exporting import export as write
-    from fxhpc.client.names import group_name
 
-    if not output.home().store.exists():
+    if not output.home().has_store():
         raise errors.UsageError(f"the home {output.home().path} has no store: nothing to export")
     with explaining.QuietClient(home=output.home().path) as client:
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
-        named = group_name(group) if group else ""
+        named = explaining.group_of(client, group) if group else ""
         done = write(client.ask, client.reader, directory, named, place)
     if output.wants_json():
         told = {"tasks": done.tasks, "pending": done.pending, "files": done.files}
@@ -59,14 +58,14 @@ def keep(group: str, days: float | None, default: bool) -> None:
     if (days is None) == (not default):
         raise click.UsageError("say how long: --days N, or --default")
     with explaining.QuietClient(home=output.home().path) as client:
-        found = client.group(group)  # whether it exists
-    keep_group(output.home(), found.task_group_id, None if days is None else days * 86400.0)
+        named = explaining.group_of(client, group)
+    keep_group(output.home(), named, None if days is None else days * 86400.0)
     if output.wants_json():
-        output.document({"group": found.task_group_id, "days": days})
+        output.document({"group": named, "days": days})
     elif days is None:
-        click.echo(f"group {found.task_group_id} is kept as long as all others")
+        click.echo(f"group {named} is kept as long as all others")
     else:
-        click.echo(f"group {found.task_group_id} is kept for {days:g} days")
+        click.echo(f"group {named} is kept for {days:g} days")
 
 
 @click.command()

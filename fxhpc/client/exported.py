@@ -62,7 +62,29 @@ class ExportedTask:
             raise errors.TaskPending("it had not ended when it was exported", self.task_id)
         from fxhpc.serialize import unpack_result
 
-        return unpack_result((self._directory / self.info["result_file"]).read_bytes())
+        path = self._directory / self.info["result_file"]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise errors.SerializationError(
+                f"the result of task {self.task_id} cannot be read: {path}: {error.strerror}; the "
+                f"export is not whole any more"
+            ) from error
+        return unpack_result(data)
+
+
+def _checked(info: Any) -> dict[str, Any]:
+    """A line of `tasks.jsonl`.
+
+    Raises:
+        ValueError: it tells of no task, or names a file outside of the export.
+    """
+    if not isinstance(info, dict) or not isinstance(info.get("task_id"), str):
+        raise ValueError("a line tells of no task")
+    file = info.get("result_file", "")
+    if not isinstance(file, str) or Path(file).is_absolute() or ".." in Path(file).parts:
+        raise ValueError(f"the file {file!r} does not belong to the export")
+    return info
 
 
 def load_export(path: str | os.PathLike[str]) -> dict[str, ExportedTask]:
@@ -74,12 +96,12 @@ def load_export(path: str | os.PathLike[str]) -> dict[str, ExportedTask]:
     directory = Path(path)
     try:
         with open(directory / TASKS, encoding="utf-8") as file:
-            tasks = [ExportedTask(directory, json.loads(line)) for line in file]
+            tasks = [ExportedTask(directory, _checked(json.loads(line))) for line in file]
     except FileNotFoundError:
         raise errors.UsageError(
             f"{directory} is no whole export: it has no {TASKS}; make one with `fxhpc store "
             f"export DIRECTORY`"
         ) from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise errors.UsageError(f"{directory / TASKS} cannot be read: {error}") from None
     return {task.task_id: task for task in tasks}

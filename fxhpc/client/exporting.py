@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -63,14 +63,38 @@ def export(
         UsageError: there is something in the directory already.
         OSError: it cannot be written; what was written until then stays.
     """
+    if group:
+        next(streams_of(ask, group), None)  # whether it exists
     found = listing.streams(ask, endpoint, None, _STREAMS, b"", group).streams
-    groups = dict.fromkeys(summary.group for summary in found if summary.group and summary.keep)
+    kept = dict.fromkeys(summary.group for summary in found if summary.group and summary.keep)
+    groups = reversed(kept)  # the oldest first
     wanted = {summary.stream for summary in found}
-    _make(directory)
     done = Exported()
+    try:
+        _make(directory)
+        _write(ask, reader, groups, wanted, directory, done)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}; this is no whole export: remove {directory}, and name a "
+            f"directory that can be written and has more room",
+            error.filename or os.fspath(directory),
+        ) from error
+    return done
+
+
+def _write(
+    ask: Callable[[Any], Any],
+    reader: Reader,
+    groups: Iterable[str],
+    wanted: set[bytes],
+    directory: Path,
+    done: Exported,
+) -> None:
+    """Write the streams that are wanted of these groups."""
     functions: dict[str, FunctionRecord] = {}
     with _new(directory / f"{TASKS}.part") as file:
-        for name in reversed(groups):  # the oldest first
+        for name in groups:
             for part in streams_of(ask, name):
                 if part.summary.stream in wanted:
                     _learn(ask, part.summary.function_id, functions)
@@ -83,14 +107,15 @@ def export(
     with _new(directory / "README.txt") as file:
         file.write(README)
     os.replace(directory / f"{TASKS}.part", directory / TASKS)  # its name says that all is there
-    return done
 
 
 def _make(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        if not directory.is_dir() or any(directory.iterdir()):
+        if not directory.is_dir():
+            raise errors.UsageError(f"{directory} is no directory: name a new one") from None
+        if any(directory.iterdir()):
             raise errors.UsageError(
                 f"{directory} is there already, and not empty: name a new directory"
             ) from None

@@ -46,10 +46,16 @@ def _start(look: Look) -> tuple[int, int]:
         except Exception as error:
             text = f"cannot be looked at: {type(error).__name__}: {error}"
             found = [Finding(PROBLEM, "", text)]
-        data = memoryview(msgspec.json.encode(found))
+        data = memoryview(msgspec.json.encode([_as_text(finding) for finding in found]))
         while data:
             data = data[os.write(writer, data) :]
     os._exit(0)
+
+
+def _as_text(finding: Finding) -> Finding:
+    """The same, if paths in it are no UTF-8."""
+    parts = (finding.what, finding.text, finding.hint)
+    return Finding(finding.level, *(p.encode(errors="backslashreplace").decode() for p in parts))
 
 
 def _answer(topic: str, pid: int, reader: int, deadline: float, limit_s: float) -> list[Finding]:

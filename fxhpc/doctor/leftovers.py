@@ -24,6 +24,8 @@ from fxhpc.units import format_bytes
 #: The part of its limit from which a store is nearly full.
 NEARLY = 0.8
 
+_SQLITE = b"SQLite format 3\0"
+
 
 def look_at_keys(home: Home) -> Iterator[Finding]:
     """See that what is secret is its user's alone."""
@@ -63,12 +65,27 @@ def look_at_store(home: Home) -> Iterator[Finding]:
     except HomeError as error:
         yield Finding(PROBLEM, "store", str(error))
         return
+    if finding := database(home.store):
+        yield finding
     found = sizes(home)
     yield fullness(found.used, most)
     if found.aside:
         text = f"{format_bytes(found.aside)} beside it: {', '.join(found.names[:3])}"
         hint = "copies of damaged or older stores: remove them when nothing of them is missing"
         yield Finding(WARNING, "store", text, hint)
+
+
+def database(path: Path) -> Finding | None:
+    """What is wrong with the file of a store, as far as its first bytes tell."""
+    if not path.is_file():
+        hint = "move it away; if you know where the store went, put that in its place"
+        return Finding(PROBLEM, "store", f"{path} is no file", hint)
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE))
+    if head in (_SQLITE, b""):
+        return None
+    hint = "the next forwarder sets it aside, and carries over what is whole"
+    return Finding(PROBLEM, "store", f"{path} is damaged: it does not begin as a database", hint)
 
 
 def fullness(used: int, most: int) -> Finding:

@@ -78,8 +78,27 @@ class Home:
                 text = ""
             except OSError as error:
                 raise HomeError(f"{self.store_place} cannot be read: {error.strerror}") from error
-            self._store = Path(text or self.path) / "store.db"
+            place = Path(text or self.path)
+            if "\0" in text or not place.is_absolute():
+                raise HomeError(
+                    f"{self.store_place} is damaged: it names {text[:200]!r}, which is no absolute "
+                    f"path. Write the directory of the store into it; if that is the home: rm "
+                    f"{self.store_place}"
+                )
+            self._store = place / "store.db"
         return self._store
+
+    def has_store(self) -> bool:
+        """Whether there is a store.
+
+        Raises:
+            HomeError: there is one that cannot be seen from here, or that is not this user's alone.
+        """
+        if not os.path.lexists(self.path):
+            return False
+        self.check()
+        self.check_store()
+        return self.store.exists()
 
     def check_store(self) -> None:
         """Make sure that the store's directory, if it is elsewhere, is there and this user's alone.
@@ -110,6 +129,7 @@ class Home:
         Raises:
             HomeError: it cannot be made, is somebody else's, or is open to others.
         """
+        self._check_name()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.locals.mkdir(mode=0o700, exist_ok=True)
@@ -121,13 +141,19 @@ class Home:
         """Make sure that the home, which is there, is this user's alone.
 
         Raises:
-            HomeError: it is somebody else's, or is open to others.
+            HomeError: it is somebody else's, is open to others, or is no directory.
         """
+        self._check_name()
         try:
             links, found = os.lstat(self.path), os.stat(self.path)
         except OSError as error:
             raise self._unusable(error) from error
-        if links.st_uid != os.getuid():
+        if not stat.S_ISDIR(found.st_mode):
+            raise HomeError(
+                f"the home {self.path} is no directory; move that away, or name another one in "
+                f"{HOME_VARIABLE}"
+            )
+        if stat.S_ISLNK(links.st_mode) and links.st_uid != os.getuid():
             raise HomeError(
                 f"the home {self.path} is a symbolic link that user {links.st_uid} made, not you "
                 f"({os.getuid()}); name another one in {HOME_VARIABLE}"
@@ -142,6 +168,16 @@ class Home:
                 f"the home {self.path} is open to others (mode "
                 f"{stat.S_IMODE(found.st_mode):o}): chmod 700 {self.path}"
             )
+
+    def _check_name(self) -> None:
+        """A path in another encoding than UTF-8 cannot be told to others, in messages and JSON."""
+        try:
+            os.fspath(self.path).encode()
+        except UnicodeEncodeError:
+            raise HomeError(
+                f"the home {os.fspath(self.path)!r} has a path that is no UTF-8; name another one "
+                f"in {HOME_VARIABLE}"
+            ) from None
 
     def _unusable(self, error: OSError) -> HomeError:
         return HomeError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,8 @@ def test_what_is_exported_is_all_there(client: FuncXClient, home: TestHome, tmp_
     ids += client.map_run(range(4), endpoint_id="local", function_id=function, chunksize=3)
     group = client.group()
     assert group.wait(30)
+    with pytest.raises(fxhpc.errors.UsageError, match="it is a number of days"):
+        group.keep_for("1y")  # type: ignore[arg-type]
     group.keep_for(90)
 
     told = _run(home.path, "export", str(tmp_path / "out it"), "--group", group.task_group_id)
@@ -64,3 +68,63 @@ def test_what_is_exported_is_all_there(client: FuncXClient, home: TestHome, tmp_
     assert again.exit_code != 0
     with pytest.raises(fxhpc.errors.UsageError, match="no whole export"):
         fxhpc.load_export(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["export OUT --group NAME", "keep NAME --days 3"])
+@pytest.mark.parametrize("name", ["5f1c9b1e:0-99", "5e6f7a8b-0000-4000-8000-000000000000"])
+def test_a_group_that_nobody_knows(
+    client: FuncXClient, home: TestHome, tmp_path: Path, command: str, name: str
+) -> None:
+    client.run(0, endpoint_id="local", function_id=client.register_function(_various))
+    words = command.replace("OUT", str(tmp_path / "out")).replace("NAME", name).split()
+
+    done = CliRunner().invoke(commands, ["store", *words], env={"FXHPC_HOME": str(home.path)})
+
+    assert isinstance(done.exception, fxhpc.errors.TaskGroupNotFound)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_exported_is_told(
+    client: FuncXClient, home: TestHome, tmp_path: Path
+) -> None:
+    function = client.register_function(_various)
+    task = client.run(0, endpoint_id="local", function_id=function)
+    assert client.get_result(task, timeout=20)
+
+    def told(*words: str) -> str:
+        done = CliRunner().invoke(
+            commands, ["store", "export", *words], env={"FXHPC_HOME": str(home.path)}
+        )
+        assert done.exit_code != 0
+        return str(done.exception)
+
+    (tmp_path / "file").touch()
+    assert "is no directory" in told(str(tmp_path / "file"))
+    assert "could not be resolved" in told(str(tmp_path / "none"), "--group", "nobody's")
+    assert not (tmp_path / "none").exists()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # as on a disk that gets full
+    try:
+        text = told(str(tmp_path / "out"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert f"remove {tmp_path / 'out'}" in text
+    with pytest.raises(fxhpc.errors.UsageError, match="no whole export"):
+        fxhpc.load_export(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "line", ["5", "[]", "{}", '{"task_id": "x", "result_file": "../other"}', "{", '{"task_id": 3}']
+)
+def test_what_is_no_export_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "tasks.jsonl").write_text(line + "\n")
+    with pytest.raises(fxhpc.errors.UsageError, match="cannot be read"):
+        fxhpc.load_export(tmp_path)
+
+
+def test_a_result_whose_file_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"task_id": "x", "result_file": "results/x.pickle"}')
+    with pytest.raises(fxhpc.errors.SerializationError, match="not whole any more"):
+        fxhpc.load_export(tmp_path)["x"].result()

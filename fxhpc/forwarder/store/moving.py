@@ -70,7 +70,7 @@ def move_store(home: Home, target: Path | None) -> Path:
             where = error.filename or place
             raise HomeError(
                 f"the store was not moved, and is where it was, in {before}: {where}: "
-                f"{error.strerror}"
+                f"{error.strerror or error}"
             ) from error
         finally:
             finish_move(home)

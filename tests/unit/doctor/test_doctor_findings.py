@@ -91,3 +91,27 @@ def test_what_hangs_or_fails_holds_up_nothing_else(tmp_path: Path) -> None:
     assert (found["a"][0].level, "gave no answer" in found["a"][0].text) == (PROBLEM, True)
     assert (found["b"][0].what, "stale file handle" in found["b"][0].text) == ("b", True)
     assert found["c"] == [Finding(OK, "c", "good")]
+
+
+def test_a_store_that_is_none_is_told(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    store.write_bytes(b"SQLite format 3\0 and so on")
+    assert leftovers.database(store) is None
+    store.write_bytes(b"")
+    assert leftovers.database(store) is None
+    for damage, words in ((b"nonsense", "damaged"), (None, "is no file")):
+        if damage is None:
+            store.unlink()
+            os.mkfifo(store)
+        else:
+            store.write_bytes(damage)
+        found = leftovers.database(store)
+        assert found is not None
+        assert found.level == PROBLEM
+        assert words in found.text
+
+
+def test_paths_in_another_encoding_are_told_too() -> None:
+    odd = Finding(PROBLEM, "home", os.fsdecode(b"caf\xe9 is full"))
+    found = look_apart({"home": lambda: [odd]}, 5.0)
+    assert found["home"][0].text == "caf\\udce9 is full"

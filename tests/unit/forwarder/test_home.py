@@ -101,3 +101,36 @@ def test_a_grace_that_is_no_time_is_told_before_it_is_ready(home: Home, grace: s
     assert process.wait(30) == 1
     assert "FXHPC_FORWARDER_GRACE" in text
     assert "number of seconds" in text
+
+
+def test_a_home_that_is_no_directory_or_has_no_name_in_text(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o700)
+    with pytest.raises(HomeError, match="is no directory"):
+        Home(tmp_path / "file").check()
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(HomeError, match="no UTF-8") as raised:
+        Home(odd).create()
+    assert str(raised.value).encode()
+    assert not odd.exists()
+
+
+def test_a_directory_of_somebody_else_is_called_no_link(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(HomeError, match="belongs to user"):
+        home.check()
+
+
+@pytest.mark.parametrize("text", ["lab/store\n", "\0\0"])
+def test_a_store_is_looked_for_by_an_absolute_path_alone(home: Home, text: str) -> None:
+    home.store_place.write_text(text)
+    with pytest.raises(HomeError, match="no absolute path"):
+        _ = Home(home.path).store
+
+
+def test_a_store_that_cannot_be_seen_is_not_taken_for_none(home: Home, tmp_path: Path) -> None:
+    assert not home.has_store()
+    home.store_place.write_text(f"{tmp_path}/not mounted\n")
+    with pytest.raises(HomeError, match="does not see"):
+        Home(home.path).has_store()
