@@ -245,7 +245,7 @@ class Executor(Contained, cf.Executor):
         waiting = arguments.futures(given, "as_completed")
 
         def awaited() -> AsyncIterator[cf.Future[T]]:
-            from fxhpc.client.asynchronous import as_completed  # asyncio takes time to import
+            from fxhpc.client.futures.awaiting import as_completed  # asyncio takes time to import
 
             return as_completed(waiting, timeout)
 

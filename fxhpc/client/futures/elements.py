@@ -148,7 +148,7 @@ class ElementFuture(cf.Future):  # type: ignore[type-arg]
         return self._elements.chunk.pending_reason()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        from fxhpc.client.asynchronous import awaiting  # asyncio takes time to import
+        from fxhpc.client.futures.awaiting import awaiting  # asyncio takes time to import
 
         self.check_process()
         return awaiting(self)

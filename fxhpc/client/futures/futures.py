@@ -229,7 +229,7 @@ class TaskFuture(cf.Future):  # type: ignore[type-arg]
         return self._exception
 
     def __await__(self) -> Generator[Any, None, Any]:
-        from fxhpc.client.asynchronous import awaiting  # asyncio takes time to import
+        from fxhpc.client.futures.awaiting import awaiting  # asyncio takes time to import
 
         self.check_process()
         return awaiting(self)

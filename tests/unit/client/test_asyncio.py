@@ -14,7 +14,7 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import Executor, errors
-from fxhpc.client.asynchronous import Waiter, awaited_in
+from fxhpc.client.futures.awaiting import Waiter, awaited_in
 from fxhpc.protocol.service import CancelTasks
 from tests.waiting import LIMIT, eventually
 
