@@ -84,7 +84,7 @@ def init(port: int | None, address: str | None, rotate: bool) -> None:
         click.echo(f"nobody else may use it yet; make a file for somebody: {_export()}")
 
 
-@access.command()
+@access.command(short_help="Grant access, and write what its owner needs into FILE.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="As the list has it; the file's name by default.")
 @output.common_options
@@ -97,7 +97,7 @@ def export(file: Path, name: str | None) -> None:
     _grant(name if name is not None else file.stem, file)
 
 
-@access.command()
+@access.command(short_help="Grant access under a NAME, and write NAME.json.")
 @click.argument("name")
 @click.option("--file", type=click.Path(path_type=Path), help="NAME.json here by default.")
 @output.common_options
@@ -139,7 +139,7 @@ def revoke(name: str | None, everybody: bool) -> None:
     _tell_left(left, f"{who} any more")
 
 
-@access.command("list")
+@access.command("list", short_help="Show who may use the home from other hosts.")
 @output.common_options
 def list_() -> None:
     """Show who may use the home from other hosts, and when they connected last."""

@@ -348,9 +348,9 @@ def waiting_tasks(home: Home, endpoint: str) -> int:
     try:
         if not endpoint or find_forwarder(home) is None:
             return 0
-        from fxhpc.client.client import FuncXClient  # here: nothing else needs it
+        from fxhpc.cli.explaining import QuietClient  # here: nothing else needs it
 
-        with FuncXClient(home=home.path) as client:
+        with QuietClient(home=home.path) as client:
             return int(client.get_endpoint_status(endpoint)["details"]["outstanding_tasks"])
     except (errors.FxhpcError, KeyError, TypeError):
         return 0  # it is told if it is known; it is no reason not to delete

@@ -34,7 +34,7 @@ def schema() -> None:
     output.document(json_schema())
 
 
-@config.command()
+@config.command(short_help="Tell everything that is wrong with a configuration.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_variables
 @output.common_options
@@ -57,7 +57,7 @@ def check(file: Path, variables: tuple[str, ...]) -> None:
     output.say(f"{file}: is in order")
 
 
-@config.command()
+@config.command(short_help="Print a configuration: a file, or one to begin with.")
 @click.argument("file_or_name")
 @click.option("--resolved", is_flag=True, help="All keys with the values that hold.")
 @_variables

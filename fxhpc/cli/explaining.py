@@ -235,6 +235,18 @@ def cancel(client: QuietClient, chosen: list[Named], interrupt: bool) -> int:
     return cancelled
 
 
+def group_of(client: QuietClient, group: str) -> str:
+    """The id of a task group of the home.
+
+    Raises:
+        TaskGroupNotFound: it has none of this name.
+    """
+    try:
+        return client.group(group_name(group)).task_group_id
+    except errors.InvalidUUID:
+        raise errors.TaskGroupNotFound(group) from None
+
+
 def cancel_group(client: QuietClient, group: str, interrupt: bool) -> tuple[int, int]:
     """Cancel the tasks of a group: how many are cancelled now, and how many have not ended."""
     call = service.CancelTasks(0, [], interrupt, [group_name(group)])

@@ -44,7 +44,7 @@ def start(take_over: bool) -> None:
     _tell(ensure_forwarder(output.home().path, take_over=take_over))
 
 
-@forwarder.command()
+@forwarder.command(short_help="Put another forwarder in the place of the home's.")
 @output.common_options
 def restart() -> None:
     """Put another forwarder in the place of the home's, as the fxhpc that is installed now.
@@ -59,7 +59,7 @@ def restart() -> None:
     _tell(found)
 
 
-@forwarder.command()
+@forwarder.command(short_help="Tell where the home's forwarder runs, since when.")
 @output.common_options
 def status() -> None:
     """Tell on which host the home's forwarder runs, since when, and where it listens."""

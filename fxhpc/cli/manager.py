@@ -53,7 +53,7 @@ def manager() -> None:
     """Join a running endpoint from inside an allocation."""
 
 
-@manager.command()
+@manager.command(short_help="Run tasks of an endpoint on this job's nodes.")
 @click.option("--endpoint", "name", required=True, metavar="NAME", help="The endpoint to join.")
 @click.option(
     "--workers",

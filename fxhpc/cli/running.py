@@ -90,8 +90,21 @@ class LazyGroup(click.Group):
         if name in self._elsewhere:
             ctx.fail(f"there is no command {name!r} here: use {self._elsewhere[name]}")
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
-            ctx.fail(f"there is no command {name!r}{did_you_mean(name, self.list_commands(ctx))}")
+            meant = self._in_groups(ctx, name) or did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"there is no command {name!r}{meant}")
         return super().resolve_command(ctx, args)
+
+    def _in_groups(self, ctx: click.Context, name: str) -> str:
+        """The same question as `did_you_mean`'s, of a command that is one of groups of this one."""
+        found = []
+        for group in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, group)
+            except Exception:  # it cannot be imported: told to whoever calls it
+                continue
+            if isinstance(command, click.Group) and name in command.list_commands(ctx):
+                found.append(f"{ctx.command_path} {group} {name}")
+        return f": did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def did_you_mean(given: str, known: Sequence[str]) -> str:

@@ -64,10 +64,8 @@ def list_tasks(
     With --state failed, cancelled or running, a line for those tasks of it, by their numbers.
     """
     from fxhpc.cli import explaining
-    from fxhpc.client.names import group_id
     from fxhpc.client.shown import listing
 
-    which = group_id(group), label or ""
     wanted = listing.wanted_states(states or None)
     if not has_store():
         check_endpoint(endpoint)
@@ -75,6 +73,7 @@ def list_tasks(
         return
     with task_client() as client:
         place = explaining.endpoint_of(client, endpoint) if endpoint else ""
+        which = explaining.group_of(client, group) if group else "", label or ""
         if each:
             _print_tasks(listing.tasks(client.ask, place, wanted or None, limit, *which))
         elif wanted and _NAMED.issuperset(wanted) and not output.wants_json():
@@ -87,7 +86,7 @@ def list_tasks(
             _print_streams(answer.streams, names, answer.total)
 
 
-@task.command()
+@task.command(short_help="Show all that is known of a task.")
 @click.argument("name", metavar="ID")
 @output.common_options
 def show(name: str) -> None:

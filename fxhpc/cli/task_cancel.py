@@ -70,6 +70,8 @@ def cancel(
         else:  # what was submitted meanwhile was not meant
             running = min(_pending(client, place)[1], max(0, pending - cancelled))
     _tell_cancelled(cancelled, running)
+    if names and not cancelled and not running and not output.wants_json():
+        output.note("what was named has ended before: fxhpc task show ID tells how")
     return output.FAILED if running else output.OK
 
 

@@ -174,7 +174,7 @@ class TaskGroup:
                 "keep_for: the store is that of this process alone, or of a home on another host; "
                 "there, say: fxhpc store keep GROUP --days N"
             )
-        kept_s = None if days is None else 86400.0 * arguments.seconds("days", days)
+        kept_s = None if days is None else 86400.0 * arguments.seconds("days", days, unit="days")
         keep_group(Home(self._home), self.task_group_id, kept_s)
 
     def cancel(self, interrupt: bool = False) -> dict[str, bool]:

@@ -239,6 +239,7 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
         (("cancel",), 2, "name tasks, or give --endpoint"),
         (("cancel", short, "--all-pending"), 2, f"{short} and --all-pending cannot be given"),
         (("cancel", "--group", "nonsense"), 1, "Task Group nonsense could not be resolved"),
+        (("list", "--group", "nonsense"), 1, "Task Group nonsense could not be resolved"),
         (("cancel", short, "00000000-0000-8000-8000-000000000000"), 1, "not found"),
     ):
         ended = home.task(*arguments)
@@ -246,6 +247,14 @@ def test_what_is_wrong_is_told_by_words_and_codes(client: FuncXClient, home: Tes
         assert words in ended.stderr
         assert "Traceback" not in ended.stderr
         assert words in json.loads(home.task(*arguments, "--json").stdout)["error"]
+
+
+def test_what_has_ended_is_not_cancelled_in_words(client: FuncXClient, home: TestHome) -> None:
+    task = client.run(1, endpoint_id="local", function_id=client.register_function(divide))
+    assert client.get_result(task, timeout=30) == 1.0
+    ended = home.task("cancel", task)
+    assert (ended.returncode, ended.stdout) == (0, "no tasks cancelled\n")
+    assert "has ended before: fxhpc task show ID tells how" in ended.stderr
 
 
 def test_a_look_makes_no_home(home: TestHome) -> None:

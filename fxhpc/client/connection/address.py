@@ -65,7 +65,7 @@ class TcpAddress(Afar, frozen=True):
     address: str = ""
 
     def __str__(self) -> str:
-        return self.address or f"{self.file} (tcp://)"
+        return self.address or f"the access file {self.file}"
 
 
 def parse(

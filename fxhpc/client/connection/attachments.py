@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -108,8 +109,7 @@ def _tell_notices(attached: Attached) -> None:
         _known_versions.add(attached.version)
         print(
             f"fxhpc: the home's forwarder is fxhpc {attached.version}, and this is {__version__}: "
-            f"they work together. After an upgrade `fxhpc forwarder restart` takes it up, and "
-            f"loses nothing",
+            f"they work together. {_to_be_one(attached.version)}",
             file=sys.stderr,
         )
 
@@ -276,3 +276,14 @@ def release(attachment: Attachment) -> None:
             del _homes.attachments[attachment.key]
     if attachment.connection.pid == os.getpid():
         attachment.close()
+
+
+def _to_be_one(version: str) -> str:
+    """What to do about a forwarder of another version."""
+    if _numbers(version) > _numbers(__version__):
+        return "After an upgrade, a program takes it up when it is started again"
+    return "After an upgrade `fxhpc forwarder restart` takes it up, and loses nothing"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]

@@ -111,8 +111,7 @@ class Session:
             return  # it is that of processes of its own host
         attachment.told_older = True
         print(
-            f"fxhpc: {attached.older:,} older tasks of `local` endpoints that are gone wait in "
-            f"{self._home}; resume() runs them here.",
+            f"fxhpc: {_older(attached.older)} in {self._home}; resume() runs them here.",
             file=sys.stderr,
         )
 
@@ -123,3 +122,9 @@ class Session:
             MissingArgument, InvalidUUID, EndpointNotFound: it cannot be meant.
         """
         return endpoint_name(endpoint, self._home, self._ask)
+
+
+def _older(tasks: int) -> str:
+    if tasks == 1:
+        return "1 older task of a `local` endpoint that is gone waits"
+    return f"{tasks:,} older tasks of `local` endpoints that are gone wait"

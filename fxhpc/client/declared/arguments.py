@@ -77,8 +77,8 @@ def spills(given: Any, name: str = "on_exceed") -> bool:
     return bool(given == "spill")
 
 
-def seconds(name: str, given: Any, least: float = 0.0) -> float:
-    """A number of seconds; infinitely many are "as long as it takes".
+def seconds(name: str, given: Any, least: float = 0.0, unit: str = "seconds") -> float:
+    """A number of seconds, or of another unit; infinitely many are "as long as it takes".
 
     Raises:
         UsageError: it is no number, or less than the least.
@@ -91,7 +91,7 @@ def seconds(name: str, given: Any, least: float = 0.0) -> float:
             number = math.inf if operator.gt(given, 0) else -math.inf
     if not number >= least:  # so neither is what is no number
         bound = "" if least == -math.inf else f", {least:g} or more"
-        raise _refused(name, given, f"it is a number of seconds{bound}")
+        raise _refused(name, given, f"it is a number of {unit}{bound}")
     return number
 
 

@@ -52,6 +52,21 @@ def test_a_wrong_command_names_the_one_that_was_meant(capsys: pytest.CaptureFixt
     assert "did you mean 'start'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("group", sorted(main.commands.list_commands(click.Context(main.commands))))
+def test_no_line_of_help_is_cut(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([group, "--help"]) == output.OK
+    shown = capsys.readouterr().out.partition("Commands:")[2]
+    assert "..." not in shown
+
+
+def test_a_command_without_its_group_is_told_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["logs", "midway"]) == output.USAGE
+    assert "did you mean 'fxhpc endpoint logs'?" in capsys.readouterr().err
+    assert main.main(["status"]) == output.USAGE
+    said = capsys.readouterr().err
+    assert "'fxhpc endpoint status' or 'fxhpc forwarder status'?" in said
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -13,6 +13,7 @@ import pytest
 from fake_forwarder import FakeForwarder
 
 from fxhpc import FuncXClient, errors, ids
+from fxhpc.client.connection import attachments
 from fxhpc.protocol import service
 from tests.waiting import eventually
 
@@ -342,7 +343,27 @@ def test_older_work_is_told_in_one_line(
     forwarder.service.older = 1234
     with FuncXClient(embedded=True) as client:
         client.resume()
-    assert capsys.readouterr().err.count("1,234 older tasks") == 1
+    assert capsys.readouterr().err.count("1,234 older tasks of `local` endpoints") == 1
+
+
+def test_a_single_older_task_is_told_as_one(
+    forwarder: FakeForwarder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forwarder.service.older = 1
+    with FuncXClient(embedded=True):
+        pass
+    assert "1 older task of a `local` endpoint that is gone waits in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [("999.0.0", "a program takes it up when it is started again"), ("0.0.9", "fxhpc forwarder")],
+)
+def test_the_older_of_two_versions_is_told_to_be_replaced(
+    version: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attachments._tell_notices(service.Attached(1, version, 1, ""))
+    assert advice in capsys.readouterr().err
 
 
 def test_after_close(client: FuncXClient, function: str) -> None:
