@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fxhpc import errors, ids
-from fxhpc.client.declared import arguments
+from fxhpc.client.declared import arguments, foreign
 from fxhpc.client.declared.keys import Under, key_of, new_contents
 from fxhpc.client.declared.labels import labels_of, metadata_of
 from fxhpc.client.declared.resources import Declared, capture_bytes, needed
@@ -57,6 +57,7 @@ class Batch:
     ) -> None:
         from fxhpc.serialize import ArgumentPacker
 
+        foreign.check(Batch.__init__, "Batch", ignored, foreign.OF_BATCHES)
         self.task_group_id = group_id(task_group_id) or ids.new_id()
         walltime_s, needs = needed(resource_specification)
         self.declared = Declared(

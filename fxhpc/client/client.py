@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import time
 import uuid
@@ -14,7 +13,7 @@ from fxhpc import errors, ids, interrupts
 from fxhpc.client.asking import Asking, default_wait
 from fxhpc.client.batch import Batch, batch_arguments
 from fxhpc.client.connection import address, attachments
-from fxhpc.client.declared import arguments
+from fxhpc.client.declared import arguments, foreign
 from fxhpc.client.declared.keys import key_of, under_of_map
 from fxhpc.client.declared.resources import Declaring
 from fxhpc.client.given_out import GivenOut, checked_loop
@@ -30,8 +29,6 @@ from fxhpc.client.submissions import Submissions
 from fxhpc.protocol import service
 from fxhpc.protocol.outcome import DEFAULT_RETRIES
 from fxhpc.units import DEFAULT_PAYLOAD_LIMIT
-
-log = logging.getLogger(__name__)
 
 _Id = str | uuid.UUID
 
@@ -70,6 +67,7 @@ class FuncXClient(Registering, Asking, Declaring):
 
     Raises:
         UsageError: an option cannot be meant so; the text begins with its name.
+        UnknownOption: a keyword is none of these; a UsageError, and a TypeError.
         InvalidUUID: task_group_id is no UUID.
         ForwarderUnreachable: there is no forwarder, and none can be started.
         HomeError: the home cannot be used.
@@ -99,8 +97,7 @@ class FuncXClient(Registering, Asking, Declaring):
         with interrupts.Held():
             from fxhpc.serialize import ArgumentPacker
 
-        if ignored:
-            log.debug("options without a meaning here are ignored: %s", ", ".join(ignored))
+        foreign.check(FuncXClient.__init__, type(self).__name__, ignored, foreign.OF_CLIENTS)
         workers = arguments.workers("workers", workers)
         path = arguments.path("path", path, "or ':memory:'")
         local_share(os.environ, workers)  # a wrong FXHPC_WORKERS is told here, not by a thread
@@ -233,6 +230,8 @@ class FuncXClient(Registering, Asking, Declaring):
                 meant so.
             InvalidUUID: task_group_id is no UUID.
         """
+        what = f"{type(self).__name__}.create_batch"
+        foreign.check(self.create_batch, what, ignored, foreign.OF_BATCHES)
         if resource_specification is None:
             resource_specification = self.resource_specification
         return Batch(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fxhpc import errors, interrupts
 from fxhpc.client.connection.attachments import Attachment
-from fxhpc.client.declared import arguments
+from fxhpc.client.declared import arguments, foreign
 from fxhpc.client.declared.contained import Contained
 from fxhpc.client.futures.completions import Completions
 from fxhpc.client.mapping import Sender, Values, rows_of
@@ -79,6 +79,7 @@ class Executor(Contained, cf.Executor):
             returned it. May be set at any time.
         label, batch_size, user_endpoint_config: accepted for the sake of Globus Compute's callers,
             who may set them at any time; tasks run without them.
+        ignored: what else theirs know, of their connection to the cloud.
 
     Raises:
         UsageError: an option cannot be meant so; the text begins with its name. A ValueError.
@@ -113,7 +114,9 @@ class Executor(Contained, cf.Executor):
         user_endpoint_config: dict[str, Any] | None = None,
         container_id: str | uuid.UUID | None = None,
         funcx_client: FuncXClient | None = None,
+        **ignored: Any,
     ) -> None:
+        foreign.check(Executor.__init__, type(self).__name__, ignored, foreign.OF_EXECUTORS)
         with interrupts.Held():
             from fxhpc.client.sending.functions import FunctionCache
             from fxhpc.serialize import ArgumentPacker, pack_initializer

@@ -110,6 +110,7 @@ from fxhpc.errors.usage import (
     NotABatch,
     NotAList,
     ResourcesTooLarge,
+    UnknownOption,
     UsageError,
     WalltimeTooLong,
 )
@@ -190,6 +191,7 @@ __all__ = [
     "TaskPending",
     "TaskWalltimeExceeded",
     "ThrottlingException",
+    "UnknownOption",
     "UsageError",
     "UserCancelledException",
     "UserNotFound",

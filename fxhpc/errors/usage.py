@@ -74,6 +74,24 @@ class IdempotencyConflict(UsageError):
         )
 
 
+class UnknownOption(UsageError, TypeError):
+    """A keyword that is no option, of this or of what funcX and Globus Compute had.
+
+    Args:
+        call: what was called.
+        option: the keyword.
+        meant: the option that is most alike, if one is.
+    """
+
+    def __init__(self, call: str, option: str, meant: str = "") -> None:
+        self.call, self.option, self.meant = call, option, meant
+        question = f": did you mean {meant!r}?" if meant else "."
+        super().__init__(
+            f"{call} has no option {option!r}{question} Nothing was done. Mend its name, or leave "
+            f"it out; help({call}) has all that there are."
+        )
+
+
 class InvalidResourceSpecification(UsageError, TypeError):
     """A resource_specification that cannot be meant so, or kept; nothing was submitted.
 

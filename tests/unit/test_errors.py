@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "EmptyBatch": ((), {}),
     "UserUnauthenticated": ((), {}),
     "InitializerFailed": (("load", "ValueError: no", "node7", 4711), {}),
+    "UnknownOption": (("FuncXClient", "retry", "retries"), {}),
     "WalltimeTooLong": (("midway", 7200.0, 3600.0), {}),
     "ResourcesTooLarge": (("midway", "6 cores", "4 cores"), {}),
 }

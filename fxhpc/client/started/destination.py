@@ -180,6 +180,11 @@ def _checked_workers(given: Any) -> int | None:
     try:
         return arguments.workers("max_workers", given)
     except errors.UsageError:
+        if hasattr(given, "register_function"):  # funcX's executor has it in this place
+            raise errors.UsageError(
+                f"max_workers={given!r}: a client is given as client=, and where tasks run beside "
+                f'it: Executor(client=fxc, endpoint_id="local").'
+            ) from None
         if isinstance(given, int) and given <= 0:  # as concurrent.futures says it
             raise errors.UsageError(f"max_workers must be greater than 0, not {given}.") from None
         raise

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_forwarder import FakeForwarder
 
-from fxhpc import FuncXClient, errors, ids
+from fxhpc import Batch, Executor, FuncXClient, errors, ids
 from fxhpc.client.connection import attachments
 from fxhpc.protocol import service
 from tests.waiting import eventually
@@ -335,6 +335,42 @@ def test_what_funcx_needed_to_log_in_is_ignored(
         client.logout()
         assert str(uuid.UUID(client.session_task_group_id))
     assert "force_login" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "meant"),
+    [
+        (FuncXClient, "retry", "retries"),
+        (FuncXClient, "max_workers", "workers"),
+        (FuncXClient, "nonsense", ""),
+        (Executor, "endpoint", "endpoint_id"),
+        (Batch, "task_group", "task_group_id"),
+    ],
+)
+def test_a_keyword_that_is_no_option_is_refused(
+    forwarder: FakeForwarder, make: Any, option: str, meant: str
+) -> None:
+    with pytest.raises(errors.UnknownOption, match=f"has no option '{option}'") as raised:
+        make(**{option: 0})
+    assert isinstance(raised.value, TypeError)
+    assert raised.value.meant == meant
+    assert (f"did you mean '{meant}'?" in str(raised.value)) == bool(meant)
+
+
+def test_a_misspelt_key_makes_no_batch(client: FuncXClient) -> None:
+    with pytest.raises(errors.UnknownOption, match="did you mean 'idempotency_key'"):
+        client.create_batch(idempotencykey="tonight")
+    assert len(client.create_batch(create_websocket_queue=True)) == 0
+
+
+def test_options_of_globus_computes_executor_are_ignored(forwarder: FakeForwarder) -> None:
+    with Executor(1, amqp_port=443, api_burst_limit=4):
+        pass
+    with (
+        FuncXClient(embedded=True) as client,
+        pytest.raises(errors.UsageError, match="a client is given as client="),
+    ):
+        Executor(client)  # type: ignore[arg-type]
 
 
 def test_older_work_is_told_in_one_line(
