@@ -20,7 +20,7 @@ from fxhpc.client.connection import standing_still
 from fxhpc.client.connection.open_files import told
 from fxhpc.client.shown.sparing import SparingLog
 from fxhpc.client.started import allocation, processes
-from fxhpc.client.started.workers import local_share, refusal
+from fxhpc.client.started.workers import local_share, refusal, tell
 from fxhpc.forwarder.attach import module_environment
 from fxhpc.message_files import anonymous_file
 from fxhpc.protocol.pool import ManagerSpec, OsText
@@ -216,8 +216,7 @@ class LocalEndpoint:
 
     def _start(self, output: IO[bytes], ready: int) -> subprocess.Popen[bytes]:
         share = local_share(os.environ, self._workers)
-        if share.note:
-            print(share.note, file=sys.stderr)
+        tell(share)
         environ, changes = _environments()
         spec = ManagerSpec(
             endpoint=self._endpoint,

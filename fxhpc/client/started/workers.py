@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,9 @@ from fxhpc.site import SITE_FILE, is_there
 #: Workers on a login node, and how much their niceness is raised there.
 LOGIN_WORKERS = 2
 LOGIN_NICE = 10
+
+
+_told: set[str] = set()
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -55,6 +59,13 @@ def local_share(
         )
     note = f"fxhpc: `local` runs {most} workers here, the most on this login node {because}"
     return Share(most, LOGIN_NICE, note)
+
+
+def tell(share: Share) -> None:
+    """Print its note, once in a process: a notebook makes many clients."""
+    if share.note and share.note not in _told:
+        _told.add(share.note)
+        print(share.note, file=sys.stderr)
 
 
 def refusal(site_file: str = SITE_FILE) -> str:

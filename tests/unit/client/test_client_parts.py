@@ -170,13 +170,17 @@ def test_workers_asked_for() -> None:
         workers.local_share({"FXHPC_WORKERS": "many"})
 
 
-def test_login_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_nodes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(workers, "_told", set())
     monkeypatch.setattr(workers.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(workers, "usable_cores", lambda environ: 64)
     share = workers.local_share({})
     assert (share.workers, share.nice) == (2, 10)
     assert "login node" in share.note
     assert workers.local_share({"SLURM_JOB_ID": "1", "SLURM_NODEID": "0"}).workers == 64
+    for _ in range(2):
+        workers.tell(share)
+    assert capsys.readouterr().err == f"{share.note}\n", "once in a process"
     # salloc's shell is in a job, and on a login node all the same.
     share = workers.local_share({"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1"})
     assert (share.workers, share.nice) == (2, 10)
