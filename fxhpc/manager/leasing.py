@@ -24,15 +24,15 @@ from fxhpc.manager.sized import Line
 from fxhpc.manager.staff import UNDEAD_S, Staff
 from fxhpc.protocol.needs import Lease, Needs, Room, needs_several
 
-#: A worker of a class goes on with its class for so long before others have their turn: starting
-#: another costs some milliseconds.
+#: A worker of a class goes on with its class, if there is more of that, for so long before others
+#: have their turn: starting another costs some milliseconds.
 TURN_S = 0.1
 
 #: A worker is started for so much work, in seconds, or if there is none.
 START_S = 0.01
 
-#: A worker of a class that has nothing to do stays for so long although ordinary tasks want its
-#: cores, since more may be on the way; and for so long although nobody does.
+#: A worker of a class that has nothing to do stays for so long although others want its cores,
+#: since more may be on the way; and for so long although nobody does.
 KEEP_S = 0.005
 IDLE_S = 60.0
 
@@ -85,9 +85,7 @@ class Leasing:
         ends = [
             end - now
             for slot in self._staff.sized.values()
-            if not slot.tasks and not slot.dismissed
-            for end in (slot.turn_until, slot.idle_since + KEEP_S)
-            if end > now
+            if not slot.tasks and not slot.dismissed and (end := self._stays_until(slot)) > now
         ]
         return min(ends, default=math.inf)
 
@@ -133,8 +131,8 @@ class Leasing:
         """Ordinary tasks wait: workers that wait for more of their class make way."""
         now = self._desk.now
         for slot in self._staff.sized.values():
-            since = max(slot.turn_until, slot.idle_since + KEEP_S)
-            if slot.ready and not slot.tasks and not slot.dismissed and now >= since:
+            is_idle = slot.ready and not slot.tasks and not slot.dismissed
+            if is_idle and now >= self._stays_until(slot):
                 self._dismiss(slot)
                 return
 
@@ -288,13 +286,23 @@ class Leasing:
         self, slot: Slot, targets: dict[Line, Target], but: Line | None = None
     ) -> bool:
         """Whether a worker that is done with its turn has what is kept for others."""
-        if not targets or not slot.ready or slot.lease is None or self._desk.now < slot.turn_until:
+        if not targets or not slot.ready or slot.lease is None:
+            return False
+        if self._desk.now < self._stays_until(slot):
             return False
         return any(
             _overlap(slot.lease, target.lease)
             for line, target in targets.items()
             if line is not but and line.packed != slot.needs
         )
+
+    def _stays_until(self, slot: Slot) -> float:
+        """When a worker of a class is to make way for others: its turn lasts as long as there is
+        something of its class."""
+        lines = self._lines.lines
+        if slot.tasks or (slot.needs, False) in lines or (slot.needs, True) in lines:
+            return slot.turn_until
+        return slot.idle_since + KEEP_S
 
     def end_several(self) -> None:
         """Workers for several nodes know those of one task alone."""
@@ -314,8 +322,8 @@ class Leasing:
         """Whether somebody's turn has come, though nothing has happened."""
         if self._staff.suspect is None and any(line.suspect for line in self._lines.ranked()):
             return True
-        seen, now = self._seen, self._desk.now
-        return any(seen < slot.turn_until <= now for slot in self._staff.sized.values())
+        seen, now, workers = self._seen, self._desk.now, self._staff.sized.values()
+        return any(seen < self._stays_until(slot) <= now for slot in workers)
 
     def _end_idle(self) -> None:
         now = self._desk.now

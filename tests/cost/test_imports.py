@@ -44,7 +44,7 @@ _WORKER = "import fxhpc.manager.seeds.seed, fxhpc.worker.loop, fxhpc.serialize"
         pytest.param(
             _CLIENT,
             {"dill", "fxhpc.forwarder.core", "fxhpc.interchange", "fxhpc.manager", "fxhpc.worker"},
-            134,
+            137,
             4,
             1,
             id="a client that attaches",

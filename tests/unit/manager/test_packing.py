@@ -128,6 +128,19 @@ def test_short_ones_have_no_more_workers_than_are_worth_it() -> None:
     assert sum(worker.made.lease is not None for worker in at.workers.values()) == 4
 
 
+def test_who_has_nothing_more_of_its_class_makes_way_at_once() -> None:
+    """Not when its turn would be over: of many classes each had a node for 0.1 s for each task."""
+    at = node()
+    kinds = [cores(4, environ=(("KIND", str(kind)),)) for kind in range(5)]
+    began = at.now
+    for kind, needs in enumerate(kinds):
+        at.send(b"%d" % kind, [b"0.002"], needs=needs)
+    at.send(b"ordinary", [b"0.002"])
+    run_all(at, FOUR, 10.0)
+    assert len(at.ended) == 6
+    assert at.now - began < 6 * 0.03
+
+
 def test_parts_of_a_core_share_a_cell() -> None:
     at = node()
     at.send(b"halves", [b"0.5"] * 8, needs=cores(0.5))
