@@ -68,7 +68,6 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
     In a Slurm job of several nodes, and in a shell of salloc, a manager is started on each, by
     srun. The first Ctrl-C (or SIGTERM) lets running tasks end; the second does not.
     """
-    workers = _allowed(workers)
     directory = _find(name)
     address = _reachable_address(name, directory)
     spec = _read_spec(name, directory)
@@ -80,6 +79,8 @@ def start(name: str, workers: int | None, this_node: bool) -> int:
             f"--this-node"
         )
         found = None
+    if found is None:
+        workers = _allowed(workers)
     is_away = found is None and not is_on_node_of_job(os.environ)
     if is_away and (shutil.which("sbatch") or shutil.which("qsub")):
         output.note(

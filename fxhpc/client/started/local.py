@@ -33,6 +33,12 @@ _KILLED_LIMIT = 10  # the same, of those that somebody's signal ended: nothing i
 _BACKOFF_S, _BACKOFF_LAST_S = 0.2, 2.0
 _WARNING_S = 10.0  # between warnings that a manager ended
 _RETRY_AFTER_S = 10.0  # after giving up, new work may try again
+
+#: What to do where administrators refuse workers, beside what the refusal says.
+_ELSEWHERE = (
+    "as it says there. What `run`, `map_run` or a batch has submitted is kept by its home, and "
+    "runs where its result is asked for, such as in a job."
+)
 _STDERR_BYTES = 4096
 _TERM_S = 1.5  # for a manager to end its workers and itself
 
@@ -102,14 +108,14 @@ class LocalEndpoint:
             self._thread = threading.Thread(
                 target=self._run, args=(delay,), name="fxhpc-local", daemon=True
             )
-            why = refusal()
+            why, advice = refusal(), _ELSEWHERE
             try:
                 if not why:
                     self._thread.start()
                     return True
             except RuntimeError as error:  # a limit of processes, most often
-                why = f"no thread can be started to watch its manager: {error}"
-        self._fail(f"this process's local endpoint cannot start: {why}", "")
+                why, advice = f"no thread can be started to watch its manager: {error}", ""
+        self._fail(f"this process's local endpoint cannot start: {why}", "", advice)
         return True
 
     @property
@@ -263,8 +269,8 @@ class LocalEndpoint:
             stderr,
         )
 
-    def _fail(self, why: str, stderr: str) -> None:
-        error = errors.WorkerStartFailed(why, stderr=stderr)
+    def _fail(self, why: str, stderr: str, advice: str = "") -> None:
+        error = errors.WorkerStartFailed(why, stderr=stderr, advice=advice)
         with self._lock:
             self._thread = None
             self._failed_at = time.monotonic()

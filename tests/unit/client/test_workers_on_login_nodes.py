@@ -63,6 +63,8 @@ def test_where_nothing_may_run_no_manager_is_started(
 
     assert local.given_up is told[0]
     assert "No tasks run on this login node" in str(told[0])
+    assert "is kept by its home" in str(told[0])
+    assert "interpreter" not in str(told[0])
 
 
 def test_a_site_file_that_says_nothing_clear_allows_nothing(site_file: Path) -> None:
