@@ -50,6 +50,7 @@ class OtherHosts:
         self._network = network
         self._state: tuple[tuple[int, int] | None, ...] = (None, None, None) if not network else ()
         self._door: TcpDoor | None = None  # the clients'
+        self._doors: list[TcpDoor] = []  # all
         self._bound: tuple[int, str, bytes] | None = None
         self._seen: set[str] = set()
         self.clients: Acceptor[service.FromClient] | None = None
@@ -78,6 +79,8 @@ class OtherHosts:
         if self._seen:
             note_seen(self._home, self._seen)
             self._seen.clear()
+        for door in self._doors:
+            door.look()
         files = self._home.access, self._home.forwarder_key
         state = tuple(_changed(os.fspath(path)) for path in files)
         state = *state, _changed(SITE_FILE) if state[0] else None  # what a site says of access
@@ -150,6 +153,7 @@ class OtherHosts:
             self.clients = Acceptor(door, codec.FROM_CLIENT, service.Attach)
             other = TcpDoor("tcp://0.0.0.0:*", keys, "managers", {managers.public: OWN})
             self.managers = Acceptor(other, codec.FROM_MANAGER, messages.Register)
+            self._doors = [door, other]
         except BaseException:
             self._shut()
             raise
@@ -179,6 +183,7 @@ class OtherHosts:
             if acceptor is not None:
                 acceptor.close()
         self._door = self._bound = self.clients = self.managers = None
+        self._doors = []
 
 
 def _changed(path: str) -> tuple[int, int] | None:

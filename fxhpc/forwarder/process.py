@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from setproctitle import setproctitle
 
-from fxhpc.errors import ForwarderError, FxhpcError
+from fxhpc.errors import ForwarderError, FxhpcError, HomeError
 from fxhpc.forwarder import events as ev
 from fxhpc.forwarder.claim import TAKE_OVER, Claim, Displaced
 from fxhpc.forwarder.clients import HomeClients
@@ -200,6 +200,7 @@ class ForwarderProcess:
         )
         self._look_at_others()
         home.write_owner(self._address)
+        self._is_told = True  # where it is
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         log.info("started: fxhpc %s, epoch %d, home %s", __version__, epoch, home.path)
@@ -218,8 +219,7 @@ class ForwarderProcess:
                 self._clients.forget_processes(self._loop.host.has)
                 if not self._owns():
                     return
-                if self._look_at_others() or (self._others and self._home.read_owner() is None):
-                    self._home.write_owner(self._address)
+                self._tell_address(self._look_at_others())
                 if self._store.damage:
                     log.error(
                         "the store is damaged (%s); ending, so that the next forwarder saves "
@@ -243,6 +243,17 @@ class ForwarderProcess:
             elif time.monotonic() - since > grace_s and not self._loop.host.is_closing:
                 log.info("nobody has been here for %.0f s", grace_s)
                 return
+
+    def _tell_address(self, is_changed: bool) -> None:
+        """Say where it is, if that is another address now, or if nobody can read it."""
+        self._is_told = self._is_told and not is_changed
+        if self._is_told and not (self._others and self._home.read_owner() is None):
+            return
+        try:
+            self._home.write_owner(self._address)
+            self._is_told = True
+        except HomeError as error:  # a full disk, or no more open files: it serves all the same
+            log.warning("%s", error)
 
     def _waits(self, began: float) -> bool:
         """Whether clients of the forwarder before may still come back."""

@@ -53,7 +53,8 @@ class ForwarderDoor:
         log.info("listens at %s for forwarders on other hosts", self.addresses)
 
     def look(self) -> None:
-        """The key may have been made anew."""
+        """The key may have been made anew; newcomers may be let in again."""
+        self._door.look()
         changed = _changed(self._key_file)
         if changed == self._changed:
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from fxhpc.transport.crowd import Crowd
 from fxhpc.transport.sockets import NOT_ADMITTED
 
 _REFUSED = {
@@ -17,6 +18,7 @@ _REFUSED = {
 # A connection that could not be made is only told as closed.
 _ENDED = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
 _EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+_EVENTS |= zmq.EVENT_ACCEPTED
 for _event in _REFUSED:
     _EVENTS |= _event
 
@@ -47,7 +49,7 @@ class Monitor:
 
     def look(self) -> Connections:
         """Everything since the last call."""
-        opened = ended = unborn = 0
+        opened = ended = unborn = accepted = 0
         refused: list[str] = []
         while True:
             try:
@@ -59,10 +61,15 @@ class Monitor:
                 opened += 1
             elif event in _ENDED:
                 ended += 1
+            elif event == zmq.EVENT_ACCEPTED:
+                accepted += 1
             elif event in _REFUSED:
                 refused.append(_REFUSED[event])
                 # Told as ended too; it was nobody's. Managers try so which address answers.
                 unborn += event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        crowd: Crowd | None = getattr(self._watched, "crowd", None)
+        if crowd is not None and (accepted or ended or crowd.turns_away):
+            crowd.look()
         self.refused += len(refused) - unborn
         return Connections(opened, ended, tuple(refused), unborn)
 

@@ -93,6 +93,10 @@ class TcpDoor:
             for one in (self._socket, self._authenticator.socket, self._monitor.socket)
         )
 
+    def look(self) -> None:
+        """To be called now and then: see whether newcomers can be let in again."""
+        self._monitor.look()
+
     def send_message(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Send to the peer that the first frame names; False if it is gone, or takes nothing."""
         return self._socket.send_message(frames)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket as net
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import zmq
 
+from fxhpc.transport.crowd import Crowd, backlog
 from fxhpc.transport.curve import CurveClient, CurveServer
 from fxhpc.transport.sockets import HIGH_WATER_MARK, MAX_FRAME
 
@@ -31,7 +33,19 @@ def make_context(io_threads: int = 1) -> zmq.SyncContext:
 
 
 class TcpSocket(zmq.Socket[bytes]):
-    """A ZeroMQ socket with the house's methods: see `MessageSocket`."""
+    """A ZeroMQ socket with the house's methods: see `MessageSocket`.
+
+    Attributes:
+        crowd: turns newcomers away while few files may be opened, if it is bound.
+    """
+
+    crowd: Crowd | None = None
+
+    def close(self, linger: int | None = None) -> None:
+        """Close it, and its port."""
+        if self.crowd is not None:
+            self.crowd.close()
+        super().close(linger)
 
     @property
     def crosses_hosts(self) -> bool:
@@ -161,18 +175,35 @@ def router(
         # A peer that connects again before the loss of its first connection was noticed here
         # would be ignored without this.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        socket.setsockopt(zmq.BACKLOG, 1024)
         if curve is not None:
             socket.setsockopt(zmq.CURVE_SERVER, 1)
             socket.setsockopt(zmq.CURVE_SECRETKEY, curve.keys.secret)
             socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.keys.public)
             socket.setsockopt(zmq.ZAP_DOMAIN, curve.domain.encode())
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        socket.bind(address)
+        _bind(socket, address)
     except BaseException:
         socket.close(0)
         raise
     return socket
+
+
+def _bind(socket: TcpSocket, address: str) -> None:
+    """Listen at a port, with a descriptor of it that is ours.
+
+    Raises:
+        zmq.ZMQError: the address cannot be bound.
+    """
+    host, _, port = address.removeprefix(_TCP_SCHEME).rpartition(":")
+    try:
+        listening = net.create_server((host, int(port) if port != "*" else 0), backlog=backlog())
+    except OSError as error:
+        raise zmq.ZMQError(error.errno) from None
+    with listening:
+        socket.setsockopt(zmq.USE_FD, listening.fileno())
+        socket.bind(address)
+        socket.crowd = Crowd(listening)
+        listening.detach()  # it is libzmq's from now on
 
 
 def _socket(context: zmq.SyncContext, kind: int) -> TcpSocket:
