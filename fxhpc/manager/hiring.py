@@ -39,6 +39,7 @@ class Hiring:
         self._next_worker = 1
         self._failures = 0
         self._class_failures: Counter[bytes] = Counter()
+        self._class_hopeless: dict[bytes, tuple[ev.WorkerGone, float]] = {}  # until when
         self._retry_at = 0.0
 
     def fill(self) -> None:
@@ -60,6 +61,7 @@ class Hiring:
         """A worker has come so far that it can be given something."""
         if slot.needs:
             self._class_failures.pop(slot.needs, None)
+            self._class_hopeless.pop(slot.needs, None)
         self._failures = 0
         if self.hopeless is not None:
             self.hopeless = None
@@ -83,6 +85,19 @@ class Hiring:
                 return
         if self.hopeless is None or not self._ordinary:
             self._start()
+
+    def lose_hopeless(self, needs: bytes) -> bool:
+        """Whether no worker for tasks that need this could be started just now; then they are told
+        so at once: each attempt would keep others from what it holds, for as long as it takes.
+        """
+        gone, until = self._class_hopeless.get(needs, (None, 0.0))
+        if gone is None:
+            return False
+        if self._desk.now >= until:
+            del self._class_hopeless[needs]
+            return False
+        self._lose(self._desk.backlog.sized.take_class(needs), gone)
+        return True
 
     def turn(self) -> bool:
         """If no worker can be started, say so of all tasks, but try one again now and then.
@@ -108,9 +123,12 @@ class Hiring:
         if failures[needs] >= HOPELESS:
             # Until one comes up each further one is the last of several: others wait meanwhile.
             failures[needs] = HOPELESS - 1
+            self._class_hopeless[needs] = gone, self._desk.now + RETRY_S
             self._lose(self._desk.backlog.sized.take_class(needs), gone)
         if len(failures) > _FAILING:
-            del failures[next(iter(failures))]
+            oldest = next(iter(failures))
+            del failures[oldest]
+            self._class_hopeless.pop(oldest, None)
 
     @property
     def _ordinary(self) -> int:

@@ -101,6 +101,8 @@ class Leasing:
         free = self._free_now()
         targets: dict[Line, Target] = {}
         for line in lines.ranked():
+            if staff.hiring.lose_hopeless(line.packed):
+                continue
             if room > 0:
                 room -= self._feed(line, targets, room)
             if not self._start_for(line, free) and line.parts and not line.waits:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxhpc.manager import events as ev
+from fxhpc.manager.hiring import RETRY_S
 from fxhpc.protocol import messages as msg
 from fxhpc.protocol.needs import UNIT, Cell, Lease, Needs, Room, Size, pack
 from fxhpc.protocol.outcome import LossCause, unpack_loss
@@ -256,12 +257,18 @@ def test_workers_of_a_class_that_die_at_once_are_told_of() -> None:
     at.run_for(0.1)
     assert at.ended[b"large", 0] == ["lost"]
     assert at.of(msg.Lost)[-1].tasks[0].loss.cause == LossCause.WORKER_UNSTARTABLE  # type: ignore[attr-defined]
-    # The next of them are not worth as many attempts, in which others would wait.
+    # Others would wait while the next of them are tried: for some time none is, then one.
     started = at.core._staff.hiring._next_worker
+    at.send(b"soon", [b"1.0"] * 3, needs=cores(2))
+    at.run_for(0.1)
+    assert [at.ended[b"soon", number] for number in range(3)] == [["lost"]] * 3
+    assert at.core._staff.hiring._next_worker == started
+    at.run_for(RETRY_S)
     at.send(b"later", [b"1.0"], needs=cores(2))
     at.run_for(0.1)
     assert at.ended[b"later", 0] == ["lost"]
     assert at.core._staff.hiring._next_worker - started == 1
+    at.run_for(RETRY_S)
     at.startable = True
     at.send(b"small", [b"0.1"] * 4)
     at.send(b"large", [b"1.0"], needs=cores(2), first=1)
