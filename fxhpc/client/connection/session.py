@@ -111,7 +111,7 @@ class Session:
             return  # it is that of processes of its own host
         attachment.told_older = True
         print(
-            f"fxhpc: {_older(attached.older)} in {self._home}; resume() runs them here.",
+            f"fxhpc: {_older(attached.older, self._home)} here.",
             file=sys.stderr,
         )
 
@@ -124,7 +124,8 @@ class Session:
         return endpoint_name(endpoint, self._home, self._ask)
 
 
-def _older(tasks: int) -> str:
+def _older(tasks: int, home: object) -> str:
     if tasks == 1:
-        return "1 older task of a `local` endpoint that is gone waits"
-    return f"{tasks:,} older tasks of `local` endpoints that are gone wait"
+        return f"1 older task of a `local` endpoint that is gone waits in {home}; resume() runs it"
+    text = f"{tasks:,} older tasks of `local` endpoints that are gone wait"
+    return f"{text} in {home}; resume() runs them"

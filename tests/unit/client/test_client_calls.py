@@ -388,7 +388,9 @@ def test_a_single_older_task_is_told_as_one(
     forwarder.service.older = 1
     with FuncXClient(embedded=True):
         pass
-    assert "1 older task of a `local` endpoint that is gone waits in" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 older task of a `local` endpoint that is gone waits in" in said
+    assert "resume() runs it here." in said
 
 
 @pytest.mark.parametrize(
