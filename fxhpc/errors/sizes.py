@@ -40,6 +40,8 @@ class MaxRequestSizeExceeded(ThrottlingException):
         self.option = option
         self.endpoint = endpoint
         whose, remedy = f"`{option}`", f"Raise `{option}`{_where(option)},"
+        if option == "max_payload":
+            remedy += " or give it on_exceed='spill', which has larger ones stored apart,"
         if endpoint:
             whose = f"`{option}` of endpoint {endpoint}"
             remedy = (
@@ -75,12 +77,13 @@ class MaxResultSizeExceeded(FxhpcError):
         self.result_size = int(result_size)
         self.result_size_limit = int(result_size_limit)
         self.what = what
+        spill = "" if what else "or give on_exceed='spill' beside it, which writes a file, "
         super().__init__(
             f"Task result of {self.result_size}B exceeded current limit of "
             f"{self.result_size_limit}B{f' ({what})' if what else ''}. The result is gone: raise "
             f"`max_payload`{_where('max_payload')} (and `limits.result` of the endpoint's "
-            f"configuration, if it has one: the smaller one counts), or let the function write a "
-            f"file and return its path, and run again."
+            f"configuration, if it has one: the smaller one counts), {spill}or let the function "
+            f"write a file and return its path, and run again."
         )
 
 

@@ -218,6 +218,10 @@ def test_errors_say_where_and_what_to_do() -> None:
     gone = str(errors.ManagerLost("the process whose `local` endpoint ran it has ended"))
     assert "a process that lives until it has ended" in gone
     assert "of the FuncXClient or Executor" in str(errors.PayloadTooLarge(2, 1))
+    assert "on_exceed='spill'" in str(errors.PayloadTooLarge(2, 1))
+    assert "spill" not in str(errors.PayloadTooLarge(2, 1, option="max_function"))
+    assert "on_exceed='spill'" in str(errors.MaxResultSizeExceeded(2, 1))
+    assert "spill" not in str(errors.MaxResultSizeExceeded(2, 1, "no file can be written"))
     assert "/h/forwarder.log says more" in str(errors.ForwarderUnreachable("/h", "it died"))
 
 
