@@ -52,6 +52,7 @@ class Channel:
         self._received = bytearray()  # of a stream: what is not a whole message yet
         self._received_fds: list[int] = []
         self._unsent: deque[tuple[bytes | memoryview, list[int]]] = deque()
+        self._was_reset = False
 
     def fileno(self) -> int:
         """For a selector."""
@@ -115,6 +116,13 @@ class Channel:
             size, ancillary, flags, _ = self._sock.recvmsg_into([self._buffer], _FD_SPACE, _CLOEXEC)
         except BlockingIOError:
             return None
+        except ConnectionResetError as error:
+            # The other side is gone and had left something unread. Linux says so once, and only
+            # then gives what that side had sent before.
+            if self._was_reset:
+                raise Closed from error
+            self._was_reset = True
+            return self.receive()
         except OSError as error:
             raise Closed from error
         fds: list[int] = []

@@ -312,7 +312,8 @@ class Crew:
         if worker is None:
             return
         try:
-            while not worker.gone and (received := worker.channel.receive()):
+            # Also if it was found to be gone when something was sent to it.
+            while received := worker.channel.receive():
                 self._tell(ev.WorkerSaid(number, pool.decode_batch(received[0], received[1])))
         except (Closed, msgspec.DecodeError, struct.error):
             pass
