@@ -27,6 +27,7 @@ from fxhpc.protocol import service
 from fxhpc.protocol.codec import TO_CLIENT, DecodeError
 from fxhpc.protocol.link import Link, Verdict
 from fxhpc.protocol.messages import Bye, Heartbeat, Refuse, Reset
+from fxhpc.shadowed import to_blame
 from fxhpc.transport import parts
 from fxhpc.transport.poller import Poller
 from fxhpc.transport.sockets import NOT_ADMITTED, MessageSocket
@@ -128,13 +129,10 @@ class HomeConnection(Sending):
                 pass
         except BaseException as error:  # what calls wait for must never just stay away
             log.exception("the connection to the forwarder has failed")
-            self._fail(
-                errors.ForwarderError(
-                    f"the connection has failed by a mistake in fxhpc: {error!r}. Make "
-                    f"another client to go on, and please report this"
-                ),
-                for_good=True,
-            )
+            failure = errors.ForwarderError(f"the connection has failed by {to_blame(error)}")
+            if not self._first.is_set():
+                self._first_error = failure
+            self._fail(failure, for_good=True)
         finally:
             self._shut(poller)
             self._fail(errors.ForwarderError("the client was closed"), for_good=True)

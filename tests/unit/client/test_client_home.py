@@ -284,6 +284,17 @@ def test_forwarders_that_die_at_once_are_not_started_without_end(
     assert sum("is gone" in record.message for record in caplog.records) <= 1
 
 
+def test_a_mistake_before_the_greeting_is_told(
+    home: FakeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake(self: HomeConnection) -> None:
+        raise AttributeError("oops")
+
+    monkeypatch.setattr(HomeConnection, "_greet", mistake)
+    with pytest.raises(errors.ForwarderError, match=r"a mistake in fxhpc.*oops"):
+        HomeConnection(home.locate)
+
+
 def test_a_forwarder_that_is_stopped_is_named_with_what_lets_it_go_on(
     home: FakeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
