@@ -82,10 +82,16 @@ def __getattr__(name: str) -> Any:
         return import_module("fxhpc.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fxhpc.interrupts import Held
+    try:
+        from fxhpc.interrupts import Held
 
-    with Held():
-        value = getattr(import_module(_HOMES[name]), name)
+        with Held():
+            value = getattr(import_module(_HOMES[name]), name)
+    except AttributeError as error:  # `from fxhpc import` would tell that there is no such name
+        from fxhpc.shadowed import to_blame
+
+        why = to_blame(error, "please report it")
+        raise ImportError(f"fxhpc.{name} cannot be imported: {why}") from error
     globals()[name] = value
     return value
 

@@ -21,11 +21,15 @@ def shadowed() -> str:
     return ""
 
 
-def to_blame(error: BaseException) -> str:
-    """Who is to blame for an error that nobody expected, and what to do."""
+def to_blame(error: BaseException, advice: str) -> str:
+    """Who is to blame for an error that nobody expected, and what to do.
+
+    Args:
+        advice: what to do if it is a mistake of fxhpc.
+    """
     if path := shadowed():
         return (
-            f"{error!r}: {path} has the name of one of Python's own modules, and was imported in "
-            f"its place. Rename it"
+            f"{path} has the name of one of Python's own modules, and was imported in its place; "
+            f"rename it ({error!r})"
         )
-    return f"a mistake in fxhpc: {error!r}. Make another client to go on, and please report this"
+    return f"a mistake in fxhpc, {advice} ({error!r})"

@@ -129,7 +129,8 @@ class HomeConnection(Sending):
                 pass
         except BaseException as error:  # what calls wait for must never just stay away
             log.exception("the connection to the forwarder has failed")
-            failure = errors.ForwarderError(f"the connection has failed by {to_blame(error)}")
+            why = to_blame(error, "make another client to go on, and please report it")
+            failure = errors.ForwarderError(f"the connection has failed: {why}")
             if not self._first.is_set():
                 self._first_error = failure
             self._fail(failure, for_good=True)
