@@ -290,7 +290,8 @@ class Crew:
                     ),
                 )
         except (Closed, msgspec.DecodeError):
-            self._seed_lost(seed)
+            if not self._seeds.is_ending(seed, time.monotonic()):
+                self._seed_lost(seed)
 
     def _forked(self, worker: Worker, seed: Channel, pid: int) -> None:
         worker.pid = pid

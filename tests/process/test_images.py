@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import selectors
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ class Host:
         self.write(self.bin / "docker", _COMMAND.format(**values, path=path_inside))
         self.selector = selectors.DefaultSelector()
         self.lost: list[tuple[WorkerGone, bool]] = []
+        self.now = 1000.0
         spec = SeedSpec(str(path), [], {})
         self.first, self.there = images_module.make_pair()
         self.seeds = Seeds(self.selector, self._hear, spec, self.first, spec, {})
@@ -82,7 +84,8 @@ class Host:
         try:
             list(self.seeds.heard(seed, mask))
         except Closed:
-            self.lost.append(self.seeds.lost(seed))
+            if not self.seeds.is_ending(seed, self.now):
+                self.lost.append(self.seeds.lost(seed))
 
     def failed(self) -> WorkerGone:
         """How a worker ended whose container did not come up."""
@@ -130,6 +133,37 @@ def test_who_does_not_begin_is_told_of_with_its_last_words(host: Host) -> None:
     assert gone.exit_code == 125
     assert "could not be used" in gone.stderr or "no such image" in gone.stderr
     assert "nothing is run without it" in gone.stderr
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_nobody_waits_for_the_last_words_of_a_seed_that_died_at_once(
+    host: Host, tmp_path: Path, ends: bool
+) -> None:
+    """What has started it takes its time to end: meanwhile the manager has others to care for."""
+    over = tmp_path / "over"
+    script = (host.bin / "docker").read_text().removeprefix("#!/bin/sh\n")
+    linger = f"; while [ ! -e {shlex.quote(str(over))} ]; do :; done; echo sorry >&2; exit 7"
+    host.write(host.bin / "docker", script.replace("exec env", "env").rstrip() + linger)
+    seed = host.seeds.of(IMAGE)
+    (inside,) = host.images._inside.values()
+    host.until(lambda: inside.seed)
+    os.kill(inside.seed, signal.SIGKILL)
+    host.until(lambda: inside.told_by)
+    assert not host.lost
+    assert host.seeds.idle(host.now) == []
+    if ends:
+        over.touch()
+        host.until(lambda: host.lost)
+        ((gone, are_all),) = host.lost
+        assert gone.exit_code == 7
+        assert "sorry" in gone.stderr
+    else:
+        assert host.seeds.idle(host.now + images_module.WORDS_S) == [seed]
+        gone, are_all = host.seeds.lost(seed)
+        assert gone.exit_code == 1
+        over.touch()
+    assert not are_all
+    assert not gone.seed_lost
 
 
 def test_an_image_without_python(host: Host) -> None:

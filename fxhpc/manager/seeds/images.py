@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 KEEP_S = 300.0
 KEEP = 4
 
-#: Seconds for containers to end when the manager does.
+#: Seconds for containers to end when the manager does; and for the command of one whose seed has
+#: died at once to say why.
 END_S = 8.0
+WORDS_S = 2.0
 
 #: Seconds between two looks for what runtimes have left to be waited for, and for how long after a
 #: container has ended.
@@ -57,6 +59,7 @@ class _Inside:
         began: it has made a worker.
         seed: its pid; 0 while it has not connected.
         idle_since: when it had no worker any more.
+        told_by: its seed has died: what has started it has so long to say why; 0: it lives.
     """
 
     def __init__(self, container: Container, spec: SeedSpec, options: str) -> None:
@@ -66,6 +69,7 @@ class _Inside:
         self.began = False
         self.seed = 0
         self.idle_since = 0.0
+        self.told_by = 0.0
         self.output = anonymous_file()
         self.channel, self.theirs = make_pair()
         self._directory: OwnedDirectory | None = OwnedDirectory()
@@ -141,6 +145,7 @@ class Images:
         spec: what they are told.
         options: more words for the command of each kind.
         adopt: called with the channel of each new one.
+        ended: called with that of one of which `is_ending` was so, when it is not any more.
     """
 
     def __init__(
@@ -149,11 +154,13 @@ class Images:
         spec: SeedSpec,
         options: Mapping[str, str],
         adopt: Callable[[Channel], object],
+        ended: Callable[[Channel], object],
     ) -> None:
         self._selector = selector
         self._spec = spec
         self._options = options
         self._adopt = adopt
+        self._told = ended
         self._inside: dict[Channel, _Inside] = {}
         self._ending: list[_Inside] = []
         self._bury_at = 0.0
@@ -193,10 +200,17 @@ class Images:
         for inside in [*self._inside.values(), *self._ending]:
             if inside.process.poll() is not None:
                 self._ended(inside)
-        idle = [inside for inside in self._inside.values() if not inside.workers]
+        told = [
+            inside.channel
+            for inside in self._inside.values()
+            if inside.told_by and not self.is_ending(inside.channel, now)
+        ]
+        idle = [
+            inside for inside in self._inside.values() if not (inside.workers or inside.told_by)
+        ]
         idle.sort(key=lambda inside: inside.idle_since)
         most = max(0, len(idle) - KEEP)
-        return [
+        return told + [
             inside.channel
             for number, inside in enumerate(idle)
             if number < most or now - inside.idle_since >= KEEP_S
@@ -219,6 +233,16 @@ class Images:
         if inside := self._inside.get(channel):
             inside.began = True
 
+    def is_ending(self, channel: Channel, now: float) -> bool:
+        """Whether a seed that is dead had made no worker, and what has started it has still to say
+        why. Nobody waits for that here: others have work meanwhile.
+        """
+        inside = self._inside.get(channel)
+        if inside is None or inside.began or inside.process.poll() is not None:
+            return False
+        inside.told_by = inside.told_by or now + WORDS_S
+        return now < inside.told_by
+
     def forget(self, channel: Channel) -> WorkerGone | None:
         """The seed is gone, or to go: its channel is closed. How its workers have ended with it,
         of which number and place are to be filled in; None: it is none of these.
@@ -230,10 +254,9 @@ class Images:
         self._ending.append(inside)
         if inside.began:
             return WorkerGone(0, 0, signal=signal.SIGKILL, seed_lost=True)
-        try:
-            code = inside.process.wait(END_S / 4)  # its last words come by what has started it
-        except subprocess.TimeoutExpired:
-            code = 1
+        code = inside.process.poll()
+        if code is None:
+            code = 1  # it was given up, or does not end
         said = inside.said() or f"{inside.container} ended before a worker could be made in it"
         log.warning("%s has not come up: %s", inside.container, said)
         if code < 0:
@@ -282,6 +305,8 @@ class Images:
         os.close(fd)
         inside.process.wait()
         self._ended(inside)
+        if inside.told_by and inside.channel in self._inside:
+            self._told(inside.channel)
 
     def _ended(self, inside: _Inside) -> None:
         """What has started the container is gone. A seed that never connected never will."""

@@ -56,7 +56,11 @@ class Seeds:
         self._own = first
         self._adopt(first, spec)
         self._images = Images(
-            selector, inside, options, lambda channel: self._adopt(channel, inside)
+            selector,
+            inside,
+            options,
+            lambda channel: self._adopt(channel, inside),
+            lambda channel: self._hear(channel, 0),
         )
 
     def of(self, container: Container | None) -> Channel:
@@ -105,17 +109,26 @@ class Seeds:
         """Those in containers that nobody needs any more: they are to be given up, see `lost`."""
         return self._images.look(now)
 
+    def is_ending(self, seed: Channel, now: float) -> bool:
+        """Whether what has started a seed that is dead has still to say why: it is to be given up
+        when it is heard of once more, or named as idle.
+        """
+        if not self._images.is_ending(seed, now):
+            return False
+        self._unwatch(seed)  # its end would be told all the while
+        return True
+
     def lost(self, seed: Channel) -> tuple[WorkerGone, bool]:
         """A seed is dead, or given up. If it is the one on the node, whatever it has left behind is
         killed, and it gets a successor; containers end then too.
 
         Returns how its workers have ended, without their numbers; and whether these are all.
         """
-        self._selector.unregister(seed)
+        self._unwatch(seed)
         if (gone := self._images.forget(seed)) is not None:
             return gone, False
         for channel in self._images.channels():
-            self._selector.unregister(channel)
+            self._unwatch(channel)
         self._images.close()
         self._own.close()
         processes.kill_children(set())
@@ -142,6 +155,10 @@ class Seeds:
         with contextlib.suppress(Closed):
             seed.send(_encode(spec))
         self._selector.register(seed, selectors.EVENT_READ, lambda mask: self._hear(seed, mask))
+
+    def _unwatch(self, seed: Channel) -> None:
+        if seed in self._selector.get_map():
+            self._selector.unregister(seed)
 
     def _watch(self, seed: Channel) -> None:
         """Have the selector tell when it takes what waits for it."""
