@@ -69,7 +69,7 @@ class Submissions:
         self._attached = attached
         self._options = options
         self._submitter_id = os.urandom(16)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may submit, too
         # Single calls share a stream, by endpoint, function and what they are declared to be.
         self._of_calls: dict[tuple[str, str, Declared], Stream] = {}
 

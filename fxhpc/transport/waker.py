@@ -27,7 +27,8 @@ class Waker:
             os.set_blocking(self._writer, False)
         self._armed = False
         self._closed = False
-        self._lock = threading.Lock()  # so that no wake writes to a descriptor that was closed
+        # So that no wake writes to a descriptor that was closed. A signal's handler may wake, too.
+        self._lock = threading.RLock()
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""

@@ -37,6 +37,12 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
+_NESTED = (
+    "a signal's handler made this call while the call that it interrupted was being sent, and they "
+    "cannot wait for each other: have the handler set a flag, or start a thread, and make the call "
+    "there"
+)
+
 _ANSWERS = (
     service.Done
     | service.Failed
@@ -121,7 +127,7 @@ class Connection(abc.ABC):
         self._numbers = itertools.count(1)
         self._calls: dict[int, tuple[Any, Reply]] = {}
         self._sinks: dict[bytes, Sink] = {}
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()  # a handler's call may come while its thread has it
         self._closed: BaseException | None = None
         processes.add_resident(self)
 
@@ -131,15 +137,27 @@ class Connection(abc.ABC):
         """Make a call; never waits. `then` takes the answer or an error, and must not wait.
 
         Raises:
-            UsageError: it holds what cannot be sent.
+            UsageError: it holds what cannot be sent, or a signal's handler makes it in the midst
+                of another one.
+        """
+        is_nested = self._lock._is_owned()
+        if is_nested and then is None:
+            # Answers are handled under the lock, which the call has that was interrupted.
+            raise errors.UsageError(_NESTED)
+        return self._call(message, Reply(then), is_nested)
+
+    def _call(self, message: Any, reply: Reply, is_nested: bool) -> Reply:
+        """Make a call.
+
+        Args:
+            is_nested: a signal's handler makes it while this thread is sending something else.
         """
         check_call(message)
-        reply = Reply(then)
         with self._lock:
             if self._closed is None:
                 message.call = next(self._numbers)
                 self._calls[message.call] = message, reply
-                self._transmit(message)
+                (self._transmit_later if is_nested else self._transmit)(message)
                 return reply
             error = self._closed
         reply.complete(error)
@@ -156,12 +174,13 @@ class Connection(abc.ABC):
 
     def post(self, message: Any) -> None:
         """Send a message that has no answer, or whose answer nobody wants; never waits."""
+        is_nested = self._lock._is_owned()
         if hasattr(message, "call"):
-            self.call(message)
+            self._call(message, Reply(), is_nested)
             return
         with self._lock:
             if self._closed is None:
-                self._transmit(message)
+                (self._transmit_later if is_nested else self._transmit)(message)
 
     def add_sink(self, stream: bytes, sink: Sink) -> None:
         """Let a sink take what is pushed for this stream."""
@@ -188,7 +207,7 @@ class Connection(abc.ABC):
 
     def abandon(self) -> None:
         """This is a forked child: the connection is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = errors.ForwarderError(
             "this connection belongs to the parent process; a forked child makes its own"
         )
@@ -201,6 +220,10 @@ class Connection(abc.ABC):
         return self._closed is None
 
     # --- for the two kinds ----------------------------------------------------------------------
+
+    def _transmit_later(self, message: Any) -> None:
+        """Send, after what this thread is just sending. The lock is held."""
+        self._transmit(message)
 
     @abc.abstractmethod
     def _transmit(self, message: Any) -> None:

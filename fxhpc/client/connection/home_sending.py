@@ -57,6 +57,10 @@ class Sending(Connection):
             self._waker.wake()
             raise
 
+    def _transmit_later(self, message: Any) -> None:
+        self._outbox.append(message)
+        self._waker.wake()
+
     def _send(self, message: Any) -> None:
         """Send, or keep it for when the socket takes it. The lock is held."""
         assert self._socket is not None

@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, info: StreamInfo) -> None:
         self.info = info
-        self.lock = threading.Lock()  # held from numbering to sending: numbers arrive in order
+        self.lock = threading.RLock()  # held from numbering to sending: numbers arrive in order
         self.next = 0
         # From numbering to sending, and ever after if that was interrupted: it may have a gap.
         self.is_broken = False
