@@ -17,7 +17,7 @@ def is_there(path: str = SITE_FILE) -> bool:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return os.path.islink(path)  # to what cannot be seen: `reading` refuses it
     except OSError:
         pass
     return True

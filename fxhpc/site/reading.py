@@ -33,6 +33,10 @@ def current(path: str = SITE_FILE) -> Site | None:
             found = os.fstat(file.fileno())
             text = file.read(_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise _refused(
+                f"{path}: is a link to {os.readlink(path)}, which this host does not see"
+            ) from None
         return None
     except OSError as error:
         raise _refused(f"{path}: cannot be read: {error.strerror}") from error
@@ -59,6 +63,8 @@ def parse(text: str, source: str) -> Site:
         line = f":{mark.line + 1}" if mark is not None else ""
         why = getattr(error, "problem", None) or str(error)
         raise _refused(f"{source}{line}: is no YAML: {why}") from None
+    except RecursionError:
+        raise _refused(f"{source}: is no YAML: it is nested too deep") from None
     if node is None:
         return Site(source=source)
     lines: dict[str, int] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fxhpc.errors import ConfigError
+from fxhpc.site import is_there
 from fxhpc.site.reading import current, parse
 from fxhpc.site.rules import limits_in_words, login_limit
 
@@ -89,3 +90,16 @@ def test_a_file_that_others_could_change_is_refused(
     owned_by(1000)
     with pytest.raises(ConfigError, match="belongs to user 1000"):
         current(str(path))
+
+
+def test_a_link_to_what_cannot_be_seen_allows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.symlink_to(tmp_path / "not mounted" / "site.yaml")
+    assert is_there(os.fspath(path))
+    with pytest.raises(ConfigError, match="does not see"):
+        current(os.fspath(path))
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too deep"):
+        parse("message: " + "[" * 5000, "site.yaml")
