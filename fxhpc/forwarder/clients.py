@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fxhpc.forwarder import events as ev
+from fxhpc.forwarder.access import OWN
 from fxhpc.forwarder.attaching import AFAR_S
 from fxhpc.hosts import Watch, is_alive
 from fxhpc.protocol import service
@@ -102,11 +103,14 @@ class HomeClients:
                 self._heard[peer] = time.monotonic()
             if peer in self._relayed:
                 self._relayed[peer] = time.monotonic()
+            if isinstance(message, service.Attach) and is_far and self.others is not None:
+                self._granted[peer] = name = self.others.sender
+                if name != OWN:  # a `local` is for processes that see the home, whatever is said
+                    message = msgspec.structs.replace(message, local=b"", pid=0, started=0.0)
             if isinstance(message, service.Attach) and not message.local:
                 self._relayed[peer] = time.monotonic()  # it has no process here, nor a `local`
                 if is_far and self.others is not None:
                     self._heard[peer] = float("inf")  # it is waited for as long as one of ssh
-                    self._granted[peer] = self.others.sender
             elif isinstance(message, service.Attach):
                 self.processes[message.local] = (message.pid, message.started)
                 if is_far:

@@ -100,6 +100,7 @@ def test_a_client_on_another_host_ends_when_it_is_silent_for_long(
     acceptor: Any = Acceptor()
     clients = HomeClients(acceptor)
     others: Any = Others(attach(b"instance"))
+    others.sender = "the home"
     clients.others = others
     assert clients.receive({others.clients.socket}) == [ev.ClientSaid(b"peer", attach(b"instance"))]
     assert clients.sockets() == [acceptor.socket, others.clients.socket]
@@ -125,11 +126,16 @@ def test_one_of_before_a_restart_is_expected_for_as_long(monkeypatch: pytest.Mon
     clients.close()
 
 
-def test_one_whose_access_was_taken_back_has_ended() -> None:
+@pytest.mark.parametrize("local", [b"", b"instance"])
+def test_one_whose_access_was_taken_back_has_ended(local: bytes) -> None:
+    """Also one that claims a `local`, which nobody has by an access file."""
     clients = HomeClients(Acceptor())  # type: ignore[arg-type]
-    others: Any = Others(attach(b""))
+    others: Any = Others(attach(local))
     clients.others = others
-    clients.receive({others.clients.socket})
+    (said,) = clients.receive({others.clients.socket})
+    assert isinstance(said, ev.ClientSaid)
+    assert said.message.local == b""
+    assert not clients.processes
     assert clients.tick() == []
     others.names.discard("laptop")
     assert clients.tick() == [ev.ClientGone(b"peer")]
