@@ -102,7 +102,9 @@ def test_lists_by_label_and_by_group(client: FuncXClient, home: TestHome) -> Non
     assert (both.count("1 success"), one.count("1 success")) == (2, 1)
     assert "energies, water" in both
     assert listed("--label", "wat") == "no tasks\n"
-    assert listed("--group", "11111111-1111-4111-8111-111111111111") == "no tasks\n"
+    unknown = home.task("list", "--group", "11111111-1111-4111-8111-111111111111")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "11111111-1111-4111-8111-111111111111" in unknown.stderr
     assert listed("--all", "--label", "water").count("success") == 1
     assert home.task("list", "--group", "water").returncode == 2
     shown = home.task("show", task).stdout
