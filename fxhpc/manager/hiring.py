@@ -100,19 +100,25 @@ class Hiring:
         return True
 
     def turn(self) -> bool:
-        """If no worker can be started, say so of all tasks, but try one again now and then.
+        """Where workers cannot be started, try one again now and then. If there is none at all, say
+        so of all tasks.
 
         Returns whether one is tried.
         """
         gone = self.hopeless
-        if gone is None or self._ordinary:
-            return False  # or one is being tried
-        if self._desk.now < self._retry_at:
+        if gone is None:
+            return False
+        is_due = self._desk.now >= self._retry_at
+        if self._ordinary:  # others do the work, or this one is being tried
+            if not (is_due and self._cells):
+                return False
+        elif not is_due:
             self._lose(self._desk.backlog.take_all(), gone)
             return False
-        if not self._desk.backlog:
+        elif not self._desk.backlog:
             return False
         self._failures = HOPELESS - 1
+        self._retry_at = self._desk.now + RETRY_S
         self._start()
         return True
 

@@ -192,6 +192,25 @@ def test_workers_that_never_start_end_the_tasks_with_the_reason() -> None:
     assert len(node.workers) == 2
 
 
+def test_a_place_whose_workers_died_early_is_filled_again_beside_others() -> None:
+    """By whom somebody kills as they come up, three in a row: the others go on, and are alone for
+    some seconds, not for good.
+    """
+    node = Node(slots=2)
+    node.say(msg.Body(b"f", b"body"))
+    node.startable = False
+    node.kill(1)
+    node.run_for(1)
+    assert set(node.workers) == {2}
+    node.startable = True
+    node.run_for(hiring.RETRY_S + 2)
+    assert len(node.workers) == 2
+    node.send(T, [b"0"] * 3)
+    node.run_for(1)
+    assert {tuple(how) for how in node.ended.values()} == {("VALUE",)}
+    assert not node.of(msg.Lost)
+
+
 def test_cancel_queued_and_running(node: Node) -> None:
     node.send(S, [b"10"] * 6)
     node.say(msg.Cancel([msg.TaskRefs(S, [0, 5])]))
