@@ -16,10 +16,14 @@ class FuncxResponseError(FxhpcError):
     #: How the reason is made of the arguments, and how many of them there are.
     REASON = "{}"
     ADVICE = ""
+    #: Whether one argument more is advice that fits the case, in the place of that.
+    TAKES_ADVICE = False
 
     def __init__(self, *error_args: Any) -> None:
         self.error_args = [str(argument) for argument in error_args]
         wanted = self.REASON.count("{}")
+        if self.TAKES_ADVICE and len(self.error_args) > wanted:
+            self.ADVICE = self.error_args[wanted]
         shown = (self.error_args + ["?"] * wanted)[:wanted]
         self.reason = self.REASON.format(*shown)
         super().__init__(f"{self.reason}. {self.ADVICE}" if self.ADVICE else self.reason)
@@ -78,15 +82,11 @@ class FunctionNotFound(FuncxResponseError):
 class EndpointNotFound(FuncxResponseError):
     code, http_status_code = 4, 404
     REASON = "Endpoint {} could not be resolved"
+    TAKES_ADVICE = True
     ADVICE = (
         "Endpoints belong to one home (FXHPC_HOME): `fxhpc endpoint list` shows them, and "
         "`fxhpc endpoint configure NAME` makes one; `local` is always there."
     )
-
-    def __init__(self, *error_args: Any) -> None:
-        if len(error_args) > 1:  # what to do, in words that fit the case
-            self.ADVICE = str(error_args[1])
-        super().__init__(*error_args)
 
     @property
     def uuid(self) -> str:
@@ -97,29 +97,21 @@ class EndpointNotFound(FuncxResponseError):
 class ContainerNotFound(FuncxResponseError):
     code, http_status_code = 5, 404
     REASON = "Container {} not found"
+    TAKES_ADVICE = True
     ADVICE = (
         "Give the id that register_container returned, with the same home: get_containers() lists "
         "them. Nothing was registered, so that nothing runs without its container."
     )
 
-    def __init__(self, *error_args: Any) -> None:
-        if len(error_args) > 1:  # what is wrong, in words that fit the case
-            self.ADVICE = str(error_args[1])
-        super().__init__(*error_args)
-
 
 class TaskNotFound(FuncxResponseError):
     code, http_status_code = 6, 404
     REASON = "Task {} not found"
+    TAKES_ADVICE = True
     ADVICE = (
         "It was submitted from another home (FXHPC_HOME), purged after the retention time, or its "
         "Executor has received how it ended: that is not kept unless it has a task_group_id."
     )
-
-    def __init__(self, *error_args: Any) -> None:
-        if len(error_args) > 1:  # what to do, in words that fit the case
-            self.ADVICE = str(error_args[1])
-        super().__init__(*error_args)
 
     @property
     def uuid(self) -> str:

@@ -34,6 +34,9 @@ class ForwarderAddress(msgspec.Struct, frozen=True):
     access: int = 0  # when the `access.json` was changed that it knows; in ns
 
 
+#: The note of a move of the store, in its home, in the directory before, and in the one after.
+MOVE_NOTE = "store.moving"
+
 #: The directory of large results in files, in a home and with each endpoint's state.
 SPILL = "spill"
 

@@ -22,7 +22,7 @@ from fxhpc.forwarder.claim import TAKE_OVER, Claim, Displaced
 from fxhpc.forwarder.clients import HomeClients
 from fxhpc.forwarder.core import Forwarder
 from fxhpc.forwarder.filesystems import network_type
-from fxhpc.forwarder.home import ForwarderAddress, Home
+from fxhpc.forwarder.home import MOVE_NOTE, ForwarderAddress, Home
 from fxhpc.forwarder.limits import WatchedLimits
 from fxhpc.forwarder.locals import LocalHost
 from fxhpc.forwarder.loop import Loop
@@ -58,9 +58,6 @@ _FIRST_S = 5.0
 
 #: Seconds between two looks whether the home is still there.
 _LOOK_S = 1.0
-
-#: What a move of the store leaves in the home that was killed, see `store.moving`.
-MOVE_NOTE = "store.moving"
 
 #: Seconds that a task which was submitted alone, soon after another one, waits for company.
 _COMPANY_S = 0.005

@@ -12,22 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 from homes import TestHome
+from notes import lines, note
 
 from fxhpc import Executor, FuncXClient
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.waiting import eventually
-
-
-def note(path: str, index: int, seconds: float = 0.005) -> int:
-    """What the tests run: each run leaves a line."""
-    with open(path, "a") as file:
-        file.write(f"{index}\n")
-    time.sleep(seconds)
-    return index * 2
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 @pytest.fixture
@@ -77,13 +66,13 @@ def test_interchanges_die_and_nothing_is_lost_or_runs_twice(
     with endpoint:
         ids = _submit(client, endpoint, notes, count)
         for share in (0.2, 0.5):
-            eventually(lambda share=share: len(_lines(notes)) > share * count)
+            eventually(lambda share=share: len(lines(notes)) > share * count)
             assert endpoint.interchange is not None
             endpoint.interchange.kill()
             endpoint.interchange.wait()
             endpoint.start_interchange()
         _check(client, ids)
-    assert Counter(_lines(notes)) == Counter(map(str, range(count)))
+    assert Counter(lines(notes)) == Counter(map(str, range(count)))
 
 
 def test_a_forwarder_dies_and_the_endpoint_goes_on(
@@ -92,10 +81,10 @@ def test_a_forwarder_dies_and_the_endpoint_goes_on(
     notes, count = tmp_path / "notes", 400
     with endpoint:
         ids = _submit(client, endpoint, notes, count)
-        eventually(lambda: len(_lines(notes)) > 0.3 * count)
+        eventually(lambda: len(lines(notes)) > 0.3 * count)
         os.kill(home.forwarder().pid, signal.SIGKILL)
         _check(client, ids)
-    assert Counter(_lines(notes)) == Counter(map(str, range(count)))
+    assert Counter(lines(notes)) == Counter(map(str, range(count)))
 
 
 def test_results_are_spooled_while_there_is_no_forwarder(
@@ -126,9 +115,9 @@ def test_results_are_spooled_while_there_is_no_forwarder(
             str(notes),
             endpoint.endpoint_id,
         ).split()
-        eventually(lambda: len(_lines(notes)) > 5)
+        eventually(lambda: len(lines(notes)) > 5)
         os.kill(home.forwarder().pid, signal.SIGKILL)  # nobody is there to start another
-        eventually(lambda: len(_lines(notes)) == 60)
+        eventually(lambda: len(lines(notes)) == 60)
         eventually(lambda: endpoint.directory.spool.stat().st_size > 0)
         assert endpoint.interchange is not None
         endpoint.interchange.kill()
@@ -148,7 +137,7 @@ def test_results_are_spooled_while_there_is_no_forwarder(
         )
         assert found.split()[1:] == [str(2 * index) for index in range(60)]
         eventually(lambda: endpoint.directory.spool.stat().st_size == 0)
-    assert Counter(_lines(notes)) == Counter(map(str, range(60)))
+    assert Counter(lines(notes)) == Counter(map(str, range(60)))
 
 
 def test_a_killed_manager_is_noticed_when_its_connection_closes(
@@ -157,7 +146,7 @@ def test_a_killed_manager_is_noticed_when_its_connection_closes(
     notes, count = tmp_path / "notes", 400
     with endpoint:
         ids = _submit(client, endpoint, notes, count)
-        eventually(lambda: len(_lines(notes)) > 0.2 * count)
+        eventually(lambda: len(lines(notes)) > 0.2 * count)
         eventually(
             lambda: client.get_endpoint_status(endpoint.endpoint_id)["logs"][0]["managers"] == 2
         )
@@ -165,7 +154,7 @@ def test_a_killed_manager_is_noticed_when_its_connection_closes(
         at = time.monotonic()
         _check(client, ids)
         assert time.monotonic() - at < 10  # silence alone would take 15 s
-    runs = Counter(_lines(notes))
+    runs = Counter(lines(notes))
     assert set(runs) == set(map(str, range(count)))
     assert max(runs.values()) <= 2
 

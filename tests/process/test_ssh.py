@@ -20,24 +20,13 @@ from typing import Any
 import psutil
 import pytest
 from homes import TestHome
+from notes import lines, note
 from sshd import PASSPHRASE, Sshd, fxhpc
 
 from fxhpc import Executor, FuncXClient, errors
 from fxhpc.client.connection import ssh, ssh_connection
 from fxhpc.testing.endpoint import RunningEndpoint
 from tests.waiting import LIMIT, eventually
-
-
-def note(path: str, index: int, seconds: float = 0.005) -> int:
-    """What the tests run: each run leaves a line."""
-    with open(path, "a") as file:
-        file.write(f"{index}\n")
-    time.sleep(seconds)
-    return index * 2
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 @pytest.fixture
@@ -128,15 +117,15 @@ def test_a_connection_that_breaks_is_made_again(
         futures: list[Any] = []
         for title in ("-F", "relay"):  # the client's ssh, and what it has started
             submit(50)
-            eventually(lambda: len(_lines(notes)) > len(futures) - 45)
+            eventually(lambda: len(lines(notes)) > len(futures) - 45)
             for one in _titled(home, title):
                 one.kill()
         submit(50)
-        eventually(lambda: len(_lines(notes)) > len(futures) - 45)
+        eventually(lambda: len(lines(notes)) > len(futures) - 45)
         (relay,) = _titled(home, "relay")
         os.kill(home.forwarder().pid, signal.SIGKILL)  # which needs no other connection
         submit(50)
-        eventually(lambda: len(_lines(notes)) > len(futures) - 45)
+        eventually(lambda: len(lines(notes)) > len(futures) - 45)
         assert relay.is_running()
         sshd.stop()
         submit(1)  # while nobody is there
@@ -146,7 +135,7 @@ def test_a_connection_that_breaks_is_made_again(
         function = client.register_function(abs)
         one = client.run(-3, endpoint_id="midway", function_id=function)
         assert client.get_result(one, timeout=LIMIT) == 3
-    assert set(Counter(_lines(notes)).values()) == {1}
+    assert set(Counter(lines(notes)).values()) == {1}
 
 
 def test_the_work_of_a_client_that_is_killed_ends(
@@ -182,7 +171,7 @@ def test_the_work_of_a_client_that_is_killed_ends(
         eventually(lambda: not client.tasks(state="pending"))
     eventually(lambda: not sshd.sessions())
     eventually(lambda: not _titled(home, "relay"))
-    assert len(_lines(notes)) < 100
+    assert len(lines(notes)) < 100
 
 
 def _answer(client: FuncXClient) -> list[dict[str, Any]] | None:

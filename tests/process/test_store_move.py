@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from fxhpc import FuncXClient, errors
 from fxhpc.cli.main import commands
-from fxhpc.forwarder.home import Home
+from fxhpc.forwarder.home import MOVE_NOTE, Home
 from fxhpc.forwarder.store import moving
 from tests.process.homes import TestHome
 
@@ -86,7 +86,7 @@ def test_a_move_that_is_killed_is_finished_by_who_comes_next(
         """
         import os, shutil, sys
         from pathlib import Path
-        from fxhpc.forwarder.home import Home
+        from fxhpc.forwarder.home import MOVE_NOTE, Home
         from fxhpc.forwarder.store import moving
 
         def deadly(before, harmless):
@@ -98,7 +98,7 @@ def test_a_move_that_is_killed_is_finished_by_who_comes_next(
             return call
 
         def is_note(path):
-            return Path(path).name == moving.NOTE
+            return Path(path).name == MOVE_NOTE
 
         if sys.argv[1] == "copy":
             shutil.copy2 = deadly(shutil.copy2, is_note)
@@ -133,9 +133,9 @@ def test_a_directory_that_was_made_anew_is_left_alone(home: TestHome, tmp_path: 
     place = tmp_path / "place"
     place.mkdir(0o700)
     said = b"\0".join([b"mark", os.fsencode(home.path), os.fsencode(place)])
-    (home.path / moving.NOTE).write_bytes(said)
-    (place / moving.NOTE).write_bytes(said.replace(b"mark", b"other"))
+    (home.path / MOVE_NOTE).write_bytes(said)
+    (place / MOVE_NOTE).write_bytes(said.replace(b"mark", b"other"))
     (place / "store.db").write_bytes(b"another home's")
     moving.finish_move(Home(home.path))
     assert (place / "store.db").exists()
-    assert not (home.path / moving.NOTE).exists()
+    assert not (home.path / MOVE_NOTE).exists()

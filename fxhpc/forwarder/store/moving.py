@@ -18,13 +18,10 @@ from pathlib import Path
 
 from fxhpc.errors import ForwarderUnreachable, HomeError, UsageError
 from fxhpc.forwarder.attach import find_forwarder
-from fxhpc.forwarder.home import Home
+from fxhpc.forwarder.home import MOVE_NOTE, Home
 from fxhpc.forwarder.restarting import END_S, end_forwarder
 from fxhpc.interchange.directory import replace_file
 from fxhpc.units import format_bytes
-
-#: The note of a move in its home, in the directory before, and in the one after.
-NOTE = "store.moving"
 
 
 def move_store(home: Home, target: Path | None) -> Path:
@@ -41,7 +38,7 @@ def move_store(home: Home, target: Path | None) -> Path:
         ForwarderUnreachable: the forwarder is on another host, or does not end.
     """
     place = home.path if target is None else Path(os.path.abspath(target))
-    if (home.path / NOTE).exists():
+    if (home.path / MOVE_NOTE).exists():
         with _alone(home):
             finish_move(home)
     before = home.store.parent
@@ -81,7 +78,7 @@ def finish_move(home: Home) -> None:
     """Remove what a move has left in the place where the store is not, if one was begun. Whoever
     calls this has the home's lock.
     """
-    note = home.path / NOTE
+    note = home.path / MOVE_NOTE
     try:
         said = note.read_bytes()
     except OSError:
@@ -92,21 +89,21 @@ def finish_move(home: Home) -> None:
         if place != here and _has_note(place, said):
             _remove([*_names(place), "store.db.reserve"], place)
         if place != home.path and _has_note(place, said):
-            _remove([NOTE], place)
-    _remove([NOTE], home.path)
+            _remove([MOVE_NOTE], place)
+    _remove([MOVE_NOTE], home.path)
 
 
 def _write_notes(home: Home, before: Path, place: Path) -> None:
     """Say what is on the way: in the home first, for who finishes it finds the others by that."""
     said = b"\0".join([secrets.token_hex(16).encode(), os.fsencode(before), os.fsencode(place)])
     for path in dict.fromkeys((home.path, before, place)):
-        replace_file(path / NOTE, said)
+        replace_file(path / MOVE_NOTE, said)
 
 
 def _has_note(place: Path, said: bytes) -> bool:
     """Whether a directory still is the one of this move: others may have made one of its name."""
     try:
-        return (place / NOTE).read_bytes() == said
+        return (place / MOVE_NOTE).read_bytes() == said
     except OSError:
         return False
 
